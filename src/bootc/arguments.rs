@@ -1,0 +1,257 @@
+//! The command line of `bootc install to-disk`.
+
+use anyhow::{Result, bail};
+
+use super::options::{BoundImages, Options};
+use super::probe::Probe;
+use super::uki::Uki;
+use crate::disk::{Backend, BlockSetup};
+
+/// Where the SSH keys lie in the sandbox, relative to its root.
+pub const SSH_KEYS_PATH: &str = "etc/landfall/root-ssh-authorized-keys";
+
+/// What is decided for the user.
+#[derive(Clone, Debug)]
+pub struct Installation<'a> {
+    /// The disk, by the kernel's name for it.
+    pub device: &'a str,
+    /// `REGISTRY/REPOSITORY@DIGEST`: skopeo refuses a tag and a digest together.
+    pub source: &'a str,
+    /// The image that the installed system follows.
+    pub target: &'a str,
+    /// The size of the root partition, in MiB.
+    pub root_size_mib: u64,
+    /// Whether the disk's contents may go.
+    pub wipe: bool,
+    /// bootc's backend.
+    pub backend: Backend,
+    /// The image's unified kernel image, if it has one.
+    pub uki: Option<&'a Uki>,
+    /// Whether images are bound to this one.
+    pub has_bound_images: bool,
+}
+
+/// The command that installs the image, or why its bootc cannot do what was asked.
+pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe) -> Result<Vec<String>> {
+    check_uki(installation.uki, options)?;
+    let arguments = arguments(installation, options, probe);
+    let own = &arguments[..arguments.len() - options.extra.len() - 1];
+    let is_option = |argument: &&String| argument.starts_with("--");
+    if let Some(unknown) = own
+        .iter()
+        .filter(is_option)
+        .map(|a| name_of(a))
+        .find(|name| !probe.has(name))
+    {
+        bail!(
+            "the image's bootc {} does not know {unknown}: leave it out or update the image",
+            probe.version
+        );
+    }
+    Ok(arguments)
+}
+
+/// The command, started by a shell: bootc 1.1.0 and 1.1.2 refuse to be the first process of a PID namespace, and the
+/// shell reaps what others leave.
+pub fn in_shell(command: &[String]) -> Vec<String> {
+    ["sh", "-c", "\"$@\"; exit $?", "sh"]
+        .map(String::from)
+        .into_iter()
+        .chain(command.iter().cloned())
+        .collect()
+}
+
+fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) -> Vec<String> {
+    let mut arguments: Vec<String> = ["bootc", "install", "to-disk"].map(String::from).into();
+    let mut option = |name: &str, value: Option<&str>| {
+        arguments.push(value.map_or_else(|| name.into(), |value| format!("{name}={value}")));
+    };
+    option(
+        "--source-imgref",
+        Some(&format!("docker://{}", installation.source)),
+    );
+    option("--target-imgref", Some(installation.target));
+    // Hidden or gone where it is the default: 1.1.7 and later.
+    if probe.has("--skip-fetch-check") {
+        option("--skip-fetch-check", None);
+    }
+    if installation.wipe {
+        option("--wipe", None);
+    }
+    option("--root-size", Some(&format!("{}M", installation.root_size_mib)));
+    if options.block_setup != BlockSetup::Direct {
+        option("--block-setup", Some(options.block_setup.name()));
+    }
+    if let Some(filesystem) = options.filesystem {
+        option("--filesystem", Some(filesystem.name()));
+    }
+    if options.root_ssh_authorized_keys.is_some() {
+        option("--root-ssh-authorized-keys", Some(&format!("/{SSH_KEYS_PATH}")));
+    }
+    if let Some(bootloader) = &options.bootloader {
+        option("--bootloader", Some(bootloader));
+    }
+    if installation.backend == Backend::Composefs {
+        option("--composefs-backend", None);
+        if installation.uki.is_some_and(Uki::verity_is_optional) {
+            option("--allow-missing-verity", None);
+        }
+    }
+    for (asked, name) in [
+        (options.generic_image, "--generic-image"),
+        (options.disable_selinux, "--disable-selinux"),
+        (
+            options.enforce_container_sigpolicy,
+            "--enforce-container-sigpolicy",
+        ),
+    ] {
+        if asked {
+            option(name, None);
+        }
+    }
+    if let Some(bound) = options
+        .bound_images
+        .or(installation.has_bound_images.then_some(BoundImages::Skip))
+    {
+        option("--bound-images", Some(bound.name()));
+    }
+    for karg in &options.kargs {
+        option("--karg", Some(karg));
+    }
+    arguments.extend(options.extra.iter().cloned());
+    arguments.push(installation.device.into());
+    arguments
+}
+
+/// bootc notices only at the end that a signed command line cannot be added to.
+fn check_uki(uki: Option<&Uki>, options: &Options) -> Result<()> {
+    match uki {
+        Some(uki) if !options.kargs.is_empty() => bail!(
+            "the image boots the unified kernel image /{}, whose command line cannot be changed: leave out --karg",
+            uki.path
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn name_of(argument: &str) -> &str {
+    argument.split('=').next().unwrap_or(argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bootc::options::Filesystem;
+
+    const SOURCE: &str = "reg.lab:5000/os/web@sha256:00";
+
+    fn installation() -> Installation<'static> {
+        Installation {
+            device: "/dev/vda",
+            source: SOURCE,
+            target: "reg.lab:5000/os/web:1",
+            root_size_mib: 4000,
+            wipe: false,
+            backend: Backend::Ostree,
+            uki: None,
+            has_bound_images: false,
+        }
+    }
+
+    fn probe(options: &str) -> Probe {
+        let help: String = options.split(' ').map(|option| format!("  {option}\n")).collect();
+        Probe::parse(["bootc 1.4.0", &help, "{}"]).unwrap()
+    }
+
+    const COMMON: &str =
+        "--source-imgref --target-imgref --root-size --karg --filesystem --wipe --skip-fetch-check";
+
+    #[test]
+    fn the_plain_command() {
+        let command = to_disk(&installation(), &Options::default(), &probe(COMMON)).unwrap();
+        assert_eq!(
+            command.join(" "),
+            "bootc install to-disk --source-imgref=docker://reg.lab:5000/os/web@sha256:00 \
+             --target-imgref=reg.lab:5000/os/web:1 --skip-fetch-check --root-size=4000M /dev/vda"
+        );
+        assert_eq!(
+            in_shell(&command)[..5],
+            ["sh", "-c", "\"$@\"; exit $?", "sh", "bootc"]
+        );
+    }
+
+    #[test]
+    fn what_the_user_asks_is_handed_on() {
+        let options = Options {
+            kargs: vec!["console=ttyS0".into(), "quiet".into()],
+            filesystem: Some(Filesystem::Xfs),
+            extra: vec!["--new-option".into(), "7".into()],
+            ..Options::default()
+        };
+        let command = to_disk(
+            &Installation {
+                wipe: true,
+                ..installation()
+            },
+            &options,
+            &probe(COMMON),
+        )
+        .unwrap();
+        assert_eq!(
+            command[5..].join(" "),
+            "--skip-fetch-check --wipe --root-size=4000M --filesystem=xfs --karg=console=ttyS0 --karg=quiet \
+             --new-option 7 /dev/vda"
+        );
+    }
+
+    #[test]
+    fn an_option_that_this_bootc_lacks_is_refused_by_name() {
+        let composefs = Installation {
+            backend: Backend::Composefs,
+            ..installation()
+        };
+        let error = to_disk(&composefs, &Options::default(), &probe(COMMON))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "the image's bootc 1.4.0 does not know --composefs-backend: leave it out or update the image"
+        );
+        let bound = Installation {
+            has_bound_images: true,
+            ..installation()
+        };
+        let known = probe(&format!("{COMMON} --bound-images"));
+        assert!(
+            to_disk(&bound, &Options::default(), &known)
+                .unwrap()
+                .contains(&"--bound-images=skip".into())
+        );
+    }
+
+    #[test]
+    fn a_unified_kernel_image_takes_no_kernel_arguments() {
+        let uki = Uki {
+            path: "boot/EFI/Linux/6.1.efi".into(),
+            command_line: "rw composefs=?00".into(),
+        };
+        let installation = Installation {
+            uki: Some(&uki),
+            backend: Backend::Composefs,
+            ..installation()
+        };
+        let known = probe(&format!("{COMMON} --composefs-backend --allow-missing-verity"));
+        let command = to_disk(&installation, &Options::default(), &known).unwrap();
+        assert!(command.contains(&"--allow-missing-verity".into()));
+        let kargs = Options {
+            kargs: vec!["quiet".into()],
+            ..Options::default()
+        };
+        assert!(
+            to_disk(&installation, &kargs, &known)
+                .unwrap_err()
+                .to_string()
+                .contains("leave out --karg")
+        );
+    }
+}

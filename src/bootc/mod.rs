@@ -1,0 +1,13 @@
+//! What we know of bootc, the program in the image that installs it: what it needs, what it can, how to ask it.
+//!
+//! Read in bootc's source, 1.1 to 1.16: what is missing or unknown is noticed there only after the disk has been
+//! wiped. So all of it is asked here, before.
+
+pub mod arguments;
+pub mod options;
+pub mod probe;
+pub mod requirements;
+pub mod uki;
+
+pub use options::Options;
+pub use probe::Probe;

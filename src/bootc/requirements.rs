@@ -1,0 +1,141 @@
+//! What an image must contain for its bootc to succeed. bootc finds each gap late, with an obscure message, after the
+//! disk was wiped; here they're all named at once, before.
+
+use anyhow::{Result, bail};
+
+use super::options::Options;
+use crate::disk::{Backend, BlockSetup};
+use crate::rootfs::Rootfs;
+
+/// Programs that every installation runs, and for what.
+const PROGRAMS: [(&str, &str); 11] = [
+    ("skopeo", "fetches the image for bootc"),
+    ("podman", "sets up the installed system's image storage"),
+    ("udevadm", "waits for partitions"),
+    ("sfdisk", "partitions the disk"),
+    ("lsblk", "lists partitions"),
+    ("findmnt", "sees whether the disk is in use"),
+    ("wipefs", "removes old signatures"),
+    ("mkfs.fat", "formats the EFI system partition"),
+    ("blkid", "reads partitions where there is no udev"),
+    ("mount", "mounts the new file systems"),
+    ("umount", "unmounts them"),
+];
+const OSTREE: (&str, &str) = ("ostree", "sets up the installed system");
+const BOOTUPD: (&str, &str) = ("bootupctl", "installs the boot loader");
+const BOOTUPD_UPDATES: &str = "usr/lib/bootupd/updates";
+const BOOTCTL: (&str, &str) = ("bootctl", "installs the boot loader");
+const LUKS: [(&str, &str); 2] = [
+    ("cryptsetup", "encrypts the root partition"),
+    ("systemd-cryptenroll", "binds its key to the TPM"),
+];
+const PREPARE_ROOT: [&str; 2] = ["etc/ostree/prepare-root.conf", "usr/lib/ostree/prepare-root.conf"];
+
+/// Checks that `root` is that of a bootable container at all.
+pub fn check_bootc(root: &Rootfs) -> Result<()> {
+    if root.has_program("bootc") && root.has_program("sh") {
+        return Ok(());
+    }
+    bail!("the image contains no bootc, so it cannot install itself: use the image of a bootable container")
+}
+
+/// Checks that `root` has all that an installation with `options` on `backend` needs. `filesystem` is that of the root
+/// partition, by bootc's name.
+pub fn check(root: &Rootfs, options: &Options, backend: Backend, filesystem: &str) -> Result<()> {
+    let mkfs = format!("mkfs.{filesystem}");
+    let mut programs = PROGRAMS.to_vec();
+    programs.push((&mkfs, "formats the root partition"));
+    programs.extend(boot_loader(root, options, backend));
+    if options.block_setup == BlockSetup::Tpm2Luks {
+        programs.extend(LUKS);
+    }
+    let mut missing: Vec<_> = programs
+        .into_iter()
+        .filter(|(program, _)| !root.has_program(program))
+        .map(|(program, purpose)| format!("{program} ({purpose})"))
+        .collect();
+    if !PREPARE_ROOT.iter().any(|path| root.exists(path)) {
+        missing.push("/usr/lib/ostree/prepare-root.conf (says how the root is mounted)".into());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "the image cannot install itself; it lacks {}: rebuild it with these",
+        missing.join(", ")
+    )
+}
+
+/// Without this check one would learn only at the end that no boot loader can be installed.
+fn boot_loader(root: &Rootfs, options: &Options, backend: Backend) -> Vec<(&'static str, &'static str)> {
+    let has_bootupd = root.has_program(BOOTUPD.0) && root.exists(BOOTUPD_UPDATES);
+    match (backend, options.bootloader.as_deref()) {
+        (Backend::Ostree, Some("none")) => vec![OSTREE],
+        (Backend::Ostree, _) => vec![OSTREE, BOOTUPD],
+        (Backend::Composefs, Some("systemd")) => vec![BOOTCTL],
+        (Backend::Composefs, None) if !has_bootupd => vec![BOOTCTL],
+        (Backend::Composefs, _) => vec![BOOTUPD],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    fn install(root: &Path, programs: &[&str]) {
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        for program in programs {
+            let path = root.join("usr/bin").join(program);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    fn checked(root: &Path, options: &Options, backend: Backend) -> String {
+        let root = Rootfs::open(root).unwrap();
+        check(&root, options, backend, "ext4")
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default()
+    }
+
+    #[test]
+    fn every_gap_is_named_in_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let options = Options::default();
+        assert!(
+            check_bootc(&Rootfs::open(root).unwrap())
+                .unwrap_err()
+                .to_string()
+                .contains("no bootc")
+        );
+        let error = checked(root, &options, Backend::Ostree);
+        assert!(
+            error.contains("skopeo (")
+                && error.contains("mkfs.ext4 (")
+                && error.contains("prepare-root.conf")
+        );
+        assert!(!error.contains('\n'));
+
+        install(root, &PROGRAMS.map(|(program, _)| program));
+        install(root, &["mkfs.ext4"]);
+        fs::create_dir_all(root.join("usr/lib/ostree")).unwrap();
+        fs::write(root.join("usr/lib/ostree/prepare-root.conf"), "").unwrap();
+        assert!(checked(root, &options, Backend::Ostree).contains("lacks ostree"));
+        assert!(checked(root, &options, Backend::Composefs).contains("bootctl"));
+
+        install(root, &["ostree", "bootupctl"]);
+        assert_eq!(checked(root, &options, Backend::Ostree), "");
+        let luks = Options {
+            block_setup: BlockSetup::Tpm2Luks,
+            ..Options::default()
+        };
+        assert!(checked(root, &luks, Backend::Ostree).contains("cryptsetup"));
+        fs::create_dir_all(root.join(BOOTUPD_UPDATES)).unwrap();
+        assert_eq!(checked(root, &options, Backend::Composefs), "");
+    }
+}

@@ -1,0 +1,68 @@
+//! Building a config drive from files: ISO 9660 where the disk's sectors allow, else FAT.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::decode::{ConfigDrive, ConfigDriveError, Encoding, Kind, MAX_BYTES};
+use super::iso;
+use super::tree::Tree;
+use super::vfat;
+use crate::filesystem::FilesystemError;
+
+/// Why a config drive can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file can't be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A name can't be written.
+    #[error("the name \"{}\" can't be written: it is too long or not text", name.escape_debug())]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The files are larger than a config drive may be.
+    #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
+    TooLarge,
+    /// The JSON makes no sense. The text is not repeated: it may hold secrets.
+    #[error("the config drive's JSON: {0}")]
+    Json(String),
+    /// The other config drive's files can't be read.
+    #[error("reading the files of the config drive: {0}")]
+    Filesystem(#[from] FilesystemError),
+}
+
+impl ConfigDrive {
+    /// Builds an ISO 9660 config drive of the files in and below `directory`.
+    pub fn from_directory(directory: &Path) -> Result<Self, ConfigDriveError> {
+        Self::from_tree(&Tree::from_directory(directory)?, Encoding::Directory)
+    }
+
+    pub(super) fn from_json(json: &[u8]) -> Result<Self, ConfigDriveError> {
+        Self::from_tree(&Tree::from_json(json)?, Encoding::Json)
+    }
+
+    fn from_tree(tree: &Tree, encoding: Encoding) -> Result<Self, ConfigDriveError> {
+        Self::recognise(iso::image(tree, MAX_BYTES)?, encoding)
+    }
+
+    /// The same files in a filesystem that a disk with sectors of `disk` bytes can hold: itself where it can.
+    ///
+    /// A disk with 4096-byte sectors can't be read in the 2048-byte blocks of ISO 9660, so there it becomes FAT, as Ironic
+    /// does it. Not every reader takes that: see [`Kind`].
+    pub fn for_sectors(self, disk: u64) -> Result<Self, ConfigDriveError> {
+        if self.check_sector_bytes(disk).is_ok() {
+            return Ok(self);
+        }
+        let tree = match self.kind() {
+            Kind::Iso9660 => Tree::from_iso(self.content())?,
+            Kind::Vfat => Tree::from_fat(self.content())?,
+        };
+        Self::recognise(vfat::image(&tree, disk as usize, MAX_BYTES)?, self.encoding())
+    }
+}

@@ -1,0 +1,170 @@
+//! Writing a config drive into its partition, and proving that it is there.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::decode::{ConfigDrive, Kind, LABEL};
+use crate::filesystem::identify;
+use crate::oci::digest::Hasher;
+use crate::sys::block::{Durable, Region};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// What was written, for the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Written {
+    /// The hash of the filesystem's bytes, as read back: `sha256:…`.
+    pub digest: String,
+    /// The size of the filesystem in bytes.
+    pub size_bytes: u64,
+    /// The filesystem.
+    pub kind: Kind,
+    /// Its label.
+    pub label: String,
+}
+
+/// Why the config drive is not on the disk.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The partition is too small.
+    #[error("the config drive has {drive} bytes, its partition {partition}")]
+    NoRoom {
+        /// The size of the config drive.
+        drive: u64,
+        /// The size of the partition.
+        partition: u64,
+    },
+    /// The disk does not answer.
+    #[error("{doing} the config drive: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The disk gives other bytes than were written.
+    #[error(
+        "the disk gives other bytes for the config drive than were written ({found}, written was {written})"
+    )]
+    Differs {
+        /// The hash of what was read.
+        found: String,
+        /// The hash of what was written.
+        written: String,
+    },
+    /// What is there is not recognised by its label.
+    #[error("the config drive's partition is not recognised as \"{LABEL}\" after it was written")]
+    NotRecognised,
+}
+
+/// Writes `drive` to the begin of `partition` and zeros behind it, then reads back from the disk and compares.
+///
+/// The zeros are for old superblocks at the partition's end: they would contradict the label.
+pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written, WriteError> {
+    let room = partition.length_bytes();
+    if drive.size_bytes() > room {
+        return Err(WriteError::NoRoom {
+            drive: drive.size_bytes(),
+            partition: room,
+        });
+    }
+    let doing = |doing| move |error| WriteError::Io { doing, error };
+    put(drive, partition).map_err(doing("writing"))?;
+    partition.forget_cache().map_err(doing("reading back"))?;
+    let found = digest_of(partition, drive.size_bytes()).map_err(doing("reading back"))?;
+    let mut hasher = Hasher::sha256();
+    hasher.update(drive.content());
+    let written = hasher.finish().to_string();
+    if found != written {
+        return Err(WriteError::Differs { found, written });
+    }
+    let seen = identify(partition, room).map_err(doing("reading back"))?;
+    let is_label = |label: &Option<String>| {
+        label
+            .as_ref()
+            .is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
+    };
+    if !seen.iter().any(|signature| is_label(&signature.label)) {
+        return Err(WriteError::NotRecognised);
+    }
+    Ok(Written {
+        digest: found,
+        size_bytes: drive.size_bytes(),
+        kind: drive.kind(),
+        label: drive.label().to_string(),
+    })
+}
+
+fn put(drive: &ConfigDrive, partition: &mut Region<'_>) -> io::Result<()> {
+    partition.seek(SeekFrom::Start(0))?;
+    partition.write_all(drive.content())?;
+    let rest = partition.length_bytes() - drive.size_bytes();
+    io::copy(&mut io::repeat(0).take(rest), partition)?;
+    partition.make_durable()
+}
+
+/// The hash of the first `length` bytes.
+fn digest_of(partition: &mut Region<'_>, length: u64) -> io::Result<String> {
+    partition.seek(SeekFrom::Start(0))?;
+    let mut reader = partition.take(length);
+    let mut buffer = Zeroizing::new(vec![0; BUFFER_BYTES]);
+    let mut hasher = Hasher::sha256();
+    loop {
+        match reader.read(&mut buffer)? {
+            0 => return Ok(hasher.finish().to_string()),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    const START: u64 = 4096;
+    const ROOM: u64 = 1 << 20;
+
+    fn drive() -> ConfigDrive {
+        let mut image = vec![0; 40_960];
+        image[0x8000..0x8006].copy_from_slice(b"\x01CD001");
+        image[0x8028..0x8030].copy_from_slice(b"config-2");
+        ConfigDrive::read(&image[..]).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn what_is_written_stays_inside_and_old_bytes_behind_it_go() {
+        let disk = tempfile::tempfile().unwrap();
+        disk.write_all_at(&vec![0xee; (START + ROOM + START) as usize], 0)
+            .unwrap();
+        let written = write(&drive(), &mut Region::new(&disk, START, ROOM)).unwrap();
+        assert_eq!((written.size_bytes, written.label.as_str()), (40_960, "config-2"));
+        assert!(written.digest.starts_with("sha256:"));
+        let mut bytes = vec![0; (START + ROOM + START) as usize];
+        disk.read_exact_at(&mut bytes, 0).unwrap();
+        let (before, rest) = bytes.split_at(START as usize);
+        let (partition, after) = rest.split_at(ROOM as usize);
+        assert!(before.iter().chain(after).all(|byte| *byte == 0xee));
+        assert!(partition[..40_960] == *drive().content());
+        assert!(partition[40_960..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_partition_that_is_too_small_is_not_touched() {
+        let disk = tempfile::tempfile().unwrap();
+        disk.write_all_at(&[0xee; 40_959], 0).unwrap();
+        let error = write(&drive(), &mut Region::new(&disk, 0, 40_959)).unwrap_err();
+        assert!(matches!(
+            error,
+            WriteError::NoRoom {
+                drive: 40_960,
+                partition: 40_959
+            }
+        ));
+        let mut first = [0];
+        disk.read_exact_at(&mut first, 0).unwrap();
+        assert_eq!(first, [0xee]);
+    }
+}

@@ -1,0 +1,277 @@
+//! The process that calls libcontainer: single-threaded, with a bundle directory and two output pipes and nothing else.
+//!
+//! It ends only after the container has ended, and the container ends with it: the kernel kills the container's
+//! first process when its parent dies, and with that one all others.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::default::DefaultExecutor;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::{Devices, ExitStatus};
+use crate::sys::namespace::enter_private_mounts;
+
+/// The name of the one container in its bundle.
+const CONTAINER: &str = "landfall";
+/// Where the helper says how it went, in the bundle.
+pub const OUTCOME_FILE: &str = "outcome.json";
+/// The helper's own orders, in the bundle, beside the runtime's `config.json`.
+pub const ORDERS_FILE: &str = "orders.json";
+
+/// What the runtime's configuration has no word for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Orders {
+    /// Whether the kernel's devtmpfs is to be mounted.
+    pub kernel_devices: bool,
+}
+
+impl From<Devices> for Orders {
+    fn from(devices: Devices) -> Self {
+        Self {
+            kernel_devices: devices != Devices::Harmless,
+        }
+    }
+}
+
+/// How it went.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The command ran and ended like this.
+    Ended(ExitStatus),
+    /// The command could not be run.
+    Failed(String),
+}
+
+/// Runs the container of `bundle` and leaves the outcome there. The process must be single-threaded.
+pub fn main(bundle: &Path) -> Result<()> {
+    let outcome = match run(bundle) {
+        Ok(status) => Outcome::Ended(status),
+        Err(error) => Outcome::Failed(format!("{error:#}")),
+    };
+    let text = serde_json::to_vec(&outcome)?;
+    std::fs::write(bundle.join(OUTCOME_FILE), text).context("leaving the outcome in the bundle")
+}
+
+fn run(bundle: &Path) -> Result<ExitStatus> {
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
+    signals.thread_block().context("sigprocmask")?;
+    // A parent that was killed can no longer say so.
+    set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+    hide_cgroups()?;
+    let orders = std::fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
+    let mut container = build(bundle, serde_json::from_slice(&orders)?)?;
+    container.start().context("starting the container")?;
+    let pid = container.pid().context("the container has no process")?;
+    let status = wait(Pid::from_raw(pid.as_raw()), &signals)?;
+    container.delete(true).context("removing the container")?;
+    Ok(status)
+}
+
+/// libcontainer wants to find a cgroup file system. An empty directory makes it go without, so nothing of the
+/// machine's own cgroups is touched or left behind.
+fn hide_cgroups() -> Result<()> {
+    enter_private_mounts()?;
+    let cgroups = Path::new("/sys/fs/cgroup");
+    if cgroups.is_dir() {
+        // Hierarchies that are merely covered would still be found in the list of mounts.
+        while umount2(cgroups, MntFlags::MNT_DETACH).is_ok() {}
+        mount(
+            Some("tmpfs"),
+            cgroups,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )
+        .context("mounting over the cgroups")?;
+    }
+    Ok(())
+}
+
+fn build(bundle: &Path, orders: Orders) -> Result<Container> {
+    ContainerBuilder::new(CONTAINER.into(), SyscallType::default())
+        .with_root_path(bundle.join("state"))?
+        .with_executor(ImageExecutor {
+            orders,
+            inner: DefaultExecutor {},
+        })
+        .validate_id()?
+        .as_init(bundle)
+        .with_systemd(false)
+        .with_detach(false)
+        .with_no_pivot(root_is_initramfs()?)
+        .build()
+        .map_err(|error| anyhow!("{}", causes(&error)))
+        .context("making the container")
+}
+
+/// `pivot_root(2)` does not work on the initial root file system; everywhere else it hides the host better than
+/// moving the mount does.
+fn root_is_initramfs() -> Result<bool> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    Ok(root_type(&mounts) == Some("rootfs"))
+}
+
+/// The file system type of the topmost mount on `/`.
+fn root_type(mountinfo: &str) -> Option<&str> {
+    let on_root = |line: &&str| line.split(' ').nth(4) == Some("/");
+    mountinfo
+        .lines()
+        .rfind(on_root)?
+        .split_once(" - ")?
+        .1
+        .split(' ')
+        .next()
+}
+
+/// An error with its causes; libcontainer's own texts leave them out.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Waits for the container's first process; on SIGTERM ends it first. With that process all others in its PID
+/// namespace have ended when this returns.
+fn wait(init: Pid, signals: &SigSet) -> Result<ExitStatus> {
+    loop {
+        match waitpid(init, Some(WaitPidFlag::WNOHANG)).context("waitpid")? {
+            WaitStatus::Exited(_, status) => return Ok(ExitStatus::Exited(status)),
+            WaitStatus::Signaled(_, signal, _) => return Ok(ExitStatus::Signaled(signal as i32)),
+            _ => {}
+        }
+        if signals.wait().context("sigwait")? == Signal::SIGTERM {
+            kill(init, Signal::SIGKILL).context("kill")?;
+        }
+    }
+}
+
+/// What runs in the container right before the command.
+#[derive(Clone)]
+struct ImageExecutor {
+    orders: Orders,
+    inner: DefaultExecutor,
+}
+
+impl Executor for ImageExecutor {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let prepared = self
+            .prepare()
+            .map_err(|error| ExecutorError::Other(format!("{error:#}")));
+        let error = prepared.and_then(|()| self.inner.exec(spec)).err();
+        // libcontainer tells nobody what went wrong from here on.
+        eprintln!(
+            "landfall: {}",
+            error.map_or_else(|| "exec returned".into(), |error| causes(&error))
+        );
+        std::process::exit(126)
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        self.inner.validate(spec)
+    }
+}
+
+impl ImageExecutor {
+    fn prepare(&self) -> Result<()> {
+        set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+        SigSet::all().thread_unblock().context("sigprocmask")?;
+        if self.orders.kernel_devices {
+            mount_devices()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// The kernel's devices in place of the few that libcontainer made.
+fn mount_devices() -> Result<()> {
+    let nosuid = MsFlags::MS_NOSUID;
+    let mount_on = |kind: &str, on: &str, flags, options: Option<&str>| {
+        mount(Some(kind), on, Some(kind), flags, options).with_context(|| format!("mount -t {kind} {on}"))
+    };
+    mount_on("devtmpfs", "/dev", nosuid, None)?;
+    make_dir("/dev/pts")?;
+    mount_on(
+        "devpts",
+        "/dev/pts",
+        nosuid | MsFlags::MS_NOEXEC,
+        Some("newinstance,ptmxmode=0666,mode=0620"),
+    )?;
+    make_dir("/dev/shm")?;
+    mount_on("tmpfs", "/dev/shm", nosuid | MsFlags::MS_NODEV, Some("mode=1777"))?;
+    // The kernel makes devices, not these; udev would, but a ramdisk may have none.
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        link(&format!("/dev/{name}"), target)?;
+    }
+    ["/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg"]
+        .into_iter()
+        .try_for_each(mask)
+}
+
+fn make_dir(path: &str) -> Result<()> {
+    match nix::unistd::mkdir(path, nix::sys::stat::Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("mkdir {path}")),
+    }
+}
+
+fn link(path: &str, target: &str) -> Result<()> {
+    match std::os::unix::fs::symlink(target, path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("symlink {path}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mask(device: &str) -> Result<()> {
+    match mount(
+        Some("/dev/null"),
+        device,
+        None::<&str>,
+        MsFlags::MS_BIND,
+        None::<&str>,
+    ) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("mount --bind /dev/null {device}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::root_type;
+
+    #[test]
+    fn the_initial_root_is_told_from_others() {
+        let initramfs = "1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:5 / /dev rw - devtmpfs devtmpfs rw\n";
+        let disk = "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 254:1 / / rw shared:1 - ext4 /dev/vda1 rw\n";
+        assert_eq!(root_type(initramfs), Some("rootfs"));
+        assert_eq!(root_type(disk), Some("ext4"));
+        assert_eq!(root_type(""), None);
+    }
+}

@@ -1,0 +1,49 @@
+//! Programs of the image, run in the image: private PID, mount, IPC, UTS and network namespaces, no host `/proc`, no
+//! host files, no credentials.
+//!
+//! [`spec`] says what the sandbox is (pure), [`run`] starts it and follows its output, and [`helper`] is the
+//! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child could
+//! deadlock in the allocator if other threads were alive.
+
+pub mod helper;
+pub mod run;
+pub mod spec;
+
+use serde::{Deserialize, Serialize};
+
+pub use run::{Finished, run};
+pub use spec::{Devices, Network, Sandbox};
+
+/// How a command in the sandbox ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it.
+    Signaled(i32),
+}
+
+impl ExitStatus {
+    /// Whether it exited with status 0.
+    pub fn success(self) -> bool {
+        self == Self::Exited(0)
+    }
+
+    /// The status as a shell has it: 128 and the signal's number where a signal ended it.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Exited(status) => status,
+            Self::Signaled(signal) => 128 + signal,
+        }
+    }
+}
+
+impl std::fmt::Display for ExitStatus {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(status) => write!(out, "exit status {status}"),
+            Self::Signaled(signal) => write!(out, "signal {signal}"),
+        }
+    }
+}

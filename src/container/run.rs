@@ -1,0 +1,184 @@
+//! Starts the helper process, follows the output, and sees to it that nothing is left running.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use tokio::process::Child;
+use tokio::sync::mpsc;
+
+use super::ExitStatus;
+use crate::progress::printable;
+
+use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
+use super::spec::{Sandbox, runtime_spec};
+
+/// The hidden subcommand that makes this program the helper.
+pub const HELPER_COMMAND: &str = "container-helper";
+/// A longer line of output is cut into pieces of this many bytes.
+const MAX_LINE_BYTES: usize = 4096;
+
+/// Where the container's standard output and error go.
+pub enum Output<'a> {
+    /// To our own.
+    Inherit,
+    /// Line by line, both together, to this function.
+    Lines(&'a mut (dyn FnMut(String) + Send)),
+}
+
+/// A command that has ended. Its container is gone.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Finished {
+    /// How it ended.
+    pub status: ExitStatus,
+}
+
+/// Runs `sandbox` to its end, with `bundle` as a scratch directory of its own (made here, removed at the end).
+/// If the future is dropped, the container is killed and waited for.
+pub async fn run(sandbox: &Sandbox, bundle: &Path, output: Output<'_>) -> Result<Finished> {
+    write_bundle(sandbox, bundle)?;
+    let finished = follow(bundle, output).await;
+    fs::remove_dir_all(bundle).with_context(|| format!("removing {}", bundle.display()))?;
+    finished
+}
+
+fn write_bundle(sandbox: &Sandbox, bundle: &Path) -> Result<()> {
+    fs::create_dir_all(bundle).with_context(|| format!("mkdir {}", bundle.display()))?;
+    let spec = runtime_spec(sandbox)?;
+    spec.save(bundle.join("config.json"))
+        .context("writing the container's configuration")?;
+    let orders = serde_json::to_vec(&Orders::from(sandbox.devices))?;
+    fs::write(bundle.join(ORDERS_FILE), orders).context("writing the helper's orders")
+}
+
+async fn follow(bundle: &Path, output: Output<'_>) -> Result<Finished> {
+    let mut helper = match output {
+        Output::Inherit => Helper::start(bundle, Stdio::inherit(), Stdio::inherit())?,
+        Output::Lines(show) => {
+            let (reader, writer) = io::pipe().context("pipe")?;
+            let second = writer.try_clone().context("dup")?;
+            let helper = Helper::start(bundle, writer.into(), second.into())?;
+            let (sender, mut lines) = mpsc::channel(64);
+            thread::spawn(move || send_lines(reader, &sender));
+            while let Some(line) = lines.recv().await {
+                show(line);
+            }
+            helper
+        }
+    };
+    helper.wait().await?;
+    match outcome(bundle)? {
+        Outcome::Ended(status) => Ok(Finished { status }),
+        Outcome::Failed(reason) => bail!("the container could not be run: {reason}"),
+    }
+}
+
+fn outcome(bundle: &Path) -> Result<Outcome> {
+    let text = fs::read(bundle.join(OUTCOME_FILE)).context("the container's helper died without a word")?;
+    serde_json::from_slice(&text).context("reading the helper's outcome")
+}
+
+/// The helper process. When dropped, it and the container are gone.
+struct Helper(Child);
+
+impl Helper {
+    fn start(bundle: &Path, stdout: Stdio, stderr: Stdio) -> Result<Self> {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .arg(HELPER_COMMAND)
+            .arg(bundle)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(stderr);
+        // A Ctrl-C at the terminal is for us; we end the container in good order.
+        command.process_group(0);
+        let child = tokio::process::Command::from(command).spawn();
+        Ok(Self(child.context("starting the container's helper process")?))
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        let status = self
+            .0
+            .wait()
+            .await
+            .context("waiting for the container's helper process")?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!("the container's helper process failed: {status}")
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // No id: it has been waited for already.
+        if let Some(id) = self.0.id() {
+            let pid = Pid::from_raw(id.cast_signed());
+            let _ = kill(pid, Signal::SIGTERM);
+            let _ = waitpid(pid, None);
+        }
+    }
+}
+
+/// Sends what `reader` gives, line by line, until its end or until nobody listens.
+fn send_lines(mut reader: impl Read, lines: &mpsc::Sender<String>) {
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = reader.read(&mut buffer) {
+        for &byte in &buffer[..count] {
+            // Progress bars return to the start of their line.
+            let ended = byte == b'\n' || byte == b'\r';
+            if !ended {
+                line.push(byte);
+            }
+            if (ended && !line.is_empty() || line.len() == MAX_LINE_BYTES)
+                && lines.blocking_send(text(&std::mem::take(&mut line))).is_err()
+            {
+                return;
+            }
+        }
+    }
+    if !line.is_empty() {
+        let _ = lines.blocking_send(text(&line));
+    }
+}
+
+/// A line that does nothing to a terminal but show.
+fn text(line: &[u8]) -> String {
+    printable(&String::from_utf8_lossy(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &[u8]) -> Vec<String> {
+        let (sender, mut receiver) = mpsc::channel(1024);
+        send_lines(input, &sender);
+        drop(sender);
+        std::iter::from_fn(|| receiver.blocking_recv()).collect()
+    }
+
+    #[test]
+    fn output_becomes_lines() {
+        assert_eq!(
+            lines(b"one\ntwo\rthree\r\n\nfour"),
+            ["one", "two", "three", "four"]
+        );
+        let long = lines(&[b'x'; MAX_LINE_BYTES + 1]);
+        assert_eq!(
+            long.iter().map(String::len).collect::<Vec<_>>(),
+            [MAX_LINE_BYTES, 1]
+        );
+    }
+}

@@ -1,0 +1,467 @@
+//! Which disk it is: facts from sysfs and ioctls, without udev.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+use serde::Serialize;
+
+use super::geometry::Geometry;
+use crate::sys::block::{self, IoctlError};
+
+/// A whole disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Disk {
+    /// As it was named, e.g. `/dev/disk/by-id/nvme-…`.
+    pub path: PathBuf,
+    /// The node that this leads to, e.g. `/dev/nvme0n1`.
+    pub node: PathBuf,
+    /// The kernel's name, e.g. `nvme0n1`.
+    pub name: String,
+    /// The device number: major and minor.
+    pub number: (u64, u64),
+    /// Its size and sectors.
+    pub geometry: Geometry,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether it can be taken out, as far as the kernel knows.
+    pub removable: bool,
+    /// Whether it is a spinning disk, as far as the kernel knows.
+    pub rotational: bool,
+    /// What the manufacturer calls it.
+    pub identity: Identity,
+    /// The partitions that the kernel knows. It may know none of those that are in the table.
+    pub partitions: Vec<KernelPartition>,
+    /// The kernel's number for this very appearance of the disk.
+    pub(super) sequence: Option<u64>,
+}
+
+/// What tells one disk from another, as far as sysfs says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The model.
+    pub model: Option<String>,
+    /// The vendor.
+    pub vendor: Option<String>,
+    /// The serial number.
+    pub serial: Option<String>,
+    /// The world-wide name, e.g. `naa.5000c500…` or `eui.…`.
+    pub wwn: Option<String>,
+}
+
+/// A partition that the kernel knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelPartition {
+    /// The kernel's name, e.g. `sda1`.
+    pub name: String,
+    /// The number in the table.
+    pub partition: u32,
+    /// The device number: major and minor.
+    pub number: (u64, u64),
+}
+
+/// Why something can't be the target. One line each: what it is, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// There is nothing by this name.
+    #[error("{path}: no such device; `/proc/partitions` lists the disks that this kernel sees")]
+    Missing {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{path} is not a block device")]
+    NotABlockDevice {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// It is a part of a disk.
+    #[error("{path} is a partition; the whole disk is {disk}")]
+    Partition {
+        /// What was asked for.
+        path: PathBuf,
+        /// The disk that it is a part of.
+        disk: PathBuf,
+    },
+    /// It is made of disks, or a part of one.
+    #[error("{path} is {kind}, not a disk")]
+    Mapped {
+        /// What was asked for.
+        path: PathBuf,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// It can't be written.
+    #[error("{path} is read-only")]
+    ReadOnly {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// It has no medium in it, or it is a loop device without a file.
+    #[error("{path} is empty: its size is 0 bytes")]
+    Empty {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// A system call failed.
+    #[error("{call}(\"{path}\"): {error}")]
+    System {
+        /// The call, as `strace` shows it.
+        call: &'static str,
+        /// Its argument.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// An ioctl failed.
+    #[error("{path}: {error}")]
+    Ioctl {
+        /// The device.
+        path: PathBuf,
+        /// What the kernel said.
+        error: IoctlError,
+    },
+}
+
+impl Disk {
+    /// Finds out about the whole disk that `path` names, directly or through links.
+    pub fn probe(path: &Path) -> Result<Self, ProbeError> {
+        let system = |call| {
+            move |error: io::Error| ProbeError::System {
+                call,
+                path: path.into(),
+                error,
+            }
+        };
+        let node = fs::canonicalize(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => ProbeError::Missing { path: path.into() },
+            _ => system("realpath")(error),
+        })?;
+        let metadata = fs::metadata(&node).map_err(system("stat"))?;
+        if !metadata.file_type().is_block_device() {
+            return Err(ProbeError::NotABlockDevice { path: path.into() });
+        }
+        let number = (major(metadata.rdev()), minor(metadata.rdev()));
+        let link = PathBuf::from(format!("/sys/dev/block/{}:{}", number.0, number.1));
+        let directory = fs::canonicalize(&link).map_err(|error| ProbeError::System {
+            call: "realpath",
+            path: link,
+            error,
+        })?;
+        refuse_parts(path, &directory)?;
+        let file = File::open(&node).map_err(|error| match error.raw_os_error() {
+            Some(nix::libc::ENOMEDIUM | nix::libc::ENXIO) => ProbeError::Empty { path: path.into() },
+            _ => system("open")(error),
+        })?;
+        let ioctl = |error| ProbeError::Ioctl {
+            path: path.into(),
+            error,
+        };
+        let disk = Self {
+            path: path.into(),
+            node,
+            name: base_name(&directory),
+            number,
+            geometry: block::limits(&file).map_err(ioctl)?.into(),
+            read_only: block::is_read_only(&file).map_err(ioctl)?,
+            removable: flag(&directory.join("removable")),
+            rotational: flag(&directory.join("queue/rotational")),
+            identity: Identity::read(&directory),
+            partitions: kernel_partitions(&directory),
+            sequence: block::disk_sequence(&file),
+        };
+        if disk.geometry.size_bytes == 0 {
+            return Err(ProbeError::Empty { path: path.into() });
+        }
+        Ok(disk)
+    }
+
+    /// An error for a disk that can't be written.
+    pub fn refuse_read_only(&self) -> Result<(), ProbeError> {
+        if self.read_only {
+            Err(ProbeError::ReadOnly {
+                path: self.path.clone(),
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The node of one of its partitions, whether or not it exists: `/dev/sda3`, `/dev/nvme0n1p3`.
+    pub fn partition_node(&self, number: u32) -> PathBuf {
+        let ends_with_digit = self.name.ends_with(|last: char| last.is_ascii_digit());
+        let separator = if ends_with_digit { "p" } else { "" };
+        PathBuf::from(format!("/dev/{}{separator}{number}", self.name))
+    }
+
+    /// The disk's directory in sysfs.
+    pub(super) fn sysfs(&self) -> PathBuf {
+        PathBuf::from(format!("/sys/dev/block/{}:{}", self.number.0, self.number.1))
+    }
+
+    /// Opens the disk for reading.
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.node)
+    }
+
+    /// Opens the disk for writing.
+    pub(super) fn open_for_writing(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).open(&self.node)
+    }
+
+    /// Opens the disk as its only user: fails with EBUSY when it or a partition is mounted or held.
+    pub(super) fn open_exclusively(&self) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_EXCL)
+            .open(&self.node)
+    }
+}
+
+/// Refuses what is a part of a disk, or made from disks in a way that is no disk.
+fn refuse_parts(path: &Path, directory: &Path) -> Result<(), ProbeError> {
+    if directory.join("partition").exists() {
+        let disk = directory.parent().map(base_name).unwrap_or_default();
+        return Err(ProbeError::Partition {
+            path: path.into(),
+            disk: Path::new("/dev").join(disk),
+        });
+    }
+    let Some(uuid) = attribute(&directory.join("dm/uuid")) else {
+        return Ok(());
+    };
+    let kind = match uuid.split('-').next().unwrap_or_default() {
+        "mpath" => return Ok(()),
+        "LVM" => "a logical volume of LVM",
+        "CRYPT" => "an opened encrypted volume",
+        part if part.starts_with("part") => "a partition of a mapped device",
+        _ => "a mapped device",
+    };
+    Err(ProbeError::Mapped {
+        path: path.into(),
+        kind,
+    })
+}
+
+impl Identity {
+    /// Reads a disk's directory in sysfs; each driver keeps these things elsewhere.
+    pub(super) fn read(directory: &Path) -> Self {
+        let first = |names: &[&str]| names.iter().find_map(|name| attribute(&directory.join(name)));
+        Self {
+            model: ata_model(&directory.join("device/vpd_pg89"))
+                .or_else(|| first(&["device/model", "device/name"])),
+            vendor: first(&["device/vendor"]),
+            serial: first(&["serial", "device/serial"])
+                .or_else(|| vpd_serial(&directory.join("device/vpd_pg80"))),
+            wwn: first(&["wwid", "device/wwid"]),
+        }
+    }
+}
+
+/// A SCSI disk's "unit serial number" page (SPC-4, 7.8.18): four bytes of header, then text.
+fn vpd_serial(page: &Path) -> Option<String> {
+    let bytes = fs::read(page).ok()?;
+    let text = bytes.get(4..)?;
+    let length = usize::from(u16::from_be_bytes([bytes[2], bytes[3]]));
+    let text = String::from_utf8_lossy(&text[..text.len().min(length)]);
+    let text = text.trim_matches(|each: char| each.is_whitespace() || each == '\0');
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+/// An ATA disk's model, from its "ATA information" page (SAT-3, 12.4.2): SCSI's own field cuts it off after 16 letters.
+///
+/// The page holds the IDENTIFY data from byte 60 on, in words of two bytes each with the second letter first; the model is
+/// in the words 27 to 46.
+fn ata_model(page: &Path) -> Option<String> {
+    let bytes = fs::read(page).ok()?;
+    let words = bytes.get(60 + 2 * 27..60 + 2 * 47)?;
+    let letters: Vec<u8> = words
+        .chunks_exact(2)
+        .flat_map(|word| [word[1], word[0]])
+        .collect();
+    let model = String::from_utf8_lossy(&letters).trim().to_string();
+    (!model.is_empty()).then_some(model)
+}
+
+fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut partitions: Vec<_> = entries
+        .filter_map(|entry| {
+            let partition = attribute(&entry.path().join("partition"))?.parse().ok()?;
+            let number = attribute(&entry.path().join("dev"))?;
+            Some(KernelPartition {
+                name: base_name(&entry.path()),
+                partition,
+                number: device_number(&number)?,
+            })
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.partition);
+    partitions
+}
+
+/// Parses `8:16`.
+pub(super) fn device_number(text: &str) -> Option<(u64, u64)> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// An attribute's text without the space around it; `None` when it is not there or empty.
+pub(super) fn attribute(file: &Path) -> Option<String> {
+    let text = fs::read(file).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+fn flag(file: &Path) -> bool {
+    attribute(file).is_some_and(|value| value == "1")
+}
+
+fn base_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+
+    /// A directory like one of sysfs: names and contents.
+    fn sysfs(files: Files<'_>) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let file = directory.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+        directory
+    }
+
+    #[test]
+    fn identity_is_found_wherever_the_driver_keeps_it() {
+        let text = |text: &str| Some(text.to_string());
+        let cases: [(Files<'_>, Identity); 4] = [
+            (&[], Identity::default()),
+            (
+                &[
+                    ("device/model", b"SAMSUNG MZ  \n"),
+                    ("device/serial", b"S123 \n"),
+                    ("wwid", b"eui.0025\n"),
+                ],
+                Identity {
+                    model: text("SAMSUNG MZ"),
+                    serial: text("S123"),
+                    wwn: text("eui.0025"),
+                    vendor: None,
+                },
+            ),
+            (
+                &[
+                    ("device/model", b"PERC"),
+                    ("device/vendor", b"DELL    "),
+                    ("device/wwid", b"naa.5000"),
+                    ("device/vpd_pg80", b"\0\x80\0\x06 AB12\0garbage"),
+                ],
+                Identity {
+                    model: text("PERC"),
+                    vendor: text("DELL"),
+                    serial: text("AB12"),
+                    wwn: text("naa.5000"),
+                },
+            ),
+            (
+                &[("serial", b"virtio-serial")],
+                Identity {
+                    serial: text("virtio-serial"),
+                    ..Identity::default()
+                },
+            ),
+        ];
+        for (files, expected) in cases {
+            assert_eq!(Identity::read(sysfs(files).path()), expected);
+        }
+    }
+
+    #[test]
+    fn the_model_of_an_ata_disk_is_whole() {
+        let mut page = vec![0; 572];
+        for (index, letter) in format!("{:40}", "Samsung SSD 870 EVO 500GB").bytes().enumerate() {
+            page[114 + (index ^ 1)] = letter;
+        }
+        let files: Files<'_> = &[("device/vpd_pg89", &page), ("device/model", b"Samsung SSD 870")];
+        assert_eq!(
+            Identity::read(sysfs(files).path()).model.as_deref(),
+            Some("Samsung SSD 870 EVO 500GB")
+        );
+        let files: Files<'_> = &[
+            ("device/vpd_pg89", &page[..150]),
+            ("device/model", b"Samsung SSD 870"),
+        ];
+        assert_eq!(
+            Identity::read(sysfs(files).path()).model.as_deref(),
+            Some("Samsung SSD 870")
+        );
+    }
+
+    #[test]
+    fn a_serial_page_that_is_cut_off_is_no_serial() {
+        for page in [&b""[..], b"\0\x80\0", b"\0\x80\0\x04", b"\0\x80\0\0AB"] {
+            assert_eq!(
+                Identity::read(sysfs(&[("device/vpd_pg80", page)]).path()).serial,
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn parts_of_disks_are_refused_by_what_they_are() {
+        let message = |files: Files<'_>| {
+            let directory = sysfs(files);
+            refuse_parts(Path::new("/dev/x"), directory.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(message(&[]), Ok(()));
+        assert_eq!(message(&[("dm/uuid", b"mpath-3600\n")]), Ok(()));
+        assert_eq!(
+            message(&[("dm/uuid", b"LVM-abc\n")]),
+            Err("/dev/x is a logical volume of LVM, not a disk".into())
+        );
+        assert!(message(&[("dm/uuid", b"part1-mpath-3600\n")]).is_err());
+        let parent = sysfs(&[("sda1/partition", b"1\n")]);
+        let error = refuse_parts(Path::new("/dev/sda1"), &parent.path().join("sda1")).unwrap_err();
+        assert!(matches!(error, ProbeError::Partition { .. }));
+    }
+
+    #[test]
+    fn kernel_partitions_are_listed_by_number() {
+        let directory = sysfs(&[
+            ("sda10/partition", b"10\n"),
+            ("sda10/dev", b"8:10\n"),
+            ("sda2/partition", b"2\n"),
+            ("sda2/dev", b"8:2\n"),
+            ("queue/rotational", b"1\n"),
+        ]);
+        let names: Vec<_> = kernel_partitions(directory.path())
+            .into_iter()
+            .map(|each| each.name)
+            .collect();
+        assert_eq!(names, ["sda2", "sda10"]);
+    }
+
+    #[test]
+    fn what_is_no_disk_is_said_plainly() {
+        let missing = Disk::probe(Path::new("/dev/no-such-disk")).unwrap_err();
+        assert!(
+            missing
+                .to_string()
+                .starts_with("/dev/no-such-disk: no such device")
+        );
+        let null = Disk::probe(Path::new("/dev/null")).unwrap_err();
+        assert_eq!(null.to_string(), "/dev/null is not a block device");
+    }
+}

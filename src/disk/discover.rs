@@ -1,0 +1,433 @@
+//! Which disks there are, and which one is meant: by root device hints, or "the obvious one" (ironic-python-agent,
+//! `list_all_block_devices` and `guess_root_disk`). Facts come from sysfs, so no udev is needed.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::device::{Identity, attribute};
+use super::hints::{Candidate, Hints};
+
+/// What `auto` takes at least, in bytes.
+const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
+
+/// A block device that was found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Found {
+    /// What hints are compared with.
+    #[serde(flatten)]
+    pub disk: Candidate,
+    /// Whether its medium can be taken out.
+    pub removable: bool,
+    /// Why it can't be the target, whatever the hints say.
+    pub excluded: Option<&'static str>,
+}
+
+/// How the disk is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// The smallest disk of 4 GiB or more that is not removable; of several, the first by name.
+    Auto,
+    /// The first by name that satisfies the hints.
+    Hints(Hints),
+}
+
+/// No disk is as wished.
+#[derive(Debug, thiserror::Error)]
+#[error("no disk is as wished: {}", list(.rejected))]
+pub struct NoDisk {
+    /// Each disk and why it isn't the one.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A disk that was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// Its node.
+    pub name: String,
+    /// Why not.
+    pub because: String,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.name, self.because)
+    }
+}
+
+fn list(rejected: &[Rejected]) -> String {
+    if rejected.is_empty() {
+        return "this kernel sees no disks".into();
+    }
+    rejected
+        .iter()
+        .map(Rejected::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+/// All block devices that might be disks, by name. Loop devices are disks only when they are named.
+pub fn disks() -> std::io::Result<Vec<Found>> {
+    disks_in(Path::new("/sys/block"))
+}
+
+fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
+    let mut found: Vec<Found> = fs::read_dir(sysfs)?
+        .flatten()
+        .filter_map(|entry| inspect(&entry.path()))
+        .collect();
+    found.sort_by(|one, other| one.disk.name.cmp(&other.disk.name));
+    Ok(found)
+}
+
+/// Chooses among `found`; the rest is told why not.
+pub fn choose(found: &[Found], wish: &Wish) -> Result<(Found, Vec<Rejected>), NoDisk> {
+    let (mut fitting, mut rejected) = (Vec::new(), Vec::new());
+    for each in found {
+        match each.mismatch(wish) {
+            None => fitting.push(each),
+            Some(because) => rejected.push(Rejected {
+                name: each.disk.name.clone(),
+                because,
+            }),
+        }
+    }
+    if *wish == Wish::Auto {
+        fitting.sort_by_key(|each| (each.disk.size_bytes, &each.disk.name));
+    }
+    let mut fitting = fitting.into_iter();
+    let Some(chosen) = fitting.next() else {
+        return Err(NoDisk { rejected });
+    };
+    let because = format!("{} comes first", chosen.disk.name);
+    rejected.extend(fitting.map(|each| Rejected {
+        name: each.disk.name.clone(),
+        because: because.clone(),
+    }));
+    Ok((chosen.clone(), rejected))
+}
+
+impl Found {
+    fn mismatch(&self, wish: &Wish) -> Option<String> {
+        if let Some(excluded) = self.excluded {
+            return Some(excluded.into());
+        }
+        match wish {
+            Wish::Hints(hints) => hints.mismatch(&self.disk),
+            Wish::Auto if self.removable => Some("its medium is removable".into()),
+            Wish::Auto if self.disk.size_bytes < AUTO_AT_LEAST_BYTES => Some("smaller than 4 GiB".into()),
+            Wish::Auto => None,
+        }
+    }
+}
+
+/// Reads a device's directory in `/sys/block`; `None` for what is no disk by its very kind.
+fn inspect(link: &Path) -> Option<Found> {
+    const NO_DISKS: [&str; 6] = ["loop", "ram", "zram", "fd", "nbd", "mtdblock"];
+    let name = link.file_name()?.to_str()?.replace('!', "/");
+    let is_kind = |kind: &&str| {
+        name.strip_prefix(*kind)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    if NO_DISKS.iter().any(is_kind) || (name.starts_with("dm-") && !is_multipath(link)) {
+        return None;
+    }
+    let directory = fs::canonicalize(link).unwrap_or_else(|_| link.to_path_buf());
+    let flag = |attribute_name: &str| attribute(&link.join(attribute_name)).as_deref() == Some("1");
+    let sectors: u64 = attribute(&link.join("size"))
+        .and_then(|size| size.parse().ok())
+        .unwrap_or(0);
+    let identity = Identity::read(link);
+    let mut disk = Candidate {
+        name: format!("/dev/{name}"),
+        // sysfs counts in sectors of 512 bytes, whatever the disk has.
+        size_bytes: sectors * 512,
+        rotational: flag("queue/rotational"),
+        model: identity.model,
+        vendor: identity.vendor,
+        serial: identity.serial.into_iter().collect(),
+        hctl: first_entry(&link.join("device/scsi_device")),
+        by_path: by_path(&name),
+        tran: transport(&name, &directory).map(str::to_string),
+        ..Candidate::default()
+    };
+    if let Some(wwid) = identity.wwn {
+        disk.add_wwid(&wwid);
+    }
+    let excluded = excluded(&name, link, sectors);
+    Some(Found {
+        disk,
+        removable: flag("removable"),
+        excluded,
+    })
+}
+
+fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
+    let holders = || {
+        fs::read_dir(link.join("holders"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|holder| holder.path())
+    };
+    if name.starts_with("sr") || attribute(&link.join("device/type")).as_deref() == Some("5") {
+        Some("an optical drive")
+    } else if sectors == 0 {
+        Some("its size is 0 bytes")
+    } else if attribute(&link.join("ro")).as_deref() == Some("1") {
+        Some("read-only")
+    } else if holders().any(|holder| is_multipath(&holder)) {
+        Some("a path of a multipath device")
+    } else if holders().any(|holder| holder.join("md").exists()) {
+        Some("a member of a software RAID")
+    } else {
+        None
+    }
+}
+
+fn is_multipath(directory: &Path) -> bool {
+    attribute(&directory.join("dm/uuid")).is_some_and(|uuid| uuid.starts_with("mpath-"))
+}
+
+fn first_entry(directory: &Path) -> Option<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.into_iter().next()
+}
+
+/// udev's link in `/dev/disk/by-path`, where there is udev.
+fn by_path(name: &str) -> Option<String> {
+    let node = Path::new("/dev").join(name);
+    let mut links: Vec<PathBuf> = fs::read_dir("/dev/disk/by-path")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    links.sort();
+    let link = links
+        .into_iter()
+        .find(|link| fs::canonicalize(link).is_ok_and(|target| target == node))?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+/// What connects the disk, by `lsblk`'s names, from the devices above it in sysfs.
+fn transport(name: &str, directory: &Path) -> Option<&'static str> {
+    let above = |prefix: &str| {
+        directory.components().any(|part| {
+            part.as_os_str()
+                .to_str()
+                .is_some_and(|part| part.starts_with(prefix))
+        })
+    };
+    let by_name = [("nvme", "nvme"), ("vd", "virtio"), ("mmcblk", "mmc")];
+    by_name
+        .into_iter()
+        .find(|(prefix, _)| name.starts_with(prefix))
+        .map(|(_, transport)| transport)
+        .or_else(|| {
+            let by_parent = [
+                ("usb", "usb"),
+                ("ata", "sata"),
+                ("end_device-", "sas"),
+                ("session", "iscsi"),
+                ("rport-", "fc"),
+            ];
+            by_parent
+                .into_iter()
+                .find(|(prefix, _)| above(prefix))
+                .map(|(_, transport)| transport)
+        })
+}
+
+impl Candidate {
+    /// Takes the kernel's name for the unit apart in the ways that udev and `scsi_id` do.
+    ///
+    /// `naa.` of 16 digits is a WWN, of 32 digits a WWN with the vendor's extension; NVMe's names are used as they are.
+    fn add_wwid(&mut self, wwid: &str) {
+        if let Some(digits) = wwid.strip_prefix("naa.") {
+            let (short, extension) = digits.split_at_checked(16).unwrap_or((digits, ""));
+            self.wwn.push(format!("0x{short}"));
+            self.wwn_with_extension = Some(format!("0x{digits}"));
+            if !extension.is_empty() {
+                self.wwn.push(format!("0x{digits}"));
+                self.wwn_vendor_extension = Some(format!("0x{extension}"));
+            }
+            // `ID_SERIAL_SHORT` and `ID_SERIAL` of a SCSI disk.
+            self.serial.push(digits.into());
+            self.serial.push(format!("3{digits}"));
+        } else if !wwid.starts_with("t10.") {
+            self.wwn.push(wwid.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    /// `/sys/block` with these files.
+    fn sysfs(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let file = directory.path().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, content).unwrap();
+        }
+        directory
+    }
+
+    fn excluded_by_name(files: &[(&str, &str)]) -> Vec<(String, Option<&'static str>)> {
+        let found = disks_in(sysfs(files).path()).unwrap();
+        found
+            .into_iter()
+            .map(|each| (each.disk.name, each.excluded))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_no_disk_is_left_out_or_excluded() {
+        let found = excluded_by_name(&[
+            ("sda/size", "100"),
+            ("sda/holders/md0/md/level", "raid1"),
+            ("sdb/size", "100"),
+            ("sdb/holders/dm-0/dm/uuid", "mpath-1"),
+            ("sdc/size", "100"),
+            ("sdc/ro", "1"),
+            ("sdd/size", "0"),
+            ("sde/size", "100"),
+            ("sde/holders/dm-1/dm/uuid", "LVM-x"),
+            ("sr0/size", "100"),
+            ("dm-0/size", "100"),
+            ("dm-0/dm/uuid", "mpath-1"),
+            ("dm-1/size", "100"),
+            ("dm-1/dm/uuid", "LVM-x"),
+            ("loop0/size", "100"),
+            ("ram0/size", "100"),
+            ("zram0/size", "100"),
+            ("fd0/size", "100"),
+            ("md0/size", "100"),
+            ("cciss!c0d0/size", "100"),
+        ]);
+        let expected = [
+            ("/dev/cciss/c0d0", None),
+            ("/dev/dm-0", None),
+            ("/dev/md0", None),
+            ("/dev/sda", Some("a member of a software RAID")),
+            ("/dev/sdb", Some("a path of a multipath device")),
+            ("/dev/sdc", Some("read-only")),
+            ("/dev/sdd", Some("its size is 0 bytes")),
+            ("/dev/sde", None),
+            ("/dev/sr0", Some("an optical drive")),
+        ];
+        assert_eq!(
+            found,
+            expected.map(|(name, excluded)| (name.to_string(), excluded))
+        );
+    }
+
+    #[test]
+    fn names_of_units_are_taken_apart() {
+        let with = |wwid: &str| {
+            let mut disk = Candidate::default();
+            disk.add_wwid(wwid);
+            disk
+        };
+        let long = with("naa.6d0946602a3b4c00123456789abcdef0");
+        assert_eq!(
+            long.wwn,
+            ["0x6d0946602a3b4c00", "0x6d0946602a3b4c00123456789abcdef0"]
+        );
+        assert_eq!(long.wwn_vendor_extension.as_deref(), Some("0x123456789abcdef0"));
+        assert_eq!(
+            long.serial,
+            [
+                "6d0946602a3b4c00123456789abcdef0",
+                "36d0946602a3b4c00123456789abcdef0"
+            ]
+        );
+        let short = with("naa.5000c500a1b2c3d4");
+        assert_eq!(
+            (short.wwn, short.wwn_vendor_extension),
+            (vec!["0x5000c500a1b2c3d4".into()], None)
+        );
+        assert_eq!(with("eui.0025388b").wwn, ["eui.0025388b"]);
+        assert!(with("t10.ATA     QEMU HARDDISK").wwn.is_empty());
+        assert_eq!(with("naa.é").wwn, ["0xé"]);
+    }
+
+    fn disk(name: &str, size_bytes: u64) -> Found {
+        let disk = Candidate {
+            name: name.into(),
+            size_bytes,
+            ..Candidate::default()
+        };
+        Found {
+            disk,
+            removable: false,
+            excluded: None,
+        }
+    }
+
+    fn chosen(found: &[Found], wish: &Wish) -> Result<String, String> {
+        choose(found, wish)
+            .map(|(chosen, _)| chosen.disk.name)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn auto_takes_the_smallest_that_is_large_enough() {
+        let mut stick = disk("/dev/sda", 8 * GIB);
+        stick.removable = true;
+        let mut locked = disk("/dev/sdb", 8 * GIB);
+        locked.excluded = Some("read-only");
+        let found = [
+            stick,
+            locked,
+            disk("/dev/sdc", 4 * GIB - 1),
+            disk("/dev/sde", 4 * GIB),
+            disk("/dev/sdd", 4 * GIB),
+        ];
+        assert_eq!(chosen(&found, &Wish::Auto), Ok("/dev/sdd".into()));
+        assert_eq!(
+            chosen(&found[..3], &Wish::Auto),
+            Err(
+                "no disk is as wished: /dev/sda: its medium is removable; /dev/sdb: read-only; \
+                 /dev/sdc: smaller than 4 GiB"
+                    .into()
+            )
+        );
+        assert_eq!(
+            chosen(&[], &Wish::Auto),
+            Err("no disk is as wished: this kernel sees no disks".into())
+        );
+    }
+
+    #[test]
+    fn hints_take_the_first_by_name_and_say_why_not_the_others() {
+        let found = [
+            disk("/dev/sda", GIB),
+            disk("/dev/sdb", 10 * GIB),
+            disk("/dev/sdc", 10 * GIB),
+        ];
+        let wish = Wish::Hints("size=10".parse().unwrap());
+        let (chosen, rejected) = choose(&found, &wish).unwrap();
+        assert_eq!(chosen.disk.name, "/dev/sdb");
+        let rejected: Vec<_> = rejected.iter().map(Rejected::to_string).collect();
+        assert_eq!(
+            rejected,
+            [
+                "/dev/sda: size is 1 GiB, wanted \"10\"",
+                "/dev/sdc: /dev/sdb comes first"
+            ]
+        );
+    }
+}

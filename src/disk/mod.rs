@@ -1,0 +1,40 @@
+//! The target disk: which one it is, what is on it, how it will be laid out, and whether that came true.
+//!
+//! The way of a disk, each step a type that only the step before can make:
+//!
+//! ```text
+//! Disk::probe ──► Disk::contents ──► Contents::expendable ──► Disk::claim ──► (bootc) ──► InstalledDisk::verify
+//!      └────────► Layout::plan ────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other
+//! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
+
+mod claim;
+mod contents;
+mod device;
+mod discover;
+mod geometry;
+mod gpt;
+mod hints;
+mod in_use;
+mod installed;
+mod layout;
+mod mbr;
+mod sfdisk;
+mod verify;
+
+pub use claim::{Claim, ClaimError};
+pub use contents::{Contents, Expendable, HoldsData, OldPartition, TableKind};
+pub use device::{Disk, Identity, KernelPartition, ProbeError};
+pub use discover::{Found, NoDisk, Rejected, Wish, choose, disks};
+pub use geometry::{Extent, Geometry, MIB};
+pub use gpt::{GptError, Partition, Table};
+pub use hints::{Candidate, HintError, Hints};
+pub use in_use::{InUse, Use};
+pub use installed::{InstalledDisk, KernelView, PartitionReport, Slot, TableReport};
+pub use layout::{
+    Arch, Backend, BlockSetup, BootcVersion, CONFIG_DRIVE_MIB, Layout, LayoutError, LayoutRequest,
+};
+pub use layout::{Planned, Role};
+pub use verify::{BootLoader, BootPath, VerifyError};

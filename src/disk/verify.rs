@@ -1,0 +1,232 @@
+//! Whether a disk is what was planned: the table sector by sector, a boot loader where firmware looks for one, and a
+//! root filesystem. Reads the disk's own bytes; mounts nothing.
+
+use std::io::{Read, Seek};
+
+use serde::Serialize;
+
+use super::geometry::{Extent, Geometry};
+use super::gpt::{Partition, Table};
+use super::layout::{Arch, BlockSetup, LINUX_TYPE, Layout, Planned, Role};
+use crate::filesystem::fat::{Entry, Volume};
+use crate::filesystem::{FilesystemError, Signature, identify};
+
+/// The most names that are looked at for a boot loader.
+const MAX_LOADER_DIRECTORIES: usize = 64;
+
+/// How the disk is meant to boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootPath {
+    /// By a boot loader that the image installs.
+    Loader,
+    /// In a way that Landfall doesn't know (`--bootloader none`).
+    Foreign,
+}
+
+/// The boot loader that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BootLoader {
+    /// Its path on the EFI system partition.
+    pub path: String,
+    /// Whether it is where firmware looks without a boot entry.
+    pub is_fallback: bool,
+}
+
+/// How the disk differs from what was planned.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no table.
+    #[error("the disk has no partition table")]
+    NoTable,
+    /// A partition is missing.
+    #[error("partition {number} ({name}) is missing")]
+    Missing {
+        /// The planned number.
+        number: u32,
+        /// The planned name.
+        name: &'static str,
+    },
+    /// A partition is elsewhere.
+    #[error(
+        "partition {number} ({name}) has {} sectors from {}; planned were {} from {}",
+        found.sectors, found.start_lba, planned.sectors, planned.start_lba
+    )]
+    Misplaced {
+        /// Its number.
+        number: u32,
+        /// Its planned name.
+        name: &'static str,
+        /// Where it is.
+        found: Extent,
+        /// Where it was to be.
+        planned: Extent,
+    },
+    /// A partition is something else.
+    #[error(
+        "partition {number} is \"{found}\" of type {found_type}; planned was \"{planned}\" of type {planned_type}"
+    )]
+    WrongKind {
+        /// Its number.
+        number: u32,
+        /// Its name.
+        found: String,
+        /// Its type GUID.
+        found_type: uuid::Uuid,
+        /// The planned name.
+        planned: &'static str,
+        /// The planned type GUID.
+        planned_type: uuid::Uuid,
+    },
+    /// There is a partition that was not planned.
+    #[error("partition {number} (\"{name}\") was not planned")]
+    Unplanned {
+        /// Its number.
+        number: u32,
+        /// Its name.
+        name: String,
+    },
+    /// The ESP is not FAT.
+    #[error("the EFI system partition: {0}")]
+    Esp(#[source] FilesystemError),
+    /// The ESP has no boot loader.
+    #[error(
+        "the EFI system partition holds no boot loader (neither {fallback} nor another): the disk can't boot under UEFI; \
+         boot the ramdisk by UEFI, and see that efivarfs is mounted and the image has bootupd or systemd-boot"
+    )]
+    NoBootLoader {
+        /// What firmware looks for.
+        fallback: &'static str,
+    },
+    /// The root partition holds something else.
+    #[error("the root partition holds {found}; expected was {expected}")]
+    Root {
+        /// What is there.
+        found: String,
+        /// What was to be there.
+        expected: &'static str,
+    },
+    /// The disk does not answer.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+/// Compares the table with the plan. The planned config drive may be there or not.
+pub(super) fn check_table(layout: &Layout, table: &Table) -> Result<(), VerifyError> {
+    for planned in &layout.partitions {
+        let (number, name) = (planned.number, planned.name);
+        let found = table.partitions().find(|partition| partition.number == number);
+        let found = found.ok_or(VerifyError::Missing { number, name })?;
+        if found.extent != planned.extent {
+            return Err(VerifyError::Misplaced {
+                number,
+                name,
+                found: found.extent,
+                planned: planned.extent,
+            });
+        }
+        if found.name != name || !is_type_of(planned, layout.arch, &found) {
+            return Err(VerifyError::WrongKind {
+                number,
+                found: found.name.escape_debug().to_string(),
+                found_type: found.type_guid,
+                planned: name,
+                planned_type: planned.type_guid,
+            });
+        }
+    }
+    let is_planned = |partition: &Partition| {
+        layout
+            .partitions
+            .iter()
+            .any(|planned| planned.number == partition.number)
+            || layout.config_drive == Some(partition.extent)
+    };
+    match table.partitions().find(|partition| !is_planned(partition)) {
+        Some(Partition { number, name, .. }) => Err(VerifyError::Unplanned {
+            number,
+            name: name.escape_debug().to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Before its version is known, bootc may give root either of two types.
+fn is_type_of(planned: &Planned, arch: Arch, found: &Partition) -> bool {
+    found.type_guid == planned.type_guid
+        || (planned.role == Role::Root && [LINUX_TYPE, arch.root_type()].contains(&found.type_guid))
+}
+
+/// Finds what starts the system on the EFI system partition.
+pub(super) fn find_boot_loader<D: Read + Seek>(esp: D, arch: Arch) -> Result<BootLoader, VerifyError> {
+    let mut esp = Volume::open(esp).map_err(VerifyError::Esp)?;
+    let fallback = arch.fallback_loader();
+    if let Some(entry) = esp.find(fallback).map_err(VerifyError::Esp)?
+        && is_program(&mut esp, &entry).map_err(VerifyError::Esp)?
+    {
+        return Ok(BootLoader {
+            path: fallback.into(),
+            is_fallback: true,
+        });
+    }
+    // Only a boot entry can start these.
+    for directory in esp
+        .list("EFI")
+        .map_err(VerifyError::Esp)?
+        .iter()
+        .take(MAX_LOADER_DIRECTORIES)
+    {
+        let directory = format!("EFI/{}", directory.name);
+        for entry in esp.list(&directory).map_err(VerifyError::Esp)? {
+            if is_loader_name(&entry.name) && is_program(&mut esp, &entry).map_err(VerifyError::Esp)? {
+                return Ok(BootLoader {
+                    path: format!("{directory}/{}", entry.name),
+                    is_fallback: false,
+                });
+            }
+        }
+    }
+    Err(VerifyError::NoBootLoader { fallback })
+}
+
+/// Whether a file with this name is a boot loader or a UKI, and not a tool like `fwupx64.efi` or a key manager.
+fn is_loader_name(name: &str) -> bool {
+    let name = name.to_lowercase();
+    let is_tool = ["mm", "fb", "fwup"].iter().any(|tool| name.starts_with(tool));
+    name.ends_with(".efi") && !is_tool
+}
+
+/// Every EFI program begins like one for DOS.
+fn is_program<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<bool, FilesystemError> {
+    Ok(!entry.is_directory && esp.read(entry, 2)? == b"MZ")
+}
+
+/// Checks that the root partition holds a filesystem that Linux boots from, or LUKS where that was asked for.
+pub(super) fn check_root<D: Read + Seek>(
+    root: &mut D,
+    size_bytes: u64,
+    block_setup: BlockSetup,
+) -> Result<Signature, VerifyError> {
+    let (expected, kinds): (_, &[&str]) = match block_setup {
+        BlockSetup::Direct => ("a filesystem (ext4, xfs or btrfs)", &["ext4", "xfs", "btrfs"]),
+        BlockSetup::Tpm2Luks => ("LUKS", &["crypto_LUKS"]),
+    };
+    let found = identify(root, size_bytes)?;
+    if let Some(signature) = found.iter().find(|signature| kinds.contains(&signature.kind)) {
+        return Ok(signature.clone());
+    }
+    let found: Vec<String> = found.iter().map(Signature::to_string).collect();
+    let found = if found.is_empty() {
+        "nothing that is known".into()
+    } else {
+        found.join(", ")
+    };
+    Err(VerifyError::Root { found, expected })
+}
+
+/// The bytes of an extent: where they begin and how many they are.
+pub(super) fn bytes_of(extent: &Extent, geometry: &Geometry) -> (u64, u64) {
+    (
+        extent.start_lba * geometry.sector_bytes,
+        extent.sectors * geometry.sector_bytes,
+    )
+}

@@ -1,0 +1,38 @@
+//! Other people's filesystems, read from their bytes: what they are, and files in the simple ones.
+//!
+//! Nothing here is mounted and nothing is written. The bytes may come from anyone: every read is bounded, and a lie
+//! in them is an error, never a panic.
+
+mod bytes;
+pub mod fat;
+pub mod iso9660;
+mod signature;
+
+use zeroize::Zeroizing;
+
+pub use bytes::read_up_to;
+pub use signature::{Signature, identify};
+
+/// A file of a filesystem. Its content is wiped when it is no longer needed; there is no `Debug`.
+pub struct NamedFile {
+    /// Its path from the root, with `/` between the names and none before the first.
+    pub path: String,
+    /// Its bytes.
+    pub content: Zeroizing<Vec<u8>>,
+}
+
+/// What is wrong with a filesystem's bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesystemError {
+    /// They cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// They are not this filesystem, or not a sound one.
+    #[error("not a sound {kind} filesystem: {problem}")]
+    Unsound {
+        /// The filesystem, e.g. `FAT`.
+        kind: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+}

@@ -1,0 +1,275 @@
+//! What is on a disk or partition, told by magic numbers at fixed places (as `libblkid` and `wipefs` know them).
+//!
+//! Enough to say what would be lost and to recognise a root filesystem; not a proof that the contents are sound.
+
+use std::fmt;
+use std::io::{self, Read, Seek};
+
+use serde::Serialize;
+
+use super::bytes::{array, read_up_to, text};
+use super::{fat, iso9660};
+
+/// A filesystem, volume manager, RAID or encryption that was recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// What it is, by the name that `blkid` uses, e.g. `ext4`, `crypto_LUKS`, `LVM2_member`.
+    pub kind: &'static str,
+    /// Its label, where it has one.
+    pub label: Option<String>,
+    /// Its UUID, where it has one.
+    pub uuid: Option<String>,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.kind)?;
+        // A label is a stranger's text on its way to a terminal.
+        self.label
+            .as_ref()
+            .map_or(Ok(()), |label| write!(out, " \"{}\"", label.escape_debug()))
+    }
+}
+
+/// Where a magic number is.
+#[derive(Clone, Copy)]
+enum At {
+    /// So many bytes from the begin.
+    Start(u64),
+    /// So many bytes before the end, after rounding the size down to a multiple.
+    End { before: u64, multiple: u64 },
+}
+
+impl At {
+    fn offset(self, size_bytes: u64) -> Option<u64> {
+        match self {
+            Self::Start(offset) => Some(offset),
+            Self::End { before, multiple } => (size_bytes / multiple * multiple).checked_sub(before),
+        }
+    }
+}
+
+/// Where a superblock, which begins at `at`, keeps what.
+struct Magic {
+    kind: &'static str,
+    at: At,
+    /// The offset of the magic number in the superblock, and the number.
+    magic: (usize, &'static [u8]),
+    /// Offset and length of the label.
+    label: Option<(usize, usize)>,
+    /// Offset of the 16 bytes of the UUID.
+    uuid: Option<usize>,
+}
+
+const fn row(kind: &'static str, at: u64, offset: usize, magic: &'static [u8]) -> Magic {
+    Magic {
+        kind,
+        at: At::Start(at),
+        magic: (offset, magic),
+        label: None,
+        uuid: None,
+    }
+}
+
+const fn tail(kind: &'static str, before: u64, multiple: u64, magic: &'static [u8]) -> Magic {
+    Magic {
+        kind,
+        at: At::End { before, multiple },
+        magic: (0, magic),
+        label: None,
+        uuid: None,
+    }
+}
+
+impl Magic {
+    const fn labelled(mut self, offset: usize, length: usize) -> Self {
+        self.label = Some((offset, length));
+        self
+    }
+
+    const fn with_uuid(mut self, offset: usize) -> Self {
+        self.uuid = Some(offset);
+        self
+    }
+}
+
+const MD: &[u8] = &[0xfc, 0x4e, 0x2b, 0xa9];
+/// The longest part of a superblock that a row of the table looks at.
+const SUPERBLOCK_BYTES: usize = 4096 + 64;
+
+#[rustfmt::skip]
+const MAGICS: &[Magic] = &[
+    row("xfs", 0, 0, b"XFSB").labelled(108, 12).with_uuid(32),
+    row("btrfs", 0x10000, 0x40, b"_BHRfS_M").labelled(0x12b, 256).with_uuid(0x20),
+    row("f2fs", 1024, 0, &[0x10, 0x20, 0xf5, 0xf2]).with_uuid(108),
+    row("squashfs", 0, 0, b"hsqs"),
+    row("erofs", 1024, 0, &[0xe2, 0xe1, 0xf5, 0xe0]).labelled(64, 16).with_uuid(48),
+    row("bcachefs", 4096, 24, &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef]),
+    row("bcache", 4096, 24, &[0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81]),
+    row("ntfs", 0, 3, b"NTFS    "),
+    row("exfat", 0, 3, b"EXFAT   "),
+    row("ReFS", 0, 3, b"ReFS\0\0\0\0"),
+    row("BitLocker", 0, 3, b"-FVE-FS-"),
+    row("apfs", 0, 32, b"NXSB"),
+    row("hfsplus", 1024, 0, b"H+\0\x04"),
+    row("gfs2", 0x10000, 0, &[0x01, 0x16, 0x19, 0x70]).labelled(0xa0, 64).with_uuid(0x100),
+    row("ocfs2", 4096, 0, b"OCFSV2"),
+    row("ceph_bluestore", 0, 0, b"bluestore block device"),
+    row("VMFS_volume_member", 0x100000, 0, &[0x0d, 0xd0, 0x01, 0xc0]),
+    row("drbd", 4096, 60, &[0x83, 0x74, 0x02, 0x6b]),
+    row("swap", 0, 4086, b"SWAPSPACE2").labelled(1052, 16).with_uuid(1036),
+    row("LVM2_member", 0, 0, b"LABELONE"),
+    row("LVM2_member", 512, 0, b"LABELONE"),
+    row("LVM2_member", 1024, 0, b"LABELONE"),
+    row("LVM2_member", 1536, 0, b"LABELONE"),
+    row("linux_raid_member", 0, 0, MD).labelled(32, 32).with_uuid(16),
+    row("linux_raid_member", 4096, 0, MD).labelled(32, 32).with_uuid(16),
+    tail("linux_raid_member", 8192, 4096, MD).labelled(32, 32).with_uuid(16),
+    tail("linux_raid_member", 65536, 65536, MD),
+    tail("isw_raid_member", 1024, 512, b"Intel Raid ISM Cfg Sig. "),
+    tail("ddf_raid_member", 512, 512, &[0xde, 0x11, 0xde, 0x11]),
+];
+
+/// Everything recognised on `from`, which is `size_bytes` long. Partition tables are not among it.
+pub fn identify<R: Read + Seek>(from: &mut R, size_bytes: u64) -> io::Result<Vec<Signature>> {
+    let mut found: Vec<Signature> = Vec::new();
+    for magic in MAGICS {
+        let Some(offset) = magic.at.offset(size_bytes) else {
+            continue;
+        };
+        let superblock = read_up_to(from, offset, SUPERBLOCK_BYTES)?;
+        if let Some(signature) = magic.matches(&superblock)
+            && !found.contains(&signature)
+        {
+            found.push(signature);
+        }
+    }
+    found.extend(luks(&read_up_to(from, 0, 512)?));
+    found.extend(ext(&read_up_to(from, 1024, 1024)?));
+    found.extend(zfs(from)?);
+    found.extend(fat::signature(from)?);
+    found.extend(iso9660::signature(from)?);
+    Ok(found)
+}
+
+impl Magic {
+    fn matches(&self, superblock: &[u8]) -> Option<Signature> {
+        let (offset, magic) = self.magic;
+        if !superblock.get(offset..)?.starts_with(magic) {
+            return None;
+        }
+        Some(Signature {
+            kind: self.kind,
+            label: self
+                .label
+                .and_then(|(offset, length)| text(superblock, offset, length)),
+            uuid: self.uuid.map(|offset| uuid_at(superblock, offset)),
+        })
+    }
+}
+
+fn uuid_at(bytes: &[u8], offset: usize) -> String {
+    uuid::Uuid::from_bytes(array(bytes, offset)).to_string()
+}
+
+/// LUKS keeps its UUID as text, and a label from version 2 on.
+fn luks(header: &[u8]) -> Option<Signature> {
+    header.starts_with(b"LUKS\xba\xbe").then(|| Signature {
+        kind: "crypto_LUKS",
+        label: (array(header, 6) == [0, 2])
+            .then(|| text(header, 24, 48))
+            .flatten(),
+        uuid: text(header, 168, 40),
+    })
+}
+
+/// ext2, ext3 and ext4 have one magic number; their features tell them apart (as `libblkid` does it).
+fn ext(superblock: &[u8]) -> Option<Signature> {
+    const HAS_JOURNAL: u32 = 0x4;
+    const EXT3_INCOMPATIBLE: u32 = 0x2 | 0x4 | 0x10;
+    if array(superblock, 0x38) != [0x53, 0xef] {
+        return None;
+    }
+    let compatible = u32::from_le_bytes(array(superblock, 0x5c));
+    let incompatible = u32::from_le_bytes(array(superblock, 0x60));
+    let read_only_compatible = u32::from_le_bytes(array(superblock, 0x64));
+    let kind = if incompatible & !EXT3_INCOMPATIBLE != 0 || read_only_compatible & !0x7 != 0 {
+        "ext4"
+    } else if compatible & HAS_JOURNAL != 0 {
+        "ext3"
+    } else {
+        "ext2"
+    };
+    Some(Signature {
+        kind,
+        label: text(superblock, 0x78, 16),
+        uuid: Some(uuid_at(superblock, 0x68)),
+    })
+}
+
+/// ZFS writes uberblocks, each with a magic number, into the second half of its first label (128 KiB to 256 KiB).
+fn zfs<R: Read + Seek>(from: &mut R) -> io::Result<Option<Signature>> {
+    const UBERBLOCK: usize = 1024;
+    let labels = read_up_to(from, 128 * 1024, 128 * 1024)?;
+    let is_uberblock = |block: &[u8]| {
+        let magic = u64::from_le_bytes(array(block, 0));
+        magic == 0x00ba_b10c || magic.swap_bytes() == 0x00ba_b10c
+    };
+    let found = labels.chunks(UBERBLOCK).any(is_uberblock);
+    Ok(found.then_some(Signature {
+        kind: "zfs_member",
+        label: None,
+        uuid: None,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    const SIZE: usize = 2 << 20;
+
+    fn disk_with(offset: usize, bytes: &[u8]) -> Vec<Signature> {
+        let mut disk = vec![0; SIZE];
+        disk[offset..offset + bytes.len()].copy_from_slice(bytes);
+        identify(&mut Cursor::new(disk), SIZE as u64).unwrap()
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_found_where_it_says() {
+        for row in MAGICS {
+            let offset = row.at.offset(SIZE as u64).unwrap() as usize + row.magic.0;
+            let found = disk_with(offset, row.magic.1);
+            assert_eq!(found.len(), 1, "{} at {offset}", row.kind);
+            assert_eq!(found[0].kind, row.kind);
+        }
+    }
+
+    #[test]
+    fn zeros_and_short_devices_hold_nothing() {
+        for size in [0, 1, 511, 512, 4096, 65535, SIZE] {
+            assert_eq!(
+                identify(&mut Cursor::new(vec![0; size]), size as u64).unwrap(),
+                []
+            );
+        }
+    }
+
+    #[test]
+    fn zfs_is_known_in_both_byte_orders() {
+        for magic in [0x00ba_b10c_u64.to_le_bytes(), 0x00ba_b10c_u64.to_be_bytes()] {
+            assert_eq!(disk_with(128 * 1024 + 5 * 1024, &magic)[0].kind, "zfs_member");
+        }
+    }
+
+    #[test]
+    fn a_label_cannot_steer_a_terminal() {
+        let signature = Signature {
+            kind: "xfs",
+            label: Some("\u{1b}[2J".into()),
+            uuid: None,
+        };
+        assert_eq!(signature.to_string(), "xfs \"\\u{1b}[2J\"");
+    }
+}

@@ -1,0 +1,371 @@
+//! The kernel command line: what is to be installed where, and what happens then.
+//!
+//! Pure. Every key of ours is known or an error, as a typing error in a boot menu must not be silently ignored on a
+//! thousand machines. What is asked for becomes the arguments of `landfall install`, so that one way serves both.
+
+pub mod ip;
+
+use std::ffi::OsString;
+
+use anyhow::{Context, Result, bail};
+
+/// What happens after a success (`landfall.after=`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum After {
+    /// Into the installed system, if the firmware's boot order agrees.
+    #[default]
+    Reboot,
+    /// The machine is off.
+    PowerOff,
+    /// A shell, if the ramdisk has one.
+    Shell,
+    /// The machine stops with the last lines on its screen.
+    Halt,
+}
+
+/// What happens after a failure (`landfall.after-failure=`). Never a reboot: it would fail again, and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// The reason stays on the screen, and the console takes a few words.
+    #[default]
+    Stay,
+    /// The machine is off.
+    PowerOff,
+    /// A shell, if the ramdisk has one.
+    Shell,
+}
+
+/// How it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ending {
+    /// When all went well.
+    pub success: After,
+    /// When not.
+    pub failure: AfterFailure,
+}
+
+/// What is to be installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The arguments after the program's name: `install …`.
+    pub arguments: Vec<OsString>,
+    /// The disk, as it was given.
+    pub device: String,
+}
+
+/// What each key becomes.
+enum Meaning {
+    /// `--option VALUE`
+    Value(&'static str),
+    /// `--option=true` or `--option=false`
+    Bool(&'static str),
+    /// `--option`, if true
+    Flag(&'static str),
+    /// Read by [`ending`] or as a positional argument.
+    Elsewhere,
+    /// More arguments, in the quoting of a shell.
+    Arguments,
+}
+
+const KEYS: [(&str, Meaning); 13] = [
+    ("image", Meaning::Elsewhere),
+    ("device", Meaning::Elsewhere),
+    ("config-drive", Meaning::Value("--config-drive")),
+    ("after", Meaning::Elsewhere),
+    ("after-failure", Meaning::Elsewhere),
+    ("tls-verify", Meaning::Bool("--tls-verify")),
+    ("wipe", Meaning::Flag("--wipe")),
+    ("ca-cert", Meaning::Value("--ca-cert")),
+    ("authfile", Meaning::Value("--authfile")),
+    ("target-imgref", Meaning::Value("--target-imgref")),
+    ("karg", Meaning::Value("--karg")),
+    ("memory-budget", Meaning::Value("--memory-budget")),
+    ("args", Meaning::Arguments),
+];
+
+/// Splits the kernel command line as the kernel does: at spaces outside double quotes, which are left out.
+pub fn words(cmdline: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for char in cmdline.chars() {
+        match char {
+            '"' => quoted = !quoted,
+            char if char.is_ascii_whitespace() && !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            char => word.push(char),
+        }
+    }
+    if !word.is_empty() {
+        words.push(word);
+    }
+    words
+}
+
+/// The last value of `landfall.KEY=`, as with the kernel's own keys.
+fn last<'a>(words: &'a [String], key: &str) -> Option<&'a str> {
+    ours(words)
+        .filter(|(found, _)| *found == key)
+        .filter_map(|(_, value)| value)
+        .last()
+}
+
+/// Our keys and their values.
+fn ours(words: &[String]) -> impl Iterator<Item = (&str, Option<&str>)> {
+    words
+        .iter()
+        .filter_map(|word| word.strip_prefix("landfall."))
+        .map(|ours| match ours.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (ours, None),
+        })
+}
+
+/// Reads how it is to end.
+pub fn ending(words: &[String]) -> Result<Ending> {
+    let success = match last(words, "after") {
+        None => After::default(),
+        Some("reboot") => After::Reboot,
+        Some("poweroff") => After::PowerOff,
+        Some("shell") => After::Shell,
+        Some("halt") => After::Halt,
+        Some(other) => bail!("landfall.after={other}: it can be reboot, poweroff, shell or halt"),
+    };
+    let failure = match last(words, "after-failure") {
+        None => AfterFailure::default(),
+        Some("stay") => AfterFailure::Stay,
+        Some("poweroff") => AfterFailure::PowerOff,
+        Some("shell") => AfterFailure::Shell,
+        Some(other) => bail!("landfall.after-failure={other}: it can be stay, poweroff or shell"),
+    };
+    Ok(Ending { success, failure })
+}
+
+/// Reads what is to be installed.
+pub fn installation(words: &[String]) -> Result<Installation> {
+    let mut arguments = vec!["install".to_owned()];
+    for (key, value) in ours(words) {
+        let Some((_, meaning)) = KEYS.iter().find(|(known, _)| *known == key) else {
+            let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+            bail!(
+                "landfall.{key} on the kernel command line is unknown; known are landfall.{{{}}}",
+                known.join(",")
+            );
+        };
+        add(&mut arguments, meaning, value)
+            .with_context(|| format!("reading landfall.{key} on the kernel command line"))?;
+    }
+    let required = |key: &str, example: &str| match last(words, key) {
+        Some(value) if !value.is_empty() => Ok(value.to_owned()),
+        _ => bail!("the kernel command line has no landfall.{key}: add e.g. landfall.{key}={example}"),
+    };
+    let image = required("image", "registry.lab:5000/os/web:1.4")?;
+    let device = required("device", "/dev/nvme0n1")?;
+    arguments.extend(["--".to_owned(), image, device.clone()]);
+    Ok(Installation {
+        arguments: arguments.into_iter().map(OsString::from).collect(),
+        device,
+    })
+}
+
+fn add(arguments: &mut Vec<String>, meaning: &Meaning, value: Option<&str>) -> Result<()> {
+    let needed = || value.context("it needs a value: KEY=VALUE");
+    match meaning {
+        Meaning::Elsewhere => drop(needed()?),
+        Meaning::Value(option) => arguments.push(format!("{option}={}", needed()?)),
+        Meaning::Bool(option) => arguments.push(format!("{option}={}", boolean(value)?)),
+        Meaning::Flag(option) if boolean(value)? => arguments.push((*option).to_owned()),
+        Meaning::Flag(_) => {}
+        Meaning::Arguments => arguments.extend(shell_words(needed()?)?),
+    }
+    Ok(())
+}
+
+fn boolean(value: Option<&str>) -> Result<bool> {
+    match value {
+        None | Some("1" | "true" | "yes" | "on") => Ok(true),
+        Some("0" | "false" | "no" | "off") => Ok(false),
+        Some(other) => bail!("{other:?} is neither true nor false"),
+    }
+}
+
+/// Splits at spaces outside single quotes; a backslash takes the next character as it is.
+fn shell_words(text: &str) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if !quoted => {
+                let next = chars
+                    .next()
+                    .context("there is nothing after the last backslash")?;
+                word.get_or_insert_default().push(next);
+            }
+            char if char.is_whitespace() && !quoted => words.extend(word.take()),
+            char => word.get_or_insert_default().push(char),
+        }
+    }
+    if quoted {
+        bail!("a single quote is not closed");
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_the_kernel_does() {
+        for (text, expected) in [
+            ("", &[][..]),
+            ("  a  b=c\n", &["a", "b=c"]),
+            (r#"a="b c" d"#, &["a=b c", "d"]),
+            (r#""a=b c" d"#, &["a=b c", "d"]),
+            (r#"a="b c"#, &["a=b c"]),
+            (r#"landfall.args="--karg 'x y'""#, &["landfall.args=--karg 'x y'"]),
+        ] {
+            assert_eq!(words(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn further_arguments_are_split_as_a_shell_does() {
+        for (text, expected) in [
+            ("", Some(&[][..])),
+            (" a  b ", Some(&["a", "b"])),
+            ("a 'b c'd ''", Some(&["a", "b cd", ""])),
+            (r"a\ b \\ 'c\'", Some(&["a b", r"\", r"c\"])),
+            ("'a", None),
+            ("a\\", None),
+        ] {
+            assert_eq!(
+                shell_words(text).ok().as_deref().map(|words| words.to_vec()),
+                expected.map(|words| words.iter().map(|word| word.to_string()).collect()),
+                "{text:?}"
+            );
+        }
+    }
+
+    fn arguments(cmdline: &str) -> Result<String> {
+        let arguments = installation(&words(cmdline))?.arguments;
+        Ok(arguments
+            .iter()
+            .map(|argument| argument.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join("|"))
+    }
+
+    #[test]
+    fn the_command_line_becomes_an_installation() {
+        for (cmdline, expected) in [
+            (
+                "quiet landfall.image=r/i:1 landfall.device=/dev/vda root=x",
+                "install|--|r/i:1|/dev/vda",
+            ),
+            (
+                "landfall.image=old landfall.device=/dev/vda landfall.image=r/i landfall.karg=a landfall.karg=b=c \
+                 landfall.wipe landfall.tls-verify=0 landfall.config-drive=/cd.iso landfall.after=halt",
+                "install|--karg=a|--karg=b=c|--wipe|--tls-verify=false|--config-drive=/cd.iso|--|r/i|/dev/vda",
+            ),
+            (
+                "landfall.image=r/i landfall.device=/dev/vda landfall.wipe=no landfall.tls-verify=yes \
+                 landfall.args=\"--filesystem xfs --karg 'a b'\" landfall.ca-cert=/ca landfall.authfile=/auth \
+                 landfall.target-imgref=r/o landfall.memory-budget=3GiB",
+                "install|--tls-verify=true|--filesystem|xfs|--karg|a b|--ca-cert=/ca|--authfile=/auth\
+                 |--target-imgref=r/o|--memory-budget=3GiB|--|r/i|/dev/vda",
+            ),
+        ] {
+            assert_eq!(arguments(cmdline).unwrap(), expected, "{cmdline}");
+        }
+        assert_eq!(
+            installation(&words("landfall.image=a landfall.device=/dev/vdb"))
+                .unwrap()
+                .device,
+            "/dev/vdb"
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_an_error() {
+        for (cmdline, message) in [
+            (
+                "",
+                "the kernel command line has no landfall.image: add e.g. landfall.image=registry.lab:5000/os/web:1.4",
+            ),
+            (
+                "landfall.image=a landfall.device=",
+                "the kernel command line has no landfall.device: add e.g. landfall.device=/dev/nvme0n1",
+            ),
+            (
+                "landfall.image",
+                "reading landfall.image on the kernel command line: it needs a value: KEY=VALUE",
+            ),
+            (
+                "landfall.wipe=maybe",
+                "reading landfall.wipe on the kernel command line: \"maybe\" is neither true nor false",
+            ),
+            (
+                "landfall.karg",
+                "reading landfall.karg on the kernel command line: it needs a value: KEY=VALUE",
+            ),
+            (
+                "landfall.args='x",
+                "reading landfall.args on the kernel command line: a single quote is not closed",
+            ),
+            (
+                "landfall.img=a",
+                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,config-drive,\
+                 after,after-failure,tls-verify,wipe,ca-cert,authfile,target-imgref,karg,memory-budget,args}",
+            ),
+        ] {
+            assert_eq!(
+                format!("{:#}", arguments(cmdline).unwrap_err()),
+                message,
+                "{cmdline}"
+            );
+        }
+    }
+
+    #[test]
+    fn endings() {
+        for (cmdline, success, failure) in [
+            ("", After::Reboot, AfterFailure::Stay),
+            ("landfall.after=poweroff", After::PowerOff, AfterFailure::Stay),
+            (
+                "landfall.after=halt landfall.after-failure=poweroff",
+                After::Halt,
+                AfterFailure::PowerOff,
+            ),
+            (
+                "landfall.after=shell landfall.after-failure=shell",
+                After::Shell,
+                AfterFailure::Shell,
+            ),
+            (
+                "landfall.after=halt landfall.after=reboot landfall.after-failure=stay",
+                After::Reboot,
+                AfterFailure::Stay,
+            ),
+        ] {
+            assert_eq!(
+                ending(&words(cmdline)).unwrap(),
+                Ending { success, failure },
+                "{cmdline}"
+            );
+        }
+        for cmdline in ["landfall.after=restart", "landfall.after-failure=reboot"] {
+            assert!(ending(&words(cmdline)).is_err(), "{cmdline}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the first process does when the installation is over. It must never end: that would be a kernel panic.
+
+use std::io::{self, BufRead};
+use std::path::Path;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::reboot::{RebootMode, reboot};
+
+use super::cmdline::{After, AfterFailure};
+
+/// Where a ramdisk may have a shell, and how it is called.
+const SHELLS: [(&str, &[&str]); 4] = [
+    ("/bin/bash", &[]),
+    ("/bin/sh", &[]),
+    ("/usr/bin/sh", &[]),
+    ("/bin/busybox", &["sh"]),
+];
+
+/// Ends a successful installation.
+pub(super) fn after_success(after: After) -> ! {
+    match after {
+        After::Reboot => power(RebootMode::RB_AUTOBOOT, "rebooting"),
+        After::PowerOff => power(RebootMode::RB_POWER_OFF, "powering off"),
+        After::Halt => power(RebootMode::RB_HALT_SYSTEM, "halting"),
+        After::Shell => {
+            if !shell() {
+                power(
+                    RebootMode::RB_HALT_SYSTEM,
+                    "there is no shell in this ramdisk: halting",
+                );
+            }
+        }
+    }
+    stay()
+}
+
+/// Ends a failed one; the reason is on the screen.
+pub(super) fn after_failure(after: AfterFailure) -> ! {
+    match after {
+        AfterFailure::Stay => {}
+        AfterFailure::PowerOff => power(RebootMode::RB_POWER_OFF, "powering off"),
+        AfterFailure::Shell => {
+            if !shell() {
+                eprintln!("landfall: there is no shell in this ramdisk");
+            }
+        }
+    }
+    stay()
+}
+
+/// Stays, and does what is typed.
+fn stay() -> ! {
+    let help = "landfall: type `reboot`, `poweroff` or `shell` and press Enter (Ctrl-Alt-Del also reboots)";
+    eprintln!("{help}");
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        match line.trim() {
+            "" => {}
+            "reboot" => power(RebootMode::RB_AUTOBOOT, "rebooting"),
+            "poweroff" => power(RebootMode::RB_POWER_OFF, "powering off"),
+            "shell" if shell() => eprintln!("{help}"),
+            "shell" => eprintln!("landfall: there is no shell in this ramdisk"),
+            _ => eprintln!("{help}"),
+        }
+    }
+    // No console to read from.
+    loop {
+        sleep(Duration::from_secs(3600));
+    }
+}
+
+/// Returns only if the kernel refuses.
+fn power(mode: RebootMode, what: &str) {
+    eprintln!("landfall: {what}");
+    nix::unistd::sync();
+    let Err(errno) = reboot(mode);
+    eprintln!("landfall: reboot({mode:?}): {errno}");
+}
+
+/// Runs a shell until it is left. Says whether there is one.
+fn shell() -> bool {
+    let Some((path, arguments)) = SHELLS.iter().find(|(path, _)| Path::new(path).exists()) else {
+        return false;
+    };
+    match Command::new(path).args(*arguments).status() {
+        Ok(_) => true,
+        Err(error) => {
+            eprintln!("landfall: execve({path}): {error}");
+            false
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Landfall as the first process, the `/init` of a ramdisk with nothing else in it but kernel modules.
+//!
+//! The story: mounts, modules, network, installation, end. The installation runs in a process of its own: whatever
+//! becomes of it (a defect, the kernel's out-of-memory killer), the first process lives on and keeps the reason on
+//! the screen. It never ends and never reboots after a failure.
+
+pub mod cmdline;
+mod ending;
+pub mod modules;
+mod mounts;
+mod network;
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+use nix::sys::statfs::statfs;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid};
+
+use crate::progress::{Progress, Style};
+use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
+use cmdline::ip::Network;
+use cmdline::{Ending, Installation};
+use modules::{Loaded, Loader};
+
+/// How long a disk may take to appear after its driver was loaded.
+const DISK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module. Returns
+/// otherwise. To be called before anything else.
+pub fn take_over_if_called_by_the_kernel() {
+    if is_pid1_in_ramdisk() {
+        run();
+    }
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(names) = modules::asked_by_kernel(&arguments) {
+        // There is nobody to read a message: the kernel looks at the result itself.
+        std::process::exit(i32::from(modules::load(&names).is_err()));
+    }
+}
+
+/// Whether this is the first process, and the root file system one in memory.
+fn is_pid1_in_ramdisk() -> bool {
+    let in_memory = |magic: i64| magic == libc::TMPFS_MAGIC || magic == RAMFS_MAGIC;
+    getpid() == Pid::from_raw(1) && statfs("/").is_ok_and(|root| in_memory(root.filesystem_type().0))
+}
+
+/// `RAMFS_MAGIC` of include/uapi/linux/magic.h.
+const RAMFS_MAGIC: i64 = 0x8584_58f6;
+
+/// Runs as the first process.
+fn run() -> ! {
+    let ending =
+        catch_unwind(read_ending).unwrap_or_else(|_| Err(anyhow!("Landfall has a defect: see above")));
+    let failure = ending.as_ref().map(|ending| ending.failure).unwrap_or_default();
+    let outcome = ending.and_then(|ending| {
+        let story = catch_unwind(install_as_the_command_line_says);
+        story
+            .unwrap_or_else(|_| Err(anyhow!("Landfall has a defect: see above")))
+            .map(|()| ending.success)
+    });
+    match outcome {
+        Ok(after) => ending::after_success(after),
+        Err(error) => {
+            eprintln!("\nlandfall: not installed: {error:#}");
+            ending::after_failure(failure)
+        }
+    }
+}
+
+/// Mounts what every step needs, the kernel command line among it, and reads how it is to end.
+fn read_ending() -> Result<Ending> {
+    mounts::mount_all().context("mounting the kernel's file systems")?;
+    cmdline::ending(&command_line()?)
+}
+
+fn command_line() -> Result<Vec<String>> {
+    Ok(cmdline::words(
+        &fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?,
+    ))
+}
+
+/// The story.
+fn install_as_the_command_line_says() -> Result<()> {
+    let progress = Progress::on_stderr(Style::Plain);
+    progress.note(format!(
+        "Landfall {} is the first process of this machine",
+        env!("CARGO_PKG_VERSION")
+    ));
+    reboot_in_order_on_ctrl_alt_del()?;
+    let words = command_line()?;
+    let installation = cmdline::installation(&words)?;
+    let network = Network::parse(&words)?;
+    let mut devices = Devices::with_modules(&progress);
+    mounts::mount_late().context("mounting what the firmware and control groups show")?;
+    network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
+    devices.wait_for(Path::new(&installation.device), DISK_LIMIT);
+    drop(devices);
+    run_installer(&installation)
+}
+
+/// The devices of this machine and the modules that serve them.
+struct Devices<'a> {
+    /// None where the kernel has no modules, and so perhaps all drivers built in.
+    loader: Option<Loader>,
+    progress: &'a Progress,
+}
+
+impl<'a> Devices<'a> {
+    fn with_modules(progress: &'a Progress) -> Self {
+        let loader = Loader::open()
+            .inspect_err(|error| progress.warn(format!("{error:#}")))
+            .ok();
+        let mut devices = Self { loader, progress };
+        if let Some(loader) = &mut devices.loader {
+            let kept = loader.save_index().and_then(|()| modules::answer_the_kernel());
+            if let Err(error) = kept {
+                progress.warn(format!(
+                    "the kernel can load no module when it needs one: {error:#}"
+                ));
+            }
+            let always = loader.load_always();
+            devices.tell(&always);
+            devices.look();
+        }
+        devices
+    }
+
+    /// Loads the modules that devices ask for which have appeared since the last look.
+    fn look(&mut self) {
+        if let Some(loader) = &mut self.loader {
+            let loaded = loader.coldplug();
+            self.tell(&loaded);
+        }
+    }
+
+    fn tell(&self, loaded: &Loaded) {
+        if !loaded.names.is_empty() {
+            self.progress
+                .note(format!("kernel modules loaded: {}", loaded.names.join(" ")));
+        }
+        loaded
+            .problems
+            .iter()
+            .for_each(|problem| self.progress.warn(problem.as_str()));
+    }
+
+    /// Waits until the disk is there; if it doesn't come, the installer says so better.
+    fn wait_for(&mut self, disk: &Path, limit: Duration) {
+        // Names in deeper directories are links that udev makes: nobody makes them here.
+        let since = Instant::now();
+        while disk.parent() == Some(Path::new("/dev")) && !disk.exists() && since.elapsed() < limit {
+            sleep(Duration::from_millis(250));
+            self.look();
+        }
+    }
+}
+
+/// Runs this program again, as the installer, and takes zombies away until it ends.
+fn run_installer(installation: &Installation) -> Result<()> {
+    let shown: Vec<_> = installation
+        .arguments
+        .iter()
+        .map(|word| word.to_string_lossy())
+        .collect();
+    eprintln!("landfall {}", shown.join(" "));
+    let child = Command::new("/proc/self/exe")
+        .args(&installation.arguments)
+        // Nobody is asked anything.
+        .stdin(Stdio::null())
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("HOME", "/root")
+        .spawn()
+        .context("execve(/proc/self/exe)")?;
+    let pid = Pid::from_raw(i32::try_from(child.id()).context("the kernel gave an impossible process id")?);
+    loop {
+        match waitpid(None, None) {
+            Ok(WaitStatus::Exited(ended, 0)) if ended == pid => return Ok(()),
+            Ok(WaitStatus::Exited(ended, status)) if ended == pid => {
+                bail!("the installer ended with status {status}; its reason is above");
+            }
+            Ok(WaitStatus::Signaled(ended, signal, _)) if ended == pid => {
+                let hint = if signal == Signal::SIGKILL {
+                    ": is there too little memory?"
+                } else {
+                    ""
+                };
+                bail!("the installer was ended by {signal}{hint}");
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("waitpid(-1)"),
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Kernel modules: loads what the devices of this machine ask for, and what a file system or a feature needs.
+//!
+//! Does in a ramdisk without udev and kmod what these two do elsewhere: coldplug by `modalias`, and answering when
+//! the kernel itself asks for a module.
+
+mod file;
+mod hook;
+mod index;
+mod modinfo;
+mod options;
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
+
+use super::cmdline;
+pub use hook::{answer_the_kernel, asked_by_kernel};
+use index::{Index, Texts};
+use options::{is_blacklisted, parameters};
+
+/// Needed for nearly every installation, and asked for by no device.
+const ALWAYS: [&str; 10] = [
+    "overlay",
+    "af_packet",
+    "efivarfs",
+    "loop",
+    "isofs",
+    "vfat",
+    "nls_cp437",
+    "nls_iso8859_1",
+    "nls_ascii",
+    "ext4",
+];
+
+/// Drivers below these directories serve no installation. Graphics would also take the console away where their
+/// firmware is missing; without them it stays as the machine's firmware set it up.
+const NEVER: [&str; 5] = [
+    "kernel/sound/",
+    "kernel/drivers/gpu/",
+    "kernel/drivers/media/",
+    "kernel/drivers/bluetooth/",
+    "kernel/drivers/net/wireless/",
+];
+
+/// Loads modules of the running kernel.
+pub struct Loader {
+    dir: PathBuf,
+    index: Index,
+    has_depmods_files: bool,
+    /// What was wrong with modules that had to be read; told at the first opportunity.
+    problems: Vec<String>,
+    /// The words of the kernel command line, which may hold `module.parameter=value`.
+    words: Vec<String>,
+    tried: HashSet<String>,
+    asked: HashSet<String>,
+}
+
+/// What a round of loading did.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The names of modules that are loaded now.
+    pub names: Vec<String>,
+    /// What went wrong, beyond drivers that found no device of theirs.
+    pub problems: Vec<String>,
+}
+
+/// Loads the modules of these names or aliases, with all that they need. One that is loaded or built in is fine.
+pub fn load(words: &[&str]) -> Result<()> {
+    let mut loader = Loader::open()?;
+    words.iter().try_for_each(|word| loader.load(word).map(drop))
+}
+
+impl Loader {
+    /// Reads what is known of the modules of the running kernel.
+    pub fn open() -> Result<Self> {
+        let uname = nix::sys::utsname::uname().context("uname()")?;
+        let release = uname.release().to_string_lossy();
+        let dirs = ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(&*release));
+        let [first, second] = dirs;
+        let dir = if first.is_dir() { first } else { second };
+        if !dir.is_dir() {
+            bail!("there are no modules of kernel {release} in /lib/modules");
+        }
+        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        Self::of(dir, cmdline::words(&cmdline))
+    }
+
+    fn of(dir: PathBuf, words: Vec<String>) -> Result<Self> {
+        let text = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let mut index = Index::parse(&Texts {
+            dep: text("modules.dep"),
+            alias: text("modules.alias"),
+            softdep: text("modules.softdep"),
+            builtin: text("modules.builtin"),
+        });
+        let has_depmods_files = !index.is_empty();
+        let mut problems = Vec::new();
+        if !has_depmods_files {
+            scan(&dir, "", &mut index, &mut problems)
+                .with_context(|| format!("looking for modules in {}", dir.display()))?;
+        }
+        Ok(Self {
+            dir,
+            index,
+            has_depmods_files,
+            problems,
+            words,
+            tried: HashSet::new(),
+            asked: HashSet::new(),
+        })
+    }
+
+    /// Loads the modules of this name or alias, with all that they need. Returns the names of those loaded now.
+    pub fn load(&mut self, word: &str) -> Result<Vec<String>> {
+        let mut loaded = Vec::new();
+        let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
+        if names.is_empty() && !self.index.is_builtin(word) && !is_loaded(word) {
+            bail!("there is no kernel module {word} in {}", self.dir.display());
+        }
+        for name in names {
+            self.load_one(&name, &mut loaded)
+                .with_context(|| format!("loading the kernel module {name}"))?;
+        }
+        Ok(loaded)
+    }
+
+    /// Loads what every installation needs, as far as this kernel has it as modules.
+    pub fn load_always(&mut self) -> Loaded {
+        let present: Vec<_> = ALWAYS
+            .into_iter()
+            .filter(|name| self.index.module(name).is_some())
+            .collect();
+        let mut loaded = self.load_each(present.into_iter().map(str::to_owned));
+        loaded.problems.append(&mut self.problems);
+        loaded
+    }
+
+    /// Loads what the devices ask for that have appeared since the last time, and those that appear thereby.
+    pub fn coldplug(&mut self) -> Loaded {
+        let mut all = Loaded::default();
+        loop {
+            let mut aliases = HashSet::new();
+            collect_modaliases(Path::new("/sys/devices"), &mut aliases);
+            aliases.retain(|alias| self.asked.insert(alias.clone()));
+            if aliases.is_empty() {
+                return all;
+            }
+            let wanted = aliases.iter().flat_map(|alias| self.index.resolve(alias));
+            let wanted: HashSet<_> = wanted
+                .filter(|name| self.serves(name))
+                .map(str::to_owned)
+                .collect();
+            let loaded = self.load_each(wanted.into_iter());
+            all.names.extend(loaded.names);
+            all.problems.extend(loaded.problems);
+        }
+    }
+
+    /// Writes down what was found out, where depmod's files are missing, so that it's found out only once.
+    pub fn save_index(&self) -> Result<()> {
+        if self.has_depmods_files {
+            return Ok(());
+        }
+        let texts = self.index.texts();
+        for (name, text) in [
+            ("modules.alias", texts.alias),
+            ("modules.softdep", texts.softdep),
+            ("modules.dep", texts.dep),
+        ] {
+            let path = self.dir.join(name);
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn serves(&self, name: &str) -> bool {
+        let path = self
+            .index
+            .module(name)
+            .map_or("", |(_, module)| module.path.as_str());
+        !NEVER.iter().any(|dir| path.starts_with(dir)) && !is_blacklisted(&self.words, name)
+    }
+
+    fn load_each(&mut self, names: impl Iterator<Item = String>) -> Loaded {
+        let mut loaded = Loaded::default();
+        for name in names {
+            match self.load_one(&name, &mut loaded.names) {
+                Ok(()) => {}
+                Err(error) if found_no_device(&error) => {}
+                Err(error) => loaded.problems.push(format!("{error:#}")),
+            }
+        }
+        loaded
+    }
+
+    fn load_one(&mut self, name: &str, loaded: &mut Vec<String>) -> Result<()> {
+        let Some((name, module)) = self.index.module(name) else {
+            if self.index.is_builtin(name) || is_loaded(name) {
+                return Ok(());
+            }
+            bail!("there is no kernel module {name} in {}", self.dir.display());
+        };
+        let (name, module) = (name.to_owned(), module.clone());
+        if is_loaded(&name) || !self.tried.insert(name.clone()) {
+            return Ok(());
+        }
+        self.wish(&module.wants_before, loaded);
+        // depmod lists the nearest first.
+        for needed in module.needs.iter().rev() {
+            self.load_one(needed, loaded)
+                .with_context(|| format!("loading {needed}, which {name} needs"))?;
+        }
+        file::load(&self.dir.join(&module.path), &parameters(&self.words, &name))?;
+        loaded.push(name);
+        self.wish(&module.wants_after, loaded);
+        Ok(())
+    }
+
+    /// Loads what is wished for; the module works without.
+    fn wish(&mut self, words: &[String], loaded: &mut Vec<String>) {
+        for word in words {
+            let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
+            for name in names {
+                let _ = self.load_one(&name, loaded);
+            }
+        }
+    }
+}
+
+/// Adds all modules below `dir` by their own `.modinfo`. One that can't be read is a problem, not the end.
+fn scan(dir: &Path, below: &str, index: &mut Index, problems: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir(dir.join(below)).with_context(|| format!("readdir({below:?})"))? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            scan(dir, &path, index, problems)?;
+        } else if kind.is_file()
+            && index::name_of(&path).is_some()
+            && let Err(error) = add(dir, &path, index)
+        {
+            problems.push(format!("leaving out the kernel module {path}: {error:#}"));
+        }
+    }
+    Ok(())
+}
+
+fn add(dir: &Path, path: &str, index: &mut Index) -> Result<()> {
+    let content = file::read(&dir.join(path))?;
+    index.add_by_modinfo(path, modinfo::section(&content)?);
+    Ok(())
+}
+
+/// Collects the contents of all files `modalias` below `dir`. Devices come and go meanwhile: what can't be read isn't
+/// there.
+fn collect_modaliases(dir: &Path, aliases: &mut HashSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect_modaliases(&entry.path(), aliases),
+            Ok(kind) if kind.is_file() && entry.file_name() == "modalias" => {
+                let alias = fs::read_to_string(entry.path()).unwrap_or_default();
+                if !alias.trim_end().is_empty() {
+                    aliases.insert(alias.trim_end().to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_loaded(name: &str) -> bool {
+    let state = Path::new("/sys/module")
+        .join(name.replace('-', "_"))
+        .join("initstate");
+    fs::read_to_string(state).is_ok_and(|state| state.trim_end() == "live")
+}
+
+fn found_no_device(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(Errno::ENODEV))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn without_depmods_files_the_modules_tell_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("kernel/fs")).unwrap();
+        let xyzfs = modinfo::elf_with(b"alias=fs-xyz\0depends=fat\0");
+        fs::write(dir.path().join("kernel/fs/xyzfs.ko"), xyzfs).unwrap();
+        fs::write(dir.path().join("fat.ko"), modinfo::elf_with(b"depends=\0")).unwrap();
+        fs::write(dir.path().join("modules.order"), "").unwrap();
+        fs::write(dir.path().join("broken.ko"), "").unwrap();
+        let mut scanned = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
+        assert_eq!(
+            scanned.load_always().problems.last().unwrap(),
+            "leaving out the kernel module broken.ko: not a kernel module: no 64-bit little-endian ELF file"
+        );
+        assert_eq!(scanned.index.resolve("fs-xyz"), ["xyzfs"]);
+        scanned.save_index().unwrap();
+        let read = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
+        assert!(read.has_depmods_files);
+        assert_eq!(read.index, scanned.index);
+    }
+
+    #[test]
+    fn a_module_that_nobody_has_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut loader = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
+        let error = loader.load("no-such-module").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!(
+                "there is no kernel module no-such-module in {}",
+                dir.path().display()
+            )
+        );
+    }
+
+    #[test]
+    fn modaliases_are_collected_without_following_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = dir.path().join("pci0/0000:00:01.0");
+        fs::create_dir_all(&device).unwrap();
+        fs::write(device.join("modalias"), "pci:v1\n").unwrap();
+        fs::write(dir.path().join("modalias"), "\n").unwrap();
+        symlink(dir.path(), device.join("subsystem")).unwrap();
+        let mut aliases = HashSet::new();
+        collect_modaliases(dir.path(), &mut aliases);
+        assert_eq!(aliases, HashSet::from(["pci:v1".to_owned()]));
+    }
+}

@@ -1,0 +1,235 @@
+//! The thread of one interface: link, address, lease.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::State;
+use super::device::Device;
+use super::dhcp::{self, Change, Lease};
+use super::nic::Nic;
+use super::resolver::Resolver;
+use crate::init::cmdline::ip::{Method, Setup};
+use crate::progress::Progress;
+use crate::sys::net::{Interfaces, Route, netmask};
+use crate::sys::packet::PacketSocket;
+
+/// The thread of one interface.
+pub(super) struct Worker {
+    pub nic: Nic,
+    pub setup: Setup,
+    pub resolver: Arc<Mutex<Resolver>>,
+    pub sender: Sender<(String, State)>,
+    pub progress: Progress,
+    pub metric: i16,
+}
+
+impl Worker {
+    /// Sets the interface up, and keeps its lease as long as the machine runs.
+    pub(super) fn work(self) {
+        if let Err(error) = self.set_up() {
+            self.tell(State::Failed(format!("{error:#}")));
+        }
+    }
+
+    /// Nobody listens any more once the network can be used.
+    fn tell(&self, state: State) {
+        let _ = self.sender.send((self.nic.name.clone(), state));
+    }
+
+    fn set_up(&self) -> Result<()> {
+        Interfaces::open()?.set_up(&self.nic.name)?;
+        self.wait_for_link();
+        match self.setup.method {
+            Method::Off => Ok(()),
+            Method::Static {
+                address,
+                prefix_length,
+                gateway,
+            } => {
+                let given = Given {
+                    address,
+                    prefix_length,
+                    gateway,
+                    nameservers: Vec::new(),
+                    domain: None,
+                };
+                self.apply(&given, self.setup.hostname.as_deref(), self.setup.mtu_bytes)?;
+                self.tell(State::Ready(format!(
+                    "{address}/{prefix_length}, as the kernel command line says"
+                )));
+                Ok(())
+            }
+            Method::Dhcp => {
+                self.tell(State::Asking);
+                let socket = PacketSocket::open(self.nic.index)?;
+                dhcp::keep(Device::new(socket), self.nic.address, |change| {
+                    self.follow(change)
+                })
+            }
+        }
+    }
+
+    fn wait_for_link(&self) {
+        let carrier = Path::new("/sys/class/net").join(&self.nic.name).join("carrier");
+        while fs::read_to_string(&carrier).map_or(true, |text| text.trim_end() != "1") {
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn follow(&self, change: Change) {
+        let lease = match change {
+            Change::Given(lease) => lease,
+            // Its address is kept until there is another: an installation that could go on must not end here.
+            Change::Lost => {
+                return self.progress.warn(format!(
+                    "{}: the DHCP lease has expired; asking for another",
+                    self.nic.name
+                ));
+            }
+        };
+        let hostname = self
+            .setup
+            .hostname
+            .as_deref()
+            .or(lease.extras.hostname.as_deref());
+        let mtu_bytes = self.setup.mtu_bytes.or(lease.extras.mtu_bytes);
+        match self.apply(&Given::by(&lease), hostname, mtu_bytes) {
+            Ok(()) => self.tell(State::Ready(described(&lease))),
+            Err(error) => self.tell(State::Failed(format!("{error:#}"))),
+        }
+    }
+
+    fn warn_unless(&self, outcome: Result<()>) {
+        if let Err(error) = outcome {
+            self.progress.warn(format!("{}: {error:#}", self.nic.name));
+        }
+    }
+
+    fn apply(&self, given: &Given, hostname: Option<&str>, mtu_bytes: Option<u16>) -> Result<()> {
+        let interfaces = Interfaces::open()?;
+        let name = self.nic.name.as_str();
+        interfaces.set_address(name, given.address, given.prefix_length)?;
+        for route in routes(given, name, self.metric) {
+            interfaces.add_route(&route)?;
+        }
+        // These two make a network better, not possible.
+        if let Some(mtu_bytes) = mtu_bytes {
+            self.warn_unless(interfaces.set_mtu(name, mtu_bytes));
+        }
+        if let Some(hostname) = hostname {
+            let set = nix::unistd::sethostname(hostname);
+            self.warn_unless(set.with_context(|| format!("sethostname({hostname})")));
+        }
+        let servers = self.setup.nameservers.iter().copied();
+        let servers = servers
+            .chain(given.nameservers.iter().map(|address| IpAddr::V4(*address)))
+            .collect();
+        let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        resolver.learn(name, servers, given.domain.clone())
+    }
+}
+
+/// What an interface is set up with.
+struct Given {
+    address: Ipv4Addr,
+    prefix_length: u8,
+    gateway: Option<Ipv4Addr>,
+    nameservers: Vec<Ipv4Addr>,
+    domain: Option<String>,
+}
+
+impl Given {
+    fn by(lease: &Lease) -> Self {
+        Self {
+            address: lease.address,
+            prefix_length: lease.prefix_length,
+            gateway: lease.gateway,
+            nameservers: lease.nameservers.clone(),
+            domain: lease.extras.domain.clone(),
+        }
+    }
+}
+
+fn described(lease: &Lease) -> String {
+    let Lease {
+        address,
+        prefix_length,
+        server,
+        ..
+    } = lease;
+    let gateway = lease
+        .gateway
+        .map(|gateway| format!(", gateway {gateway}"))
+        .unwrap_or_default();
+    format!("{address}/{prefix_length}{gateway}, by DHCP from {server}")
+}
+
+/// The routes beyond that to the interface's own network, which the kernel makes itself.
+fn routes<'a>(given: &Given, interface: &'a str, metric: i16) -> Vec<Route<'a>> {
+    let Some(gateway) = given.gateway.filter(|gateway| !gateway.is_unspecified()) else {
+        return Vec::new();
+    };
+    let mut routes = Vec::new();
+    let mask = u32::from(netmask(given.prefix_length));
+    if u32::from(gateway) & mask != u32::from(given.address) & mask {
+        // Clouds give single addresses (/32) and a gateway outside of them.
+        routes.push(Route {
+            destination: gateway,
+            prefix_length: 32,
+            gateway: None,
+            interface,
+            metric,
+        });
+    }
+    let destination = Ipv4Addr::UNSPECIFIED;
+    routes.push(Route {
+        destination,
+        prefix_length: 0,
+        gateway: Some(gateway),
+        interface,
+        metric,
+    });
+    routes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_outside_the_network_gets_a_route_of_its_own() {
+        for (prefix_length, gateway, expected) in [
+            (24, None, &[][..]),
+            (24, Some([0, 0, 0, 0]), &[]),
+            (24, Some([10, 0, 0, 1]), &["0.0.0.0/0 via 10.0.0.1 dev eth0"]),
+            (
+                32,
+                Some([10, 0, 0, 1]),
+                &["10.0.0.1/32 dev eth0", "0.0.0.0/0 via 10.0.0.1 dev eth0"],
+            ),
+            (
+                24,
+                Some([10, 0, 1, 1]),
+                &["10.0.1.1/32 dev eth0", "0.0.0.0/0 via 10.0.1.1 dev eth0"],
+            ),
+        ] {
+            let gateway = gateway.map(Ipv4Addr::from);
+            let given = Given {
+                address: [10, 0, 0, 9].into(),
+                prefix_length,
+                gateway,
+                nameservers: vec![],
+                domain: None,
+            };
+            let found: Vec<_> = routes(&given, "eth0", 100).iter().map(Route::to_string).collect();
+            assert_eq!(found, expected, "/{prefix_length} {gateway:?}");
+        }
+    }
+}

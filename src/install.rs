@@ -1,0 +1,133 @@
+//! The story: how an image gets onto a disk. Read [`install`] from top to bottom.
+//!
+//! Nothing is written to the disk before [`Unfinished::claim`]; whatever can be known by then has been checked by then.
+
+mod installer;
+mod planning;
+mod seal;
+
+use std::ops::Deref;
+
+use anyhow::Result;
+
+use crate::cli;
+use crate::config_drive;
+use crate::disk::{BootPath, Claim, Disk, Expendable, InstalledDisk};
+use crate::meter::Meter;
+use crate::progress::{Event, Phase, Progress};
+use crate::report::{DiskState, Report};
+use installer::Installer;
+use planning::lay_out;
+pub use planning::{Plan, Summary, plan};
+pub use seal::Seal;
+
+/// Installs an image as it was typed. `report` tells what was done, also when this fails or is dropped half-way.
+pub async fn install(
+    typed: &cli::Install,
+    meter: &Meter,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<()> {
+    progress.tell(Event::Phase(Phase::Plan));
+    let plan = meter.measure(Phase::Plan, plan(typed, progress)).await?;
+    let image = &plan.found.image;
+    report.image = Some((&**image).into());
+
+    progress.tell(Event::Phase(Phase::Pull));
+    let seal = Seal::new(typed.network)?;
+    let files = seal.files(
+        image,
+        typed.bootc.enforce_container_sigpolicy,
+        plan.ssh_keys.as_deref(),
+    )?;
+    let root = meter
+        .measure(Phase::Pull, plan.found.mount(&plan.memory, &files, progress))
+        .await?;
+
+    // The image is here; what it says of itself may still stop us.
+    let installer = Installer::examine(&root, &seal, &image.environment, typed).await?;
+    let layout = lay_out(
+        typed,
+        &plan.found,
+        plan.disk.disk(),
+        installer.backend,
+        installer.version(),
+    )?;
+    let command = installer.command(&plan, &layout, typed)?;
+    let bootc = report.bootc.insert(installer.report(&command));
+    let relay = seal.serve(&plan.found, &root)?;
+
+    // From here on the disk changes.
+    let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state)?;
+    progress.tell(Event::Phase(Phase::Install));
+    let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
+    meter.measure(Phase::Install, running).await?;
+    relay.shutdown().await;
+    if let Err(error) = root.close() {
+        // What is on the disk is not worse for it.
+        progress.warn(format!("{error:#}"));
+    }
+
+    progress.tell(Event::Phase(Phase::Verify));
+    let boot = if typed.bootc.bootloader.as_deref() == Some("none") {
+        BootPath::Foreign
+    } else {
+        BootPath::Loader
+    };
+    let verifying = async { InstalledDisk::verify(&claim, &layout, boot) };
+    let mut installed = meter.measure(Phase::Verify, verifying).await?;
+
+    if let Some(config_drive) = &plan.config_drive {
+        progress.tell(Event::Phase(Phase::ConfigDrive));
+        let writing = async {
+            Ok::<_, anyhow::Error>(config_drive::write(
+                config_drive,
+                &mut installed.add_config_drive_partition()?.region,
+            )?)
+        };
+        report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
+    }
+    report.disk = Some(installed.report()?);
+    claim.finish();
+    report.success = true;
+    Ok(())
+}
+
+/// A disk that is being installed. If that does not come to its end, the disk's partition table is cleared: half a system
+/// that boots is worse than none.
+struct Unfinished {
+    claim: Claim,
+    clear: bool,
+}
+
+impl Unfinished {
+    fn claim(disk: Expendable, keep_on_failure: bool, state: &mut DiskState) -> Result<Self> {
+        let claim = Disk::claim(disk)?;
+        *state = DiskState::Changed;
+        Ok(Self {
+            claim,
+            clear: !keep_on_failure,
+        })
+    }
+
+    fn finish(mut self) {
+        self.clear = false;
+    }
+}
+
+impl Deref for Unfinished {
+    type Target = Claim;
+
+    fn deref(&self) -> &Claim {
+        &self.claim
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.clear {
+            // The failure that led here is what the user needs to read.
+            let _ = self.claim.clear();
+        }
+    }
+}

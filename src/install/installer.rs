@@ -1,0 +1,171 @@
+//! The image as its own installer: what its bootc is, what it is asked, and how it is run.
+
+use std::collections::VecDeque;
+
+use anyhow::{Context, Result, bail};
+
+use super::planning::{Plan, booted_by_uefi};
+use super::seal::Seal;
+use crate::bootc::arguments::{self, Installation};
+use crate::bootc::probe::{Probe, QUESTIONS};
+use crate::bootc::requirements;
+use crate::bootc::uki::Uki;
+use crate::cli;
+use crate::container::run::Output;
+use crate::container::{self, Devices, Sandbox};
+use crate::disk::{Backend, BootcVersion, Layout};
+use crate::progress::{Event, Progress};
+use crate::report::BootcReport;
+use crate::rootfs::Rootfs;
+use crate::session::Root;
+
+/// How many lines of bootc's output are kept.
+const KEPT_LINES: usize = 2000;
+/// How many of them end an error.
+const LAST_LINES: usize = 15;
+
+/// An image that can install itself, as far as can be seen without trying.
+pub struct Installer {
+    probe: Probe,
+    uki: Option<Uki>,
+    /// bootc's backend for this image.
+    pub backend: Backend,
+    has_bound_images: bool,
+}
+
+impl Installer {
+    /// Looks for all that bootc needs, and asks bootc what it can. Nothing is written to the disk.
+    pub async fn examine(
+        root: &Root,
+        seal: &Seal,
+        environment: &[String],
+        typed: &cli::Install,
+    ) -> Result<Self> {
+        let rootfs = Rootfs::open(root.path())?;
+        let uki = Uki::find(&rootfs)?;
+        let composefs = typed.bootc.composefs_backend || uki.is_some();
+        let backend = if composefs {
+            Backend::Composefs
+        } else {
+            Backend::Ostree
+        };
+        requirements::check_bootc(&rootfs)?;
+        let probe = ask(root, seal, environment).await?;
+        probe.check_version()?;
+        probe.check_block_setup(typed.bootc.block_setup)?;
+        let filesystem = probe.filesystem(&typed.bootc)?;
+        requirements::check(&rootfs, &typed.bootc, backend, &filesystem)?;
+        let has_bound_images = !rootfs.list("usr/lib/bootc/bound-images.d")?.is_empty();
+        Ok(Self {
+            probe,
+            uki,
+            backend,
+            has_bound_images,
+        })
+    }
+
+    /// The version of the image's bootc, as far as layouts depend on it.
+    pub fn version(&self) -> BootcVersion {
+        self.probe.version.parse().unwrap_or_default()
+    }
+
+    /// The command that installs the image.
+    pub fn command(&self, plan: &Plan, layout: &Layout, typed: &cli::Install) -> Result<Vec<String>> {
+        let image = &plan.found.image;
+        let device = plan
+            .disk
+            .disk()
+            .node
+            .to_str()
+            .context("the disk's name is not UTF-8")?;
+        let target = typed
+            .bootc
+            .target_imgref
+            .clone()
+            .unwrap_or_else(|| image.reference.update_name());
+        let installation = Installation {
+            device,
+            source: &image.name_by_digest(),
+            target: &target,
+            root_size_mib: layout.root_size_mib,
+            wipe: typed.wipe,
+            backend: self.backend,
+            uki: self.uki.as_ref(),
+            has_bound_images: self.has_bound_images,
+        };
+        arguments::to_disk(&installation, &typed.bootc, &self.probe)
+    }
+
+    /// What the report says of bootc before it is run.
+    pub fn report(&self, command: &[String]) -> BootcReport {
+        BootcReport {
+            version: self.probe.version.clone(),
+            command: command.to_vec(),
+            ..BootcReport::default()
+        }
+    }
+}
+
+/// Runs `command` with the kernel's devices, and shows and keeps what it prints.
+pub async fn run(
+    command: &[String],
+    root: &Root,
+    seal: &Seal,
+    environment: &[String],
+    report: &mut BootcReport,
+    progress: &Progress,
+) -> Result<()> {
+    let sandbox = Sandbox {
+        root: root.path().into(),
+        command: arguments::in_shell(command),
+        environment: environment.to_vec(),
+        devices: Devices::Kernel {
+            efivars: booted_by_uefi(),
+        },
+        network: seal.network(),
+    };
+    let mut kept = VecDeque::new();
+    let mut keep = |line: String| {
+        progress.tell(Event::Output(line.clone()));
+        if kept.len() == KEPT_LINES {
+            kept.pop_front();
+        }
+        kept.push_back(line);
+    };
+    let finished = container::run(&sandbox, &root.scratch("install"), Output::Lines(&mut keep)).await;
+    report.output = kept.into();
+    let status = finished?.status;
+    report.exit_status = Some(status.to_string());
+    if status.success() {
+        return Ok(());
+    }
+    let last = report.output.len().saturating_sub(LAST_LINES);
+    bail!(
+        "the image's bootc failed with {status}; its last lines were:\n  {}",
+        report.output[last..].join("\n  ")
+    )
+}
+
+async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> {
+    let mut answers = [String::new(), String::new(), String::new()];
+    for (question, answer) in QUESTIONS.iter().zip(&mut answers) {
+        let sandbox = Sandbox {
+            root: root.path().into(),
+            command: question.iter().map(ToString::to_string).collect(),
+            environment: environment.to_vec(),
+            devices: Devices::Harmless,
+            network: seal.network(),
+        };
+        let mut collect = |line: String| *answer += &format!("{line}\n");
+        let finished = container::run(&sandbox, &root.scratch("ask"), Output::Lines(&mut collect)).await?;
+        if !finished.status.success() {
+            let (command, status) = (question.join(" "), finished.status);
+            bail!(
+                "{command} failed in the image with {status}: {}",
+                answer.trim().replace('\n', "; ")
+            );
+        }
+    }
+    let [version, help, configuration] = &answers;
+    Probe::parse([version, help, configuration])
+}

@@ -1,0 +1,239 @@
+//! Before anything is pulled: find the image, look at the machine and the disk, and refuse what cannot work.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::cli;
+use crate::config_drive::{ConfigDrive, MAX_INPUT_BYTES};
+use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
+use crate::plan::{Memory, Purpose, size};
+use crate::progress::Progress;
+use crate::session::{self, Found};
+use crate::source::url;
+
+/// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
+const INSTALLED_PERCENT: u64 = 115;
+/// … and at least this much, in MiB: a journal.
+const INSTALLED_MIB: u64 = 128;
+/// A file of SSH keys that is larger is something else.
+const MAX_SSH_KEYS_BYTES: u64 = 1 << 20;
+
+/// Everything that was decided before anything is pulled.
+pub struct Plan {
+    /// The image, and where it comes from.
+    pub found: Found,
+    /// How memory is shared out.
+    pub memory: Memory,
+    /// The disk, whose contents may go.
+    pub disk: Expendable,
+    /// How the disk will be laid out. The image may turn out to want another backend; then this is computed again.
+    pub layout: Layout,
+    /// What goes onto its last partition.
+    pub config_drive: Option<ConfigDrive>,
+    /// The SSH keys of root on the installed system.
+    pub ssh_keys: Option<Vec<u8>>,
+}
+
+/// Decides all that can be decided, or refuses. Nothing is written.
+pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
+    session::check_machine()?;
+    let config_drive = match &typed.config_drive {
+        Some(place) => Some(read_config_drive(place, typed, progress).await?),
+        None => None,
+    };
+    let ssh_keys = typed
+        .bootc
+        .root_ssh_authorized_keys
+        .as_deref()
+        .map(read_ssh_keys)
+        .transpose()?;
+    let disk = look_at_disk(typed)?;
+    if let Some(config_drive) = &config_drive {
+        config_drive.check_sector_bytes(disk.disk().geometry.sector_bytes)?;
+    }
+    let found = session::find(&typed.image, progress).await?;
+    let memory = found.memory(&typed.image, Purpose::Install)?;
+    let backend = if typed.bootc.composefs_backend {
+        Backend::Composefs
+    } else {
+        Backend::Ostree
+    };
+    let layout = lay_out(typed, &found, disk.disk(), backend, BootcVersion::default())?;
+    if !booted_by_uefi() && !typed.bootc.generic_image {
+        progress.warn(
+            "this machine was not booted by UEFI: the image's boot loader may not be installed for UEFI; boot this \
+             system by UEFI, or use --generic-image",
+        );
+    }
+    Ok(Plan {
+        found,
+        memory,
+        disk,
+        layout,
+        config_drive,
+        ssh_keys,
+    })
+}
+
+/// The layout for an image, as far as it is known.
+pub fn lay_out(
+    typed: &cli::Install,
+    found: &Found,
+    disk: &Disk,
+    backend: Backend,
+    bootc: BootcVersion,
+) -> Result<Layout> {
+    let architecture = found.image.platform.architecture.to_string();
+    let arch = Arch::from_oci(&architecture)
+        .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))?;
+    let request = LayoutRequest {
+        geometry: disk.geometry,
+        arch,
+        backend,
+        block_setup: typed.bootc.block_setup,
+        bootc,
+        config_drive: typed.config_drive.is_some(),
+        root_at_least_mib: found.unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
+        root_exactly_mib: None,
+    };
+    Ok(Layout::plan(&request)?)
+}
+
+/// Whether the firmware is UEFI, and lets us talk to it.
+pub fn booted_by_uefi() -> bool {
+    Path::new("/sys/firmware/efi").is_dir()
+}
+
+fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
+    let disk = Disk::probe(&typed.device)?;
+    disk.refuse_read_only()?;
+    disk.refuse_if_in_use()?;
+    let contents = disk.contents()?;
+    Ok(contents.expendable(disk, typed.wipe)?)
+}
+
+async fn read_config_drive(place: &Path, typed: &cli::Install, progress: &Progress) -> Result<ConfigDrive> {
+    if let Some(url) = place.to_str().and_then(url::parse) {
+        let options = session::source_options(&typed.image, progress);
+        let describe = || format!("config drive {}", url::shown(&url));
+        let body = url::fetch(&url, &options, MAX_INPUT_BYTES)
+            .await
+            .with_context(describe)?;
+        return ConfigDrive::read(&body[..]).with_context(describe);
+    }
+    let read = || -> Result<ConfigDrive> {
+        if place == Path::new("-") {
+            return Ok(ConfigDrive::read(io::stdin().lock())?);
+        }
+        Ok(ConfigDrive::read(fs::File::open(place)?)?)
+    };
+    read().with_context(|| format!("config drive {}", place.display()))
+}
+
+fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {
+    let describe = || format!("reading the SSH keys in {}", path.display());
+    if fs::metadata(path).with_context(describe)?.len() > MAX_SSH_KEYS_BYTES {
+        bail!("{} is too large for a file of SSH keys", path.display());
+    }
+    fs::read(path).with_context(describe)
+}
+
+/// A plan as people and programs read it.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    image: String,
+    manifest_digest: String,
+    platform: String,
+    layers: usize,
+    compressed_bytes: u64,
+    unpacked_bytes_estimate: u64,
+    memory: Memory,
+    disk: String,
+    disk_bytes: u64,
+    logical_sector_bytes: u64,
+    to_be_lost: Option<String>,
+    partitions: Vec<PlannedPartition>,
+}
+
+#[derive(Debug, Serialize)]
+struct PlannedPartition {
+    name: String,
+    start_lba: u64,
+    size_bytes: u64,
+}
+
+impl From<&Plan> for Summary {
+    fn from(plan: &Plan) -> Self {
+        let image = &plan.found.image;
+        let disk = plan.disk.disk();
+        let sector = disk.geometry.sector_bytes;
+        let partition = |name: &str, extent: &crate::disk::Extent| PlannedPartition {
+            name: name.into(),
+            start_lba: extent.start_lba,
+            size_bytes: extent.sectors * sector,
+        };
+        let own = plan
+            .layout
+            .partitions
+            .iter()
+            .map(|planned| partition(planned.name, &planned.extent));
+        let config_drive = plan
+            .layout
+            .config_drive
+            .iter()
+            .map(|extent| partition("config-2", extent));
+        Self {
+            image: image.reference.to_string(),
+            manifest_digest: image.digest.to_string(),
+            platform: image.platform.to_string(),
+            layers: image.layers.len(),
+            compressed_bytes: image.compressed_bytes(),
+            unpacked_bytes_estimate: plan.found.unpacked_bytes,
+            memory: plan.memory,
+            disk: disk.path.display().to_string(),
+            disk_bytes: disk.geometry.size_bytes,
+            logical_sector_bytes: sector,
+            to_be_lost: (!plan.disk.contents.is_empty()).then(|| plan.disk.contents.to_string()),
+            partitions: own.chain(config_drive).collect(),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(out, "image       {} ({})", self.image, self.platform)?;
+        writeln!(out, "digest      {}", self.manifest_digest)?;
+        let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
+        writeln!(
+            out,
+            "layers      {}: {compressed} compressed, about {unpacked} unpacked",
+            self.layers
+        )?;
+        let (needed, available) = (size(self.memory.needed_bytes), size(self.memory.available_bytes));
+        writeln!(out, "memory      {needed} needed, {available} available")?;
+        let sector = self.logical_sector_bytes;
+        writeln!(
+            out,
+            "disk        {}: {}, sectors of {sector} bytes",
+            self.disk,
+            size(self.disk_bytes)
+        )?;
+        match &self.to_be_lost {
+            None => writeln!(out, "on it now   nothing")?,
+            Some(what) => writeln!(out, "to be lost  {what}")?,
+        }
+        for partition in &self.partitions {
+            let (name, bytes) = (&partition.name, size(partition.size_bytes));
+            writeln!(
+                out,
+                "partition   {name:<12} {bytes:>10}, from sector {}",
+                partition.start_lba
+            )?;
+        }
+        Ok(())
+    }
+}

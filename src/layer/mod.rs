@@ -1,0 +1,48 @@
+//! From a blob's bytes to a verified directory (image-spec `layer.md`).
+//!
+//! ```text
+//! blob ─► cache (a copy) ─► verify (blob digest) ─► decompress ─► diff_id ─► archive (entries) ─► untar (one directory)
+//! ```
+//!
+//! Each step is an adapter in its own file, and each may run in a thread of its own ([`ahead`]); bytes are handed on, not
+//! copied ([`chunks`]). The invariant: an [`UnpackedLayer`] exists only if the blob had the digest and size of its
+//! descriptor, the archive had its diff ID, and all of it is in the directory, in overlayfs's form. A layer that
+//! fails leaves no directory behind. Nothing is ever made or followed outside that directory, whatever the archive says.
+//!
+//! [`settle`] and [`merge`] come after: what layers have to know of each other, and how they become one directory.
+
+mod ahead;
+mod archive;
+mod attributes;
+mod cache;
+mod chunks;
+mod decompress;
+mod diff_id;
+mod directory;
+mod header;
+mod merge;
+mod path;
+mod pax;
+mod settle;
+mod sparse;
+mod tree;
+mod unpack;
+mod untar;
+mod verify;
+mod whiteout;
+
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod notation;
+#[cfg(test)]
+mod tests;
+
+pub use attributes::dress_upper;
+pub use chunks::{Chunks, ReadChunks};
+pub use diff_id::{ArchiveTooLong, DiffIdMismatch};
+pub use directory::remove_all;
+pub use merge::merge;
+pub use settle::settle;
+pub use unpack::{Options, SourceFailed, UnpackedLayer, unpack};
+pub use verify::{BlobError, VerifiedBlob};

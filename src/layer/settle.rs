@@ -1,0 +1,127 @@
+//! What a layer has to know of those below it, once all of them are there.
+//!
+//! - A directory that no entry described looks like the one below it: otherwise overlayfs would show a made-up owner and
+//!   mode in its place. If there is none below, and it only holds whiteouts, it was not meant to be there at all.
+//! - overlayfs does not ask whether a layer's root is opaque: the layers below one that is are emptied.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::sys::stat::fstat;
+
+use super::attributes::{copy, mtime_of, set_mtime};
+use super::directory::{self, failed, is_directory, is_whiteout, look, open_directory, open_root};
+use super::path::RelativePath;
+use super::unpack::UnpackedLayer;
+use super::whiteout::OPAQUE_XATTR;
+use crate::sys::xattr;
+
+/// Settles `layers`, which are all layers of one image from the bottom. Do it once.
+pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
+    let mut below: Vec<OwnedFd> = Vec::new();
+    for layer in layers {
+        let root = open_root(layer.path())?;
+        if is_opaque(&root)? {
+            for lower in &below {
+                empty(lower).context("emptying the layers below an opaque root")?;
+            }
+        }
+        // From the deepest: one that is removed may leave its parent empty.
+        for path in layer.implied().iter().rev() {
+            settle_directory(&root, path, &below)
+                .with_context(|| format!("settling {path} of layer {}", layer.layer().index + 1))?;
+        }
+        below.push(root);
+    }
+    Ok(())
+}
+
+/// Removes what is in a layer, but not what its root looks like.
+fn empty(layer: &OwnedFd) -> nix::Result<()> {
+    let before = fstat(layer)?;
+    directory::clear(layer)?;
+    set_mtime(layer, mtime_of(&before))
+}
+
+fn settle_directory(root: &OwnedFd, path: &RelativePath, below: &[OwnedFd]) -> Result<()> {
+    let own = open_directory(root, path).map_err(|errno| failed("openat2", path, errno))?;
+    match find_below(root, path, below)? {
+        Some(lower) => copy(&lower, &own),
+        None if path.is_root() => Ok(()),
+        None => remove_if_idle(root, path, &own),
+    }
+}
+
+/// Removes a directory that shows nothing. One that is there for a directory of its own is kept by it.
+fn remove_if_idle(root: &OwnedFd, path: &RelativePath, own: &OwnedFd) -> Result<()> {
+    let names = directory::names(own).map_err(|errno| failed("getdents64", path, errno))?;
+    for name in &names {
+        let stat = look(own, name).map_err(|errno| failed("fstatat", path, errno))?;
+        if stat.is_some_and(|stat| !is_whiteout(&stat)) {
+            return Ok(());
+        }
+    }
+    let Some((parent, name)) = path.split() else {
+        return Ok(());
+    };
+    let parent_fd = open_directory(root, &parent).map_err(|errno| failed("openat2", &parent, errno))?;
+    let stat = fstat(&parent_fd).map_err(|errno| failed("fstat", &parent, errno))?;
+    directory::remove(&parent_fd, name).map_err(|errno| failed("unlinkat", path, errno))?;
+    set_mtime(&parent_fd, mtime_of(&stat)).map_err(|errno| failed("futimens", &parent, errno))
+}
+
+/// The directory that overlayfs would merge `path` of the layer `root` with, if there is one.
+fn find_below(root: &OwnedFd, path: &RelativePath, below: &[OwnedFd]) -> Result<Option<OwnedFd>> {
+    let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
+    // Whether its own mark hides what is in the one below says nothing about the directory itself.
+    if let Reach::Hidden | Reach::Opaque(_) = reach(root, &parent)? {
+        return Ok(None);
+    }
+    for lower in below.iter().rev() {
+        match reach(lower, path)? {
+            Reach::Directory(fd) | Reach::Opaque(Some(fd)) => return Ok(Some(fd)),
+            Reach::Hidden | Reach::Opaque(None) => return Ok(None),
+            Reach::Nothing => {}
+        }
+    }
+    Ok(None)
+}
+
+/// How far a path goes in one layer.
+enum Reach {
+    /// To its end.
+    Directory(OwnedFd),
+    /// To its end or not, and an opaque directory is on the way.
+    Opaque(Option<OwnedFd>),
+    /// The layer says nothing of it.
+    Nothing,
+    /// The layer has something else in its place.
+    Hidden,
+}
+
+fn reach(root: &OwnedFd, path: &RelativePath) -> Result<Reach> {
+    let mut here = root.try_clone().context("dup failed")?;
+    let mut opaque = false;
+    for name in path.components() {
+        let looked = look(&here, name).map_err(|errno| failed("fstatat", path, errno))?;
+        match looked {
+            None if opaque => return Ok(Reach::Opaque(None)),
+            None => return Ok(Reach::Nothing),
+            Some(stat) if !is_directory(&stat) => return Ok(Reach::Hidden),
+            Some(_) => {}
+        }
+        let name = RelativePath::clean(name)?;
+        here = open_directory(here.as_fd(), &name).map_err(|errno| failed("openat2", path, errno))?;
+        opaque |= is_opaque(&here)?;
+    }
+    Ok(if opaque {
+        Reach::Opaque(Some(here))
+    } else {
+        Reach::Directory(here)
+    })
+}
+
+fn is_opaque(fd: &OwnedFd) -> Result<bool> {
+    let value = xattr::get(fd, OPAQUE_XATTR).context("fgetxattr failed")?;
+    Ok(value.as_deref() == Some(b"y"))
+}

@@ -1,0 +1,52 @@
+//! Landfall installs bootable containers (bootc images) onto bare metal, without podman and without a daemon.
+//!
+//! This is the map; the story is in [`install`].
+//!
+//! ```text
+//!  reference ─► source ─► plan ─► pull ─► overlay ─► container ─► disk::verify ─► config_drive ─► report
+//!               resolve           layer              bootc
+//!                                 store              relay: the image, by its own name, on a loopback-only network
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
+//! | the commands | [`install`], [`run`], [`unpack`]; what they have in common: [`session`] |
+//! | words and rules of the OCI specifications, no I/O | [`oci`] |
+//! | where images come from | [`source`] |
+//! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
+//! | directories become a root; looking into it | [`overlay`]; [`rootfs`] |
+//! | programs of the image, sealed off; the only file that names libcontainer is `container/helper.rs` | [`container`] |
+//! | what bootc needs, can and is asked | [`bootc`] |
+//! | the image as a registry of its own, for the image's skopeo | [`relay`] |
+//! | the target disk, from first look to verification; file systems by their first bytes | [`disk`]; [`filesystem`] |
+//! | OpenStack's config drive | [`config_drive`] |
+//! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
+//! | the only unsafe code | [`sys`] |
+//!
+//! [`oci`] and [`sys`] import nothing of ours, siblings don't import each other, and only the commands know them all.
+
+pub mod bootc;
+pub mod cli;
+pub mod config_drive;
+pub mod container;
+pub mod disk;
+pub mod filesystem;
+pub mod init;
+pub mod install;
+pub mod layer;
+pub mod meter;
+pub mod oci;
+pub mod overlay;
+pub mod plan;
+pub mod progress;
+pub mod pull;
+pub mod relay;
+pub mod report;
+pub mod rootfs;
+pub mod run;
+pub mod session;
+pub mod source;
+pub mod store;
+pub mod sys;
+pub mod unpack;

@@ -1,0 +1,113 @@
+//! The `landfall` command: parse, run, print one error, exit code.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use landfall::cli::{self, Cli, Command};
+use landfall::container::helper;
+use landfall::install::Summary;
+use landfall::meter::Meter;
+use landfall::progress::Progress;
+use landfall::report::{DiskState, Report};
+use landfall::sys::namespace::enter_private_mounts;
+use landfall::{init, install, run, unpack};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Refused, failed or interrupted; no disk was changed.
+const UNTOUCHED: u8 = 3;
+/// Failed or interrupted after the disk was changed.
+const CHANGED: u8 = 4;
+/// `landfall run`: the command could not be run. As other container tools have it.
+const NOT_RUN: u8 = 125;
+
+fn main() -> ExitCode {
+    init::take_over_if_called_by_the_kernel();
+    ExitCode::from(execute(Cli::parse()))
+}
+
+/// Does what was typed; gives the exit status.
+fn execute(typed: Cli) -> u8 {
+    let progress = Progress::on_stderr(typed.progress);
+    match typed.command {
+        Command::ContainerHelper { bundle } => status(helper::main(&bundle), UNTOUCHED),
+        Command::Install { install, report } => install_and_report(&install, report.as_deref(), &progress),
+        Command::Plan { install, json } => status(interruptible(plan(&install, json, &progress)), UNTOUCHED),
+        Command::Unpack { image, to } => {
+            status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
+        }
+        Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
+            Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
+            Err(error) => status::<()>(Err(error), NOT_RUN),
+        },
+    }
+}
+
+fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Progress) -> u8 {
+    let meter = Meter::start();
+    let mut report = Report::new();
+    let mut result = interruptible(install::install(typed, &meter, progress, &mut report));
+    report.phases = meter.costs();
+    report.error = result.as_ref().err().map(|error| format!("{error:#}"));
+    if let Some(path) = path {
+        // A failed installation stays the first thing to tell.
+        result = result.and(report.write(path));
+    }
+    match report.disk_state {
+        DiskState::Untouched => status(result.context("the disk was not touched"), UNTOUCHED),
+        DiskState::Changed => status(result, CHANGED),
+    }
+}
+
+async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
+    let plan = install::plan(typed, progress).await?;
+    let summary = Summary::from(&plan);
+    if json {
+        println!("{}", serde_json::to_string_pretty(&summary)?);
+    } else {
+        print!("{summary}");
+    }
+    Ok(())
+}
+
+/// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.
+fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    // Before any thread is there: mounts made from here on are seen by nobody else, and go away with this process.
+    if nix::unistd::geteuid().is_root() {
+        enter_private_mounts()?;
+    }
+    let runtime = Runtime::new().context("starting the runtime")?;
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = work => result,
+            signal = stop_signal() => bail!("stopped by {}", signal?),
+        }
+    });
+    // Threads that still wait for a network that says nothing hold nothing that needs them.
+    runtime.shutdown_background();
+    result
+}
+
+async fn stop_signal() -> Result<&'static str> {
+    let listen = |kind| signal(kind).context("sigaction");
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut hangup = listen(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = hangup.recv() => Ok("SIGHUP"),
+    }
+}
+
+/// Prints the error, if there is one, and gives the exit status.
+fn status<T>(result: Result<T>, failed: u8) -> u8 {
+    match result {
+        Ok(_) => 0,
+        Err(error) => {
+            eprintln!("landfall: {error:#}");
+            failed
+        }
+    }
+}

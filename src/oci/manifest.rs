@@ -1,0 +1,164 @@
+//! Manifests and indexes: bytes from a stranger, parsed and bounded (image-spec `manifest.md`, `image-index.md`).
+
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
+use serde::Deserialize;
+
+use super::media_type::{self, DocumentKind};
+use super::platform::Platform;
+
+/// The largest manifest or index that is read, in bytes; registries are told to accept 4 MiB (distribution-spec).
+pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
+/// The largest image config that is read, in bytes.
+pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
+
+/// A parsed document of either kind.
+#[derive(Debug)]
+pub enum Document {
+    /// An image manifest.
+    Manifest(Box<ImageManifest>),
+    /// An index.
+    Index(Box<ImageIndex>),
+}
+
+/// Why a document is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// Larger than [`MAX_DOCUMENT_BYTES`].
+    #[error("the manifest is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20)]
+    TooLarge,
+    /// Docker's schema 1.
+    #[error("the manifest is of Docker's schema 1, which holds no verifiable layers: push the image again")]
+    Schema1,
+    /// Neither a manifest nor an index.
+    #[error("media type {0:?} is neither an image manifest nor an index")]
+    UnknownMediaType(String),
+    /// Not JSON of the right shape.
+    #[error("the manifest cannot be read: {0}")]
+    Malformed(String),
+    /// No manifest in the index suits the platform.
+    #[error("the image has no manifest for {wanted}; it has {available}: choose one with --platform")]
+    NoPlatform {
+        /// What was asked for.
+        wanted: Platform,
+        /// What there is.
+        available: String,
+    },
+}
+
+/// The fields that say what a document is.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Head {
+    schema_version: u32,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+/// Parses a manifest or an index. `content_type` is what the source called it; the document's own `mediaType` wins.
+pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document, ManifestError> {
+    if bytes.len() > MAX_DOCUMENT_BYTES {
+        return Err(ManifestError::TooLarge);
+    }
+    let malformed = |error: &dyn std::fmt::Display| ManifestError::Malformed(error.to_string());
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
+    if head.schema_version == 1 {
+        return Err(ManifestError::Schema1);
+    }
+    match kind(&head, content_type)? {
+        DocumentKind::Manifest => {
+            ImageManifest::from_reader(bytes).map(|manifest| Document::Manifest(Box::new(manifest)))
+        }
+        DocumentKind::Index => ImageIndex::from_reader(bytes).map(|index| Document::Index(Box::new(index))),
+    }
+    .map_err(|error| malformed(&error))
+}
+
+fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, ManifestError> {
+    let by_shape = if head.manifests.is_some() {
+        DocumentKind::Index
+    } else {
+        DocumentKind::Manifest
+    };
+    let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim());
+    // Some registries and most plain file servers call every document JSON or bytes.
+    let said =
+        essence.filter(|text| !["application/json", "application/octet-stream", "text/plain"].contains(text));
+    match head.media_type.as_deref().or(said) {
+        Some(text) => media_type::document_kind(&MediaType::from(text))
+            .ok_or_else(|| ManifestError::UnknownMediaType(text.into())),
+        None => Ok(by_shape),
+    }
+}
+
+/// The entry of `index` for `platform`: the first that suits. Entries without a platform, or of an unknown one
+/// (attestations), are never chosen.
+pub fn select<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor, ManifestError> {
+    let platform_of = |entry: &Descriptor| entry.platform().as_ref().map(Platform::from);
+    let manifests = index.manifests();
+    manifests
+        .iter()
+        .find(|entry| platform_of(entry).is_some_and(|candidate| platform.accepts(&candidate)))
+        .ok_or_else(|| ManifestError::NoPlatform {
+            wanted: platform.clone(),
+            available: match manifests
+                .iter()
+                .filter_map(platform_of)
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+            {
+                names if names.is_empty() => "none".into(),
+                names => names.join(", "),
+            },
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INDEX: &str = r#"{"schemaVersion":2,"manifests":[
+        {"mediaType":"application/vnd.oci.image.manifest.v1+json","size":2,
+         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+         "platform":{"os":"unknown","architecture":"unknown"}},
+        {"mediaType":"application/vnd.oci.image.manifest.v1+json","size":3,
+         "digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+         "platform":{"os":"linux","architecture":"arm64","variant":"v8"}}]}"#;
+
+    #[test]
+    fn an_index_is_told_by_its_shape_and_chosen_from_by_platform() {
+        for content_type in [
+            None,
+            Some("application/json"),
+            Some("application/vnd.oci.image.index.v1+json; q=1"),
+        ] {
+            let Document::Index(index) = parse(INDEX.as_bytes(), content_type).unwrap() else {
+                panic!("no index")
+            };
+            let entry = select(&index, &"linux/arm64".parse().unwrap()).unwrap();
+            assert_eq!(entry.size(), 3);
+            let error = select(&index, &"linux/s390x".parse().unwrap())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("linux/arm64/v8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn refusals_say_why() {
+        let huge = vec![b' '; MAX_DOCUMENT_BYTES + 1];
+        for (bytes, content_type, expected) in [
+            (huge.as_slice(), None, "larger than 4 MiB"),
+            (br#"{"schemaVersion":1}"#.as_slice(), None, "schema 1"),
+            (
+                br#"{"schemaVersion":2}"#.as_slice(),
+                Some("text/html"),
+                "text/html",
+            ),
+            (br#"{"schemaVersion":2}"#.as_slice(), None, "cannot be read"),
+            (b"<html>".as_slice(), None, "cannot be read"),
+        ] {
+            let error = parse(bytes, content_type).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

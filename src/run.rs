@@ -1,0 +1,31 @@
+//! `landfall run`: a command in an image, in the sandbox that an installation has, with no disk and no network.
+
+use anyhow::Result;
+
+use crate::cli::{self, NetworkAccess};
+use crate::container::run::Output;
+use crate::container::{self, Devices, ExitStatus, Sandbox};
+use crate::install::Seal;
+use crate::plan::Purpose;
+use crate::progress::{Event, Phase, Progress};
+use crate::session;
+
+/// Runs `command` in the image that was typed; its output is ours.
+pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
+    session::check_machine()?;
+    let found = session::find(typed, progress).await?;
+    let memory = found.memory(typed, Purpose::Run)?;
+    progress.tell(Event::Phase(Phase::Pull));
+    let root = found.mount(&memory, &[], progress).await?;
+    let seal = Seal::new(NetworkAccess::None)?;
+    let sandbox = Sandbox {
+        root: root.path().into(),
+        command: command.to_vec(),
+        environment: found.image.environment.clone(),
+        devices: Devices::Harmless,
+        network: seal.network(),
+    };
+    let finished = container::run(&sandbox, &root.scratch("run"), Output::Inherit).await?;
+    root.close()?;
+    Ok(finished.status)
+}

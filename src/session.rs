@@ -1,0 +1,144 @@
+//! An image on its way to a mounted root: resolved, weighed, pulled, mounted. `install`, `run` and `unpack` begin alike.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli;
+use crate::init::modules;
+use crate::meter::available_memory_bytes;
+use crate::oci::{Digest, Image, Platform};
+use crate::overlay::{ExtraFile, OverlayMount};
+use crate::plan::{Memory, Purpose};
+use crate::progress::Progress;
+use crate::pull::{self, Options};
+use crate::source::Source;
+use crate::source::registry::{self, Registry};
+use crate::source::resolve::resolve;
+use crate::store::Store;
+
+/// Where everything is that Landfall keeps while it works: on a file system in memory, in a directory nobody else sees.
+const RUN_DIRECTORY: &str = "/run/landfall";
+
+/// An image that was found, and where.
+pub struct Found {
+    /// The image.
+    pub image: Arc<Image>,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// An estimate of its unpacked size in a store, in bytes.
+    pub unpacked_bytes: u64,
+}
+
+/// An image's root, mounted. Nothing of it is left when it is dropped.
+pub struct Root {
+    // The order is that of dropping.
+    overlay: OverlayMount,
+    store: Store,
+}
+
+/// How to speak to whatever has the image or a config drive.
+pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
+    registry::Options {
+        authfile: typed.authfile.clone(),
+        ca_cert: typed.ca_cert.clone(),
+        tls_verify: typed.tls_verify,
+        progress: progress.clone(),
+        ..registry::Options::default()
+    }
+}
+
+/// Finds the image that was typed.
+pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    let options = source_options(typed, progress);
+    let source: Arc<dyn Source> = Arc::new(Registry::new(&typed.image, &options)?);
+    let platform = typed.platform.clone().unwrap_or_else(Platform::host);
+    let image = Arc::new(resolve(&*source, &typed.image, &platform).await?);
+    let unpacked_bytes = pull::estimate_unpacked_bytes(&*source, &image).await;
+    Ok(Found {
+        image,
+        source,
+        unpacked_bytes,
+    })
+}
+
+/// Checks that this user may do the work.
+pub fn check_root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("this needs root: start it as the superuser");
+    }
+    Ok(())
+}
+
+/// Checks that this user may do the work, and that this kernel can.
+pub fn check_machine() -> Result<()> {
+    check_root()?;
+    if !knows_filesystem("overlay")? {
+        modules::load(&["overlay"])
+            .context("this kernel has no overlayfs: add the module overlay to the ramdisk")?;
+    }
+    Ok(())
+}
+
+/// Whether the kernel has this file system ready.
+fn knows_filesystem(name: &str) -> Result<bool> {
+    let known =
+        fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems: mount /proc first")?;
+    Ok(known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(name)))
+}
+
+impl Found {
+    /// Shares out the memory that the machine has and the user allows.
+    pub fn memory(&self, typed: &cli::Image, purpose: Purpose) -> Result<Memory> {
+        let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;
+        Memory::plan(
+            purpose,
+            self.unpacked_bytes,
+            typed
+                .memory_budget
+                .map_or(available, |budget| budget.min(available)),
+        )
+    }
+
+    /// Pulls the layers into memory and mounts them under `extra` files.
+    pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
+        let store = Store::mount(Path::new(RUN_DIRECTORY), memory.store_bytes)?;
+        let options = Options {
+            unpacked_bytes: memory.keep_blobs.then_some(self.unpacked_bytes),
+            ..Options::default()
+        };
+        let layers = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress).await?;
+        let overlay = OverlayMount::new(store.path(), &layers, extra)?;
+        Ok(Root { overlay, store })
+    }
+}
+
+impl Root {
+    /// Where the root is mounted.
+    pub fn path(&self) -> &Path {
+        self.overlay.root()
+    }
+
+    /// The blobs of `image` that were kept, by digest.
+    pub fn kept_blobs(&self, image: &Image) -> HashMap<Digest, PathBuf> {
+        let digests = image.layers.iter().map(|layer| layer.blob.digest());
+        let kept = digests.map(|digest| (digest.clone(), self.store.blob_path(digest)));
+        kept.filter(|(_, path)| path.exists()).collect()
+    }
+
+    /// A place for a directory of this name, beside the layers.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.store.path().join(name)
+    }
+
+    /// Unmounts everything.
+    pub fn close(self) -> Result<()> {
+        self.overlay.unmount()?;
+        self.store.close()
+    }
+}

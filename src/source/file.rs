@@ -1,0 +1,50 @@
+//! Bytes of a file as a stream.
+
+use std::io::{self, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+
+use bytes::BytesMut;
+use futures_util::stream;
+use nix::fcntl::OFlag;
+use tokio::fs::{File, OpenOptions};
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use super::BlobStream;
+
+/// How much is read at once, in bytes.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// Opens a regular file; nothing else that may be at `path` is waited for.
+pub async fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .await?;
+    if !file.metadata().await?.is_file() {
+        let text = format!("{} is no regular file", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(file)
+}
+
+/// The bytes `range` of `file`. It is an error if the file ends before them.
+pub async fn stream(mut file: File, range: Range<u64>) -> io::Result<BlobStream> {
+    file.seek(SeekFrom::Start(range.start)).await?;
+    let left = range.end.saturating_sub(range.start);
+    Ok(Box::pin(stream::try_unfold(
+        (file, left),
+        |(mut file, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let mut buffer = BytesMut::with_capacity(CHUNK_BYTES.min(left) as usize);
+            let read = (&mut file).take(left).read_buf(&mut buffer).await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Ok(Some((buffer.freeze(), (file, left - read as u64))))
+        },
+    )))
+}

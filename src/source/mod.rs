@@ -1,0 +1,44 @@
+//! Where images come from, behind one small trait: give a document, open a blob.
+//!
+//! A source is never trusted. Whoever reads from it compares what comes with the digest that was asked for.
+
+mod docker_archive;
+pub mod file;
+pub mod layout;
+pub mod name;
+pub mod registry;
+pub mod resolve;
+mod tar_index;
+pub mod url;
+
+use std::io;
+use std::pin::Pin;
+
+use anyhow::Result;
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+
+use crate::oci::Descriptor;
+use crate::oci::reference::Selector;
+
+/// A manifest or an index as the source gave it.
+#[derive(Clone, Debug)]
+pub struct RawDocument {
+    /// The bytes, at most [`crate::oci::manifest::MAX_DOCUMENT_BYTES`] of them.
+    pub bytes: Vec<u8>,
+    /// What the source calls them.
+    pub content_type: Option<String>,
+}
+
+/// The bytes of a blob, as they arrive. Unverified.
+pub type BlobStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+/// One repository of images.
+pub trait Source: Send + Sync {
+    /// The manifest or index that `selector` names, unverified.
+    fn document<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<RawDocument>>;
+
+    /// The bytes of `blob` from `offset` on, unverified.
+    fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>>;
+}

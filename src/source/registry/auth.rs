@@ -1,0 +1,257 @@
+//! Meets a registry's challenges: basic authentication, and tokens from a token server (distribution's token and
+//! OAuth2 specifications).
+//!
+//! A token is believed until the registry answers 401, never by a clock: a ramdisk's is often wrong. Of oci-client's
+//! own negotiation (`Client::auth`) only the types serve here: it reads answers without a limit, knows no identity
+//! tokens, asks for `/v2/` with a client of its own (no client certificates, other redirects), ages its tokens by the
+//! system's clock, and takes a 401 in mid-pull for the end.
+
+use std::sync::Arc;
+
+use oci_client::token_cache::RegistryToken;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{RequestBuilder, Url};
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::authfile::Credentials;
+use super::challenge::Challenge;
+use super::error::Cause;
+use super::http::{Http, host_of};
+
+/// The largest answer of a token server, in bytes.
+const MAX_TOKEN_BYTES: u64 = 1 << 20;
+/// How we introduce ourselves to an OAuth2 server.
+const CLIENT_ID: &str = "landfall";
+
+/// Credentials, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The credentials.
+    pub credentials: Credentials,
+    /// For messages: `the credentials of user "bob" (reg.lab in /root/auth.json)`.
+    pub described: String,
+}
+
+/// Authenticates at one registry for one repository. Several transfers share it.
+pub struct Authenticator {
+    known: Option<Known>,
+    scope: String,
+    /// Whether a password may go to a token server without TLS.
+    plain_allowed: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts the grants, so that of many transfers that see the same one expire only the first renews it.
+    generation: u64,
+    grant: Option<Grant>,
+}
+
+#[derive(Clone)]
+enum Grant {
+    Basic,
+    Bearer(Arc<Zeroizing<String>>),
+}
+
+/// What to send with a request, and which grant it is.
+pub struct Authorization {
+    /// The grant's number.
+    pub generation: u64,
+    grant: Option<Grant>,
+}
+
+impl Authenticator {
+    /// Authenticates for pulls from `repository`.
+    pub fn new(repository: &str, known: Option<Known>, plain_allowed: bool) -> Self {
+        Self {
+            known,
+            scope: format!("repository:{repository}:pull"),
+            plain_allowed,
+            state: Mutex::default(),
+        }
+    }
+
+    /// For messages: whose credentials are used.
+    pub fn described(&self) -> Option<String> {
+        self.known.as_ref().map(|known| known.described.clone())
+    }
+
+    /// What to send now.
+    pub async fn current(&self) -> Authorization {
+        let state = self.state.lock().await;
+        Authorization {
+            generation: state.generation,
+            grant: state.grant.clone(),
+        }
+    }
+
+    /// Puts an authorization on a request.
+    pub fn apply(
+        &self,
+        request: RequestBuilder,
+        authorization: &Authorization,
+    ) -> Result<RequestBuilder, Cause> {
+        Ok(match (&authorization.grant, &self.known) {
+            (Some(Grant::Bearer(token)), _) => request.header(AUTHORIZATION, bearer(token)?),
+            (
+                Some(Grant::Basic),
+                Some(Known {
+                    credentials: Credentials::Password { user, password },
+                    ..
+                }),
+            ) => request.basic_auth(user, Some(password.as_str())),
+            _ => request,
+        })
+    }
+
+    /// Meets `challenge`, with which the registry answered the grant numbered `seen`. Says whether there is now
+    /// something else to try.
+    pub async fn meet(&self, http: &Http, challenge: Option<Challenge>, seen: u64) -> Result<bool, Cause> {
+        let mut state = self.state.lock().await;
+        if state.generation != seen {
+            return Ok(true);
+        }
+        let grant = match challenge {
+            Some(Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            }) => {
+                let token = self
+                    .fetch_token(http, &realm, service.as_deref(), scope.as_deref())
+                    .await?;
+                Grant::Bearer(Arc::new(token))
+            }
+            Some(Challenge::Basic) if self.has_password() && !matches!(state.grant, Some(Grant::Basic)) => {
+                Grant::Basic
+            }
+            _ => return Ok(false),
+        };
+        *state = State {
+            generation: seen + 1,
+            grant: Some(grant),
+        };
+        Ok(true)
+    }
+
+    fn has_password(&self) -> bool {
+        matches!(
+            &self.known,
+            Some(Known {
+                credentials: Credentials::Password { .. },
+                ..
+            })
+        )
+    }
+
+    async fn fetch_token(
+        &self,
+        http: &Http,
+        realm: &str,
+        service: Option<&str>,
+        scope: Option<&str>,
+    ) -> Result<Zeroizing<String>, Cause> {
+        let url = self.check_realm(realm)?;
+        let host = host_of(&url);
+        let request = self.token_request(http, url, service, scope);
+        let response = http
+            .send(request)
+            .await
+            .map_err(|cause| at_token_server(&host, cause))?;
+        if !response.status().is_success() {
+            let answer = http.explain(response, &host, self.described()).await;
+            return Err(Cause::TokenServer(host, answer));
+        }
+        let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await?);
+        match serde_json::from_slice(&body) {
+            Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token }) => {
+                Ok(Zeroizing::new(token))
+            }
+            Err(_) => Err(Cause::Protocol(format!(
+                "wants a token from {host}, which sent none in its answer"
+            ))),
+        }
+    }
+
+    fn check_realm(&self, realm: &str) -> Result<Url, Cause> {
+        let url =
+            Url::parse(realm).map_err(|_| Cause::Protocol("names a token server that is no URL".into()))?;
+        match url.scheme() {
+            "https" => Ok(url),
+            "http" if self.plain_allowed || self.known.is_none() => Ok(url),
+            _ => Err(Cause::Protocol(format!(
+                "wants the credentials sent unencrypted to {}: --tls-verify=false would allow that",
+                host_of(&url)
+            ))),
+        }
+    }
+
+    /// GET with the password, or anonymously; for an identity token the OAuth2 form.
+    fn token_request(
+        &self,
+        http: &Http,
+        mut url: Url,
+        service: Option<&str>,
+        scope: Option<&str>,
+    ) -> RequestBuilder {
+        let scopes: Vec<&str> = std::iter::once(self.scope.as_str())
+            .chain(scope.filter(|scope| *scope != self.scope))
+            .collect();
+        match self.known.as_ref().map(|known| &known.credentials) {
+            Some(Credentials::IdentityToken(token)) => {
+                let joined = scopes.join(" ");
+                let mut form = vec![
+                    ("grant_type", "refresh_token"),
+                    ("client_id", CLIENT_ID),
+                    ("scope", &joined),
+                    ("refresh_token", token.as_str()),
+                ];
+                form.extend(service.map(|service| ("service", service)));
+                let body = form_encoded(&form);
+                http.client()
+                    .post(url)
+                    .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                    .body(body)
+            }
+            other => {
+                url.query_pairs_mut()
+                    .extend_pairs(service.map(|service| ("service", service)))
+                    .extend_pairs(scopes.iter().map(|scope| ("scope", *scope)));
+                let request = http.client().get(url);
+                match other {
+                    Some(Credentials::Password { user, password }) => {
+                        request.basic_auth(user, Some(password.as_str()))
+                    }
+                    _ => request,
+                }
+            }
+        }
+    }
+}
+
+fn bearer(token: &str) -> Result<HeaderValue, Cause> {
+    let text = Zeroizing::new(format!("Bearer {token}"));
+    let mut value = HeaderValue::from_str(&text)
+        .map_err(|_| Cause::Protocol("wants a token, and the one it was given is no text".into()))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn form_encoded(pairs: &[(&str, &str)]) -> String {
+    let mut url = Url::parse("http://form/").expect("a constant URL");
+    url.query_pairs_mut().extend_pairs(pairs);
+    url.query().unwrap_or_default().into()
+}
+
+/// The same cause, but said of the token server.
+fn at_token_server(host: &str, cause: Cause) -> Cause {
+    use super::error::Connection;
+    match cause {
+        Cause::Connection(connection) => Cause::Connection(Connection::Other(format!(
+            "it wants a token from {host}, which {connection}"
+        ))),
+        other => other,
+    }
+}

@@ -1,0 +1,498 @@
+//! What a registry failed at: one line that names the registry, says what it answered and what to try. Answers are
+//! capped and redacted: whatever a stranger sends is neither a secret's way into a log nor a novel.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use oci_client::errors::{OciEnvelope, OciErrorCode};
+use reqwest::StatusCode;
+use rustls::CertificateError;
+
+/// How much of an error's text is shown, in characters.
+const MAX_SHOWN: usize = 300;
+/// 2026-01-01: this program is younger than that; a clock that says otherwise is wrong.
+const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);
+
+/// A request to a registry that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("registry {registry}, asked for {wanted}, {cause}{}", tried(*tries))]
+pub struct RegistryError {
+    /// `HOST[:PORT]` as the user knows it.
+    pub registry: String,
+    /// What was asked for: `os/web:1.4`, `layer sha256:…`.
+    pub wanted: String,
+    /// What happened.
+    pub cause: Cause,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+fn tried(tries: u32) -> String {
+    if tries > 1 {
+        format!(" (tried {tries} times)")
+    } else {
+        String::new()
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub enum Cause {
+    /// An HTTP answer that is none of those hoped for.
+    Answered(Box<Answer>),
+    /// The token server's answer, and its host.
+    TokenServer(String, Box<Answer>),
+    /// No connection, or none that holds.
+    Connection(Connection),
+    /// No answer, or no further byte, for so long.
+    TimedOut(Duration),
+    /// The body is longer than it may be, in bytes.
+    TooLarge(u64),
+    /// The body ended too early.
+    Ended {
+        /// How many bytes there were.
+        at: u64,
+        /// How many there should be.
+        size: u64,
+    },
+    /// Something that the protocol doesn't allow.
+    Protocol(String),
+}
+
+/// An HTTP answer, as far as it matters.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The registry's own error code, if it gave one.
+    pub code: Option<OciErrorCode>,
+    /// What it said, cleaned.
+    pub said: String,
+    /// The host that answered, where a redirect led to another one.
+    pub redirected_to: Option<String>,
+    /// What it asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Whose credentials were sent; `None` without any.
+    pub credentials: Option<String>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// Nobody listens there.
+    Refused,
+    /// The name has no address.
+    NoAddress,
+    /// The server speaks plain HTTP where TLS was expected.
+    PlainHttp,
+    /// The certificate isn't believed, and why.
+    Untrusted(String),
+    /// The certificate's time is not now.
+    WrongTime(String),
+    /// Anything else, in the words of the layers below.
+    Other(String),
+}
+
+/// Whether to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail in the same way.
+    Never,
+    /// It may go away; the server asked to wait for so long.
+    After(Option<Duration>),
+}
+
+impl Cause {
+    /// Whether the same request may succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Answered(answer) | Self::TokenServer(_, answer) => answer.retry(),
+            Self::Connection(Connection::Refused | Connection::NoAddress | Connection::Other(_)) => {
+                Retry::After(None)
+            }
+            Self::TimedOut(_) | Self::Ended { .. } => Retry::After(None),
+            Self::Connection(_) | Self::TooLarge(_) | Self::Protocol(_) => Retry::Never,
+        }
+    }
+}
+
+impl Answer {
+    fn retry(&self) -> Retry {
+        let status = self.status;
+        // A blob store's refusal is mostly an expired signature; the registry gives a new one.
+        let expired = self.redirected_to.is_some() && matches!(status.as_u16(), 400 | 401 | 403);
+        if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+            || matches!(status.as_u16(), 408 | 425 | 429)
+            || expired
+        {
+            Retry::After(self.retry_after)
+        } else {
+            Retry::Never
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        use StatusCode as S;
+        let credentials = || match &self.credentials {
+            Some(whose) => format!("{whose} may not read it: check them"),
+            None => "no credentials were given: name a file that has them with --authfile".into(),
+        };
+        match self.status {
+            S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
+            S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
+                (Some(OciErrorCode::ManifestUnknown), _) => {
+                    "there is no such image: check name and tag".into()
+                }
+                (Some(OciErrorCode::NameUnknown), _) => "there is no such repository: check the name".into(),
+                (_, Some(_)) => "the registry's storage has lost it: push the image again".into(),
+                (Some(_), None) => "the registry has it not: check the name, or push the image again".into(),
+                (None, None) => "check the image's name, and that this is a registry".into(),
+            }),
+            S::TOO_MANY_REQUESTS => Some("try again later, or with credentials".into()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status;
+        write!(out, "answered {}", status.as_u16())?;
+        if let Some(reason) = status.canonical_reason() {
+            write!(out, " {reason}")?;
+        }
+        if let Some(host) = &self.redirected_to {
+            write!(out, " from {host}, where it sent us")?;
+        }
+        if !self.said.is_empty() {
+            write!(out, " ({})", self.said)?;
+        }
+        match self.advice() {
+            Some(advice) => write!(out, ": {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(answer) => write!(out, "{answer}"),
+            Self::TokenServer(host, answer) => write!(out, "wants a token from {host}, which {answer}"),
+            Self::Connection(connection) => write!(out, "{connection}"),
+            Self::TimedOut(after) => {
+                write!(
+                    out,
+                    "was silent for {} s: check the network between here and there",
+                    after.as_secs_f32()
+                )
+            }
+            Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
+            Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
+            Self::Protocol(what) => out.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => out.write_str("refuses connections: check that it runs, and its port"),
+            Self::NoAddress => out.write_str("has no address: check its name, and this machine's DNS"),
+            Self::PlainHttp => {
+                out.write_str("speaks plain HTTP, not TLS: allow that with --tls-verify=false")
+            }
+            Self::Untrusted(why) => write!(
+                out,
+                "has a certificate that is not trusted ({why}): give the authority that signed it with --ca-cert, \
+                 or trust anybody with --tls-verify=false"
+            ),
+            Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
+            Self::Other(why) => write!(out, "cannot be reached: {why}"),
+        }
+    }
+}
+
+/// What the layers below made of a request that got no (whole) answer.
+pub fn connection_failure(error: &reqwest::Error) -> Connection {
+    let mut last = error.to_string();
+    let mut level: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(cause) = level {
+        last = cause.to_string();
+        if last.starts_with("dns error") {
+            return Connection::NoAddress;
+        }
+        let inner = cause.downcast_ref::<io::Error>();
+        if inner.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return Connection::Refused;
+        }
+        if let Some(tls) = tls_error(cause) {
+            return tls_failure(tls, SystemTime::now());
+        }
+        level = cause.source();
+    }
+    Connection::Other(clean(&last))
+}
+
+/// The TLS error that `error` is or wraps. An `io::Error` hides what it wraps from `source`.
+fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    let mut error = error;
+    loop {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        error = error.downcast_ref::<io::Error>()?.get_ref()?;
+    }
+}
+
+fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
+    use CertificateError as C;
+    match error {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Connection::PlainHttp,
+        rustls::Error::InvalidCertificate(
+            C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
+        ) => Connection::WrongTime(wrong_time(error, now)),
+        rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
+            Connection::Untrusted("no known authority signed it".into())
+        }
+        rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
+        other => Connection::Other(clean(&other.to_string())),
+    }
+}
+
+/// Why a certificate's time is not now: the certificate's fault, or our clock's.
+fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
+    let clock = httpdate::fmt_http_date(now);
+    if now < SystemTime::UNIX_EPOCH + EARLIEST_NOW {
+        return format!(
+            "is not valid at {clock}, which is what this machine's clock says: the clock is wrong, set it"
+        );
+    }
+    let expired = matches!(
+        error,
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. }
+        )
+    );
+    let what = if expired {
+        "has expired"
+    } else {
+        "is not valid yet"
+    };
+    format!(
+        "{what} (this machine's clock says {clock}): set the clock if it's wrong, else renew the certificate"
+    )
+}
+
+/// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
+/// else came.
+pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
+    #[derive(serde::Deserialize)]
+    struct Details {
+        details: String,
+    }
+    if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) {
+        let Some(first) = errors.into_iter().next() else {
+            return (None, String::new());
+        };
+        let name = serde_json::to_value(&first.code).ok();
+        let name = name.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
+        let said = [name, &first.message].into_iter().filter(|part| !part.is_empty());
+        let said = clean(&said.collect::<Vec<_>>().join(": "));
+        return (Some(first.code), said);
+    }
+    if let Ok(Details { details }) = serde_json::from_slice(body) {
+        return (None, clean(&details));
+    }
+    let text = String::from_utf8_lossy(body);
+    // A page of HTML says less than the status alone.
+    if text.trim_start().starts_with('<') {
+        (None, String::new())
+    } else {
+        (None, clean(&text))
+    }
+}
+
+/// A stranger's text fit to be shown: one line, short, without what may be a secret (credentials, tokens, the query of
+/// a signed URL).
+pub fn clean(text: &str) -> String {
+    let printable: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let mut shown: Vec<&str> = Vec::new();
+    let mut after_scheme = false;
+    for word in printable.split_whitespace() {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let secret = after_scheme || bare.starts_with("eyJ");
+        let url_query = word
+            .contains("://")
+            .then(|| word.split_once(['?', '#']))
+            .flatten();
+        match (secret, url_query) {
+            (true, _) => shown.push("[redacted]"),
+            (false, Some((address, _))) => shown.extend([address, "[redacted]"]),
+            (false, None) => shown.push(word),
+        }
+        after_scheme = ["bearer", "basic"].contains(&bare.to_ascii_lowercase().as_str());
+    }
+    let line = shown.join(" ");
+    match line.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::UnixTime;
+
+    fn answer(status: u16, body: &str, credentials: Option<&str>) -> Answer {
+        let (code, said) = parse_error_body(body.as_bytes());
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            code,
+            said,
+            redirected_to: None,
+            retry_after: None,
+            credentials: credentials.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn answers_are_told_in_one_line_with_advice() {
+        let unknown =
+            r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown","detail":{"Tag":"x"}}]}"#;
+        let denied = r#"{"errors":[{"code":"DENIED"}]}"#;
+        for (answer, expected) in [
+            (
+                answer(404, unknown, None),
+                "answered 404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check name and tag",
+            ),
+            (
+                answer(401, "", None),
+                "answered 401 Unauthorized: no credentials were given: name a file that has them with --authfile",
+            ),
+            (
+                answer(403, denied, Some("the credentials of user \"bob\"")),
+                "answered 403 Forbidden (DENIED): the credentials of user \"bob\" may not read it: check them",
+            ),
+            (
+                answer(404, "<html>nginx</html>", None),
+                "answered 404 Not Found: check the image's name, and that this is a registry",
+            ),
+            (
+                answer(502, "bad\r\n\tgateway", None),
+                "answered 502 Bad Gateway (bad gateway)",
+            ),
+            (
+                answer(599, r#"{"details":"no user"}"#, None),
+                "answered 599 (no user)",
+            ),
+        ] {
+            assert_eq!(answer.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn secrets_and_novels_are_cut() {
+        for (text, expected) in [
+            (
+                "Authorization: Bearer abc.def x",
+                "Authorization: Bearer [redacted] x",
+            ),
+            ("basic dTpw", "basic [redacted]"),
+            ("token \"eyJhbGciOi.J9.x\"", "token [redacted]"),
+            (
+                "at https://s3.lab/b?X-Sig=1 now",
+                "at https://s3.lab/b [redacted] now",
+            ),
+            ("a\u{1b}[31m\nb", "a [31m b"),
+        ] {
+            assert_eq!(clean(text), expected);
+        }
+        let long = clean(&"ä".repeat(MAX_SHOWN + 1));
+        assert_eq!(long.chars().count(), MAX_SHOWN + 1);
+        assert!(long.ends_with('…'));
+        assert_eq!(clean(&"ä".repeat(MAX_SHOWN)).chars().count(), MAX_SHOWN);
+    }
+
+    #[test]
+    fn only_what_may_pass_is_tried_again() {
+        for (status, again) in [
+            (400, false),
+            (401, false),
+            (403, false),
+            (404, false),
+            (408, true),
+            (429, true),
+            (500, true),
+        ] {
+            assert_eq!(
+                Cause::Answered(Box::new(answer(status, "", None))).retry() != Retry::Never,
+                again,
+                "{status}"
+            );
+        }
+        for (status, again) in [(501, false), (502, true), (503, true), (504, true)] {
+            assert_eq!(
+                Cause::Answered(Box::new(answer(status, "", None))).retry() != Retry::Never,
+                again,
+                "{status}"
+            );
+        }
+        let redirected = Answer {
+            redirected_to: Some("s3.lab".into()),
+            ..answer(403, "", None)
+        };
+        assert_eq!(redirected.retry(), Retry::After(None));
+        assert_eq!(
+            Cause::TimedOut(Duration::from_secs(1)).retry(),
+            Retry::After(None)
+        );
+        assert_eq!(Cause::Connection(Connection::Refused).retry(), Retry::After(None));
+        assert_eq!(Cause::Connection(Connection::PlainHttp).retry(), Retry::Never);
+        assert_eq!(Cause::TooLarge(1).retry(), Retry::Never);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_told_from_an_old_certificate() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let not_yet = rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            time: at(60),
+            not_before: at(1_700_000_000),
+        });
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
+        let text = tls_failure(&not_yet, now).to_string();
+        assert!(
+            text.contains("1970") && text.contains("the clock is wrong, set it"),
+            "{text}"
+        );
+
+        let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        let text = tls_failure(&expired, SystemTime::UNIX_EPOCH + EARLIEST_NOW).to_string();
+        assert!(
+            text.contains("has expired") && text.contains("01 Jan 2026"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn tls_failures_say_what_to_try() {
+        use CertificateError as C;
+        let now = SystemTime::UNIX_EPOCH + EARLIEST_NOW;
+        let plain = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        assert!(
+            tls_failure(&plain, now)
+                .to_string()
+                .contains("--tls-verify=false")
+        );
+        for why in [C::UnknownIssuer, C::NotValidForName] {
+            let text = tls_failure(&rustls::Error::InvalidCertificate(why), now).to_string();
+            assert!(text.contains("--ca-cert"), "{text}");
+        }
+    }
+}

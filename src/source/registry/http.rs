@@ -1,0 +1,229 @@
+//! One HTTP client: timeouts, redirects, and reads that end. It knows nothing of images.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, redirect};
+
+use super::error::{Answer, Cause, connection_failure, parse_error_body};
+use super::tls::{self, Trust};
+
+const MAX_REDIRECTS: usize = 5;
+/// How much of an unwanted answer is read, in bytes.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
+
+/// How long to wait for what.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// For a connection, TLS included.
+    pub connect: Duration,
+    /// For an answer to a request. A cache may have to ask its own registry first.
+    pub answer: Duration,
+    /// For the next bytes of a body.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(15),
+            answer: Duration::from_secs(60),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A client for servers that are trusted in the same way.
+pub struct Http {
+    client: Client,
+    timeouts: Timeouts,
+}
+
+impl Http {
+    /// A client that believes whom `trust` says. Proxies come from the environment.
+    pub fn new(trust: &Trust, timeouts: Timeouts) -> Result<Self> {
+        let client = Client::builder()
+            .tls_backend_preconfigured(tls::client_config(trust)?)
+            .connect_timeout(timeouts.connect)
+            .redirect(redirects(*trust == Trust::Anybody))
+            .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("setting up the HTTP client")?;
+        Ok(Self { client, timeouts })
+    }
+
+    /// The client, to make a request with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Sends a request and waits for the head of its answer, whatever the status.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response, Cause> {
+        match tokio::time::timeout(self.timeouts.answer, request.send()).await {
+            Ok(answer) => answer.map_err(|error| self.failure(&error)),
+            Err(_) => Err(Cause::TimedOut(self.timeouts.answer)),
+        }
+    }
+
+    /// The next piece of a body; `None` at its end.
+    pub async fn chunk(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, Cause> {
+        match tokio::time::timeout(self.timeouts.stall, response.chunk()).await {
+            Ok(chunk) => chunk.map_err(|error| self.failure(&error)),
+            Err(_) => Err(Cause::TimedOut(self.timeouts.stall)),
+        }
+    }
+
+    /// A whole body of at most `limit` bytes.
+    pub async fn read(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, Cause> {
+        if content_length(response.headers()).is_some_and(|length| length > limit) {
+            return Err(Cause::TooLarge(limit));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk(&mut response).await? {
+            if (body.len() + chunk.len()) as u64 > limit {
+                return Err(Cause::TooLarge(limit));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// What an unwanted answer from `asked` (`HOST[:PORT]`) says.
+    pub async fn explain(
+        &self,
+        mut response: Response,
+        asked: &str,
+        credentials: Option<String>,
+    ) -> Box<Answer> {
+        let mut body = Vec::new();
+        // What can't be read is left out: the status counts.
+        while let Ok(Some(chunk)) = self.chunk(&mut response).await {
+            body.extend_from_slice(&chunk);
+            if body.len() as u64 > MAX_ERROR_BYTES {
+                break;
+            }
+        }
+        let (code, said) = parse_error_body(&body);
+        let answered_by = host_of(response.url());
+        Box::new(Answer {
+            status: response.status(),
+            code,
+            said,
+            redirected_to: (!same_host(&answered_by, asked)).then_some(answered_by),
+            retry_after: retry_after(response.headers()),
+            credentials,
+        })
+    }
+
+    fn failure(&self, error: &reqwest::Error) -> Cause {
+        if error.is_timeout() {
+            Cause::TimedOut(self.timeouts.connect)
+        } else if error.is_redirect() {
+            let why = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            Cause::Protocol(format!("sent us elsewhere: {why}"))
+        } else {
+            Cause::Connection(connection_failure(error))
+        }
+    }
+}
+
+/// `HOST[:PORT]` of a URL.
+pub fn host_of(url: &reqwest::Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.into(),
+    }
+}
+
+/// Whether a URL's host is the one that was asked for; a scheme's own port may be spelled out or not.
+pub fn same_host(of_url: &str, asked: &str) -> bool {
+    let plain = |host: &str| {
+        let host = host
+            .strip_suffix(":443")
+            .or(host.strip_suffix(":80"))
+            .unwrap_or(host);
+        host.to_ascii_lowercase()
+    };
+    plain(of_url) == plain(asked)
+}
+
+/// The length that the head of an answer announces, in bytes.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Follows few redirects, and none from TLS to plain HTTP. Across hosts the client library takes the credentials off.
+fn redirects(insecure: bool) -> redirect::Policy {
+    redirect::Policy::custom(move |attempt| {
+        let from_tls = attempt
+            .previous()
+            .last()
+            .is_some_and(|url| url.scheme() == "https");
+        if attempt.previous().len() > MAX_REDIRECTS {
+            attempt.error(format!("more than {MAX_REDIRECTS} redirects"))
+        } else if from_tls && attempt.url().scheme() != "https" && !insecure {
+            let host = host_of(attempt.url());
+            attempt.error(format!(
+                "from TLS to plain HTTP at {host}; --tls-verify=false would allow that"
+            ))
+        } else {
+            attempt.follow()
+        }
+    })
+}
+
+/// What `Retry-After` asks for: seconds, or a date that is compared with the server's own clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let then = httpdate::parse_http_date(text).ok()?;
+    let date = headers
+        .get(DATE)
+        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    then.duration_since(date.unwrap_or_else(SystemTime::now)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_both_forms() {
+        let date = "Mon, 23 Nov 2026 05:00:00 GMT";
+        for (value, expected) in [
+            ("7", Some(7)),
+            ("Mon, 23 Nov 2026 05:01:30 GMT", Some(90)),
+            ("Mon, 23 Nov 2026 04:00:00 GMT", None),
+            ("soon", None),
+            ("-1", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            headers.insert(DATE, date.parse().unwrap());
+            assert_eq!(
+                retry_after(&headers),
+                expected.map(Duration::from_secs),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_are_compared_with_their_ports() {
+        for (of_url, asked, same) in [
+            ("reg.lab", "reg.lab:443", true),
+            ("reg.lab", "REG.lab", true),
+            ("reg.lab:5000", "reg.lab:5000", true),
+            ("reg.lab:5000", "reg.lab", false),
+            ("s3.lab", "reg.lab", false),
+        ] {
+            assert_eq!(same_host(of_url, asked), same, "{of_url} {asked}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! From a name to an [`Image`]: document, through indexes, to manifest and config, each compared with the digest that
+//! was asked for (image-spec `image-index.md`, `manifest.md`).
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::StreamExt;
+use oci_spec::image::{ImageIndex, ImageManifest};
+
+use super::Source;
+use crate::oci::manifest::{self, Document, MAX_CONFIG_BYTES};
+use crate::oci::media_type::{self, DocumentKind};
+use crate::oci::reference::Selector;
+use crate::oci::{Descriptor, Digest, Image, Platform, Reference, digest};
+
+/// An index may name an index, and so on, so many times.
+const MAX_DEPTH: usize = 4;
+
+/// A manifest that has the digest it was asked for by.
+struct Verified {
+    digest: Digest,
+    bytes: Vec<u8>,
+    manifest: Box<ImageManifest>,
+}
+
+/// Finds the image that `reference` names at `source` and that suits `platform`.
+pub async fn resolve(source: &dyn Source, reference: &Reference, platform: &Platform) -> Result<Image> {
+    resolve_selected(source, &reference.selector(), reference, platform).await
+}
+
+/// Finds the image that `selector` names at `source`; `reference` is what it is called.
+pub async fn resolve_selected(
+    source: &dyn Source,
+    selector: &Selector,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Image> {
+    let doing = || format!("resolving {reference}");
+    let found = find_manifest(source, selector.clone(), platform)
+        .await
+        .with_context(doing)?;
+    let config = fetch_config(source, found.manifest.config())
+        .await
+        .with_context(doing)?;
+    let manifest = (found.bytes, found.manifest.as_ref());
+    Image::new(reference.clone(), found.digest, manifest, config, platform).with_context(doing)
+}
+
+async fn find_manifest(source: &dyn Source, selector: Selector, platform: &Platform) -> Result<Verified> {
+    let (mut selector, mut size) = (selector, None);
+    for _ in 0..=MAX_DEPTH {
+        let raw = source.document(&selector).await?;
+        let digest = check(&raw.bytes, &selector, size)?;
+        match manifest::parse(&raw.bytes, raw.content_type.as_deref())? {
+            Document::Manifest(manifest) => {
+                return Ok(Verified {
+                    digest,
+                    bytes: raw.bytes,
+                    manifest,
+                });
+            }
+            Document::Index(index) => {
+                let entry = choose(&index, platform)?;
+                size = Some(entry.size());
+                selector = Selector::Digest(entry.digest().clone());
+            }
+        }
+    }
+    bail!("indexes are nested more than {MAX_DEPTH} deep: name a manifest by its digest")
+}
+
+/// The entry for `platform`; else a nested index that doesn't say what it is for.
+fn choose<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor> {
+    let nested = |entry: &&Descriptor| {
+        entry.platform().is_none()
+            && media_type::document_kind(entry.media_type()) == Some(DocumentKind::Index)
+    };
+    let chosen = manifest::select(index, platform);
+    match chosen {
+        Ok(entry) => Ok(entry),
+        Err(error) => index.manifests().iter().find(nested).ok_or(error.into()),
+    }
+}
+
+/// The digest of `bytes`, which is the one asked for.
+fn check(bytes: &[u8], selector: &Selector, size: Option<u64>) -> Result<Digest> {
+    if let Some(size) = size {
+        let found = bytes.len();
+        ensure!(
+            found as u64 == size,
+            "the manifest has {found} bytes, the index says {size}: it is damaged"
+        );
+    }
+    match selector {
+        Selector::Tag(_) => Ok(digest::sha256(bytes)),
+        Selector::Digest(wanted) => {
+            let same = digest::matches(bytes, wanted)?;
+            ensure!(
+                same,
+                "what came for {wanted} has another digest: the source's copy is damaged"
+            );
+            Ok(wanted.clone())
+        }
+    }
+}
+
+/// The config's bytes, as many as its descriptor says; the digest is for [`Image::new`] to check.
+async fn fetch_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
+    let size = config.size();
+    ensure!(
+        size <= MAX_CONFIG_BYTES,
+        "the image config has {size} bytes, at most {MAX_CONFIG_BYTES} are read"
+    );
+    let doing = || format!("reading the image config ({})", config.digest());
+    let mut stream = source.blob(config, 0).await.with_context(doing)?;
+    let mut bytes = Vec::with_capacity(size as usize);
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk.with_context(doing)?);
+        ensure!(
+            bytes.len() as u64 <= size,
+            "the image config is longer than the {size} bytes of its manifest"
+        );
+    }
+    ensure!(
+        bytes.len() as u64 == size,
+        "the image config ends after {} of the {size} bytes of its manifest",
+        bytes.len()
+    );
+    Ok(bytes)
+}

@@ -1,0 +1,10 @@
+//! The system calls that no crate wraps safely: the only `unsafe` code of Landfall.
+#![allow(unsafe_code)]
+
+pub mod block;
+pub mod namespace;
+pub mod net;
+pub mod packet;
+pub mod signal;
+pub mod terminal;
+pub mod xattr;

@@ -1,0 +1,18 @@
+//! `landfall unpack`: the verified, merged root file system of an image, in a directory.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::cli;
+use crate::progress::{Event, Phase, Progress};
+use crate::pull::{self, Options};
+use crate::session;
+
+/// Unpacks the image that was typed into `to`, which must not exist or be empty.
+pub async fn unpack(typed: &cli::Image, to: &Path, progress: &Progress) -> Result<()> {
+    session::check_root()?;
+    let found = session::find(typed, progress).await?;
+    progress.tell(Event::Phase(Phase::Pull));
+    pull::unpack_to(found.source, &found.image, to, &Options::default(), progress).await
+}

@@ -1,0 +1,979 @@
+//! Disks against the programs that everyone else uses: sfdisk, sgdisk, blkid, mkfs, mtools, xorriso, on image files and
+//! loop devices. Needs root and those programs; a missing one is a failure that names it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use landfall::config_drive::{self, ConfigDrive};
+use landfall::disk::{
+    Arch, Backend, BlockSetup, BootPath, BootcVersion, Disk, Extent, Geometry, InstalledDisk, Layout,
+    LayoutRequest, MIB, Role, Table, TableKind,
+};
+use landfall::filesystem::fat::Volume;
+use landfall::filesystem::identify;
+use tempfile::TempDir;
+
+/// Runs a program to its end and returns what it printed.
+fn run(program: &str, arguments: &[&str]) -> String {
+    feed(program, arguments, "")
+}
+
+fn feed(program: &str, arguments: &[&str], input: &str) -> String {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("MTOOLS_SKIP_CHECK", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} can't be started ({error}): install it"));
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}\n{text}{errors}",
+        output.status
+    );
+    text
+}
+
+fn image(directory: &TempDir, size_bytes: u64) -> PathBuf {
+    let path = directory.path().join("disk.img");
+    let file = File::create(&path).unwrap();
+    file.set_len(size_bytes).unwrap();
+    path
+}
+
+fn open(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).open(path).unwrap()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A loop device with sectors of a chosen size.
+struct Loop(PathBuf);
+
+impl Loop {
+    fn over(file: &Path, sector_bytes: u64) -> Self {
+        let sector = sector_bytes.to_string();
+        let node = run(
+            "losetup",
+            &["--find", "--show", "--sector-size", &sector, text(file)],
+        );
+        Self(PathBuf::from(node.trim()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        // The kernel keeps partitions that it was told of, even for the next file on this device. There may be none.
+        let _ = Command::new("partx").arg("--delete").arg(&self.0).output();
+        run("losetup", &["--detach", text(&self.0)]);
+    }
+}
+
+fn request(size_bytes: u64, sector_bytes: u64) -> LayoutRequest {
+    LayoutRequest {
+        geometry: Geometry::plain(size_bytes, sector_bytes),
+        arch: Arch::X86_64,
+        backend: Backend::Ostree,
+        block_setup: BlockSetup::Direct,
+        bootc: BootcVersion::default(),
+        config_drive: true,
+        root_at_least_mib: 1024,
+        root_exactly_mib: None,
+    }
+}
+
+/// What bootc tells sfdisk (its `install/baseline.rs`), written down here a second time on purpose.
+fn sfdisk_script(request: &LayoutRequest, root_size_mib: u64) -> String {
+    let mut script = String::from("label: gpt\n");
+    if request.arch == Arch::X86_64 {
+        script += "size=1MiB, bootable, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS-BOOT\"\n";
+    }
+    let esp = if request.backend == Backend::Composefs {
+        1024
+    } else {
+        512
+    };
+    script += &format!("size={esp}MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=\"EFI-SYSTEM\"\n");
+    if request.block_setup == BlockSetup::Tpm2Luks {
+        script += "size=510MiB, name=\"boot\"\n";
+    }
+    let root = match request.arch {
+        Arch::X86_64 => "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
+        Arch::Aarch64 => "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
+    };
+    script + &format!("size={root_size_mib}MiB, type={root}, name=\"root\"\n")
+}
+
+/// Partitions as sfdisk sees them: start, size, type, name.
+fn dump(device: &Path) -> Vec<(u64, u64, String, String)> {
+    let json: serde_json::Value = serde_json::from_str(&run("sfdisk", &["--json", text(device)])).unwrap();
+    let partitions = json["partitiontable"]["partitions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_string();
+    partitions
+        .iter()
+        .map(|each| {
+            (
+                each["start"].as_u64().unwrap(),
+                each["size"].as_u64().unwrap(),
+                text(&each["type"]).to_lowercase(),
+                text(&each["name"]),
+            )
+        })
+        .collect()
+}
+
+fn planned(layout: &Layout) -> Vec<(u64, u64, String, String)> {
+    let partitions = layout.partitions.iter();
+    partitions
+        .map(|each| {
+            (
+                each.extent.start_lba,
+                each.extent.sectors,
+                each.type_guid.to_string(),
+                each.name.to_string(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn every_layout_is_what_sfdisk_makes_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    // Odd sizes: whole mebibytes, one sector less and more, and what disks really have.
+    let sizes = [
+        8192 * MIB,
+        8192 * MIB - 4096,
+        8192 * MIB + 4096,
+        10_005_037_056,
+        8_012_390_400,
+    ];
+    let mut compared = 0;
+    for (turn, size) in sizes.into_iter().enumerate() {
+        for sector_bytes in [512, 4096] {
+            let size = size / sector_bytes * sector_bytes;
+            let disk = image(&directory, size);
+            let device = Loop::over(&disk, sector_bytes);
+            for variant in 0..16 {
+                // All variants on the first size, every fourth on the others.
+                if turn != 0 && variant % 4 != turn % 4 {
+                    continue;
+                }
+                let pick = |bit: u32| variant & (1 << bit) != 0;
+                let request = LayoutRequest {
+                    arch: if pick(0) { Arch::Aarch64 } else { Arch::X86_64 },
+                    backend: if pick(1) {
+                        Backend::Composefs
+                    } else {
+                        Backend::Ostree
+                    },
+                    block_setup: if pick(2) {
+                        BlockSetup::Tpm2Luks
+                    } else {
+                        BlockSetup::Direct
+                    },
+                    config_drive: pick(3),
+                    ..request(size, sector_bytes)
+                };
+                let layout = Layout::plan(&request).unwrap();
+                let script = sfdisk_script(&request, layout.root_size_mib);
+                feed(
+                    "sfdisk",
+                    &[
+                        "--quiet",
+                        "--wipe=always",
+                        "--no-reread",
+                        "--no-tell-kernel",
+                        text(&device.0),
+                    ],
+                    &script,
+                );
+                assert_eq!(dump(&device.0), planned(&layout), "{request:?}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 2 * (16 + 4 * 4));
+}
+
+/// Reads, extends and writes the table of `path`.
+fn extend(path: &Path, geometry: Geometry, name: &str, extent: Extent) {
+    let mut disk = open(path);
+    let mut table = Table::read(&mut disk, geometry).unwrap().unwrap();
+    table.relocate_backup();
+    let linux = "0fc63daf-8483-4772-8e79-3d69d8477de4".parse().unwrap();
+    table.add(name, linux, extent).unwrap();
+    table.write(&mut disk).unwrap();
+    assert!(Table::read(&mut disk, geometry).unwrap().unwrap().is_in_order());
+}
+
+fn assert_sgdisk_is_content(device: &Path) {
+    let verdict = run("sgdisk", &["--verify", text(device)]);
+    assert!(verdict.contains("No problems found"), "{verdict}");
+}
+
+#[test]
+fn tables_of_sgdisk_are_read_and_ours_are_sound_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    for (round, sector_bytes) in [(0, 512), (1, 4096), (2, 512), (3, 4096), (4, 512)] {
+        let size = 64 * MIB + round * 8192;
+        let disk = image(&directory, size);
+        let device = Loop::over(&disk, sector_bytes);
+        let geometry = Geometry::plain(size, sector_bytes);
+        let mut arguments: Vec<String> = vec!["--clear".into()];
+        for number in 0..=round {
+            arguments.push(format!(
+                "--new={}:{}M:+{}M",
+                3 * number + 1,
+                2 + 5 * number,
+                number + 1
+            ));
+            arguments.push(format!("--change-name={}:part ü {number}", 3 * number + 1));
+        }
+        arguments.push(text(&device.0).into());
+        run(
+            "sgdisk",
+            &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        let table = Table::read(&mut open(&device.0), geometry).unwrap().unwrap();
+        assert!(table.is_in_order());
+        let ours: Vec<_> = table
+            .partitions()
+            .map(|each| {
+                (
+                    each.extent.start_lba,
+                    each.extent.sectors,
+                    each.type_guid.to_string(),
+                    each.name,
+                )
+            })
+            .collect();
+        assert_eq!(ours, dump(&device.0));
+        let mib = geometry.sectors_per_mib();
+        let extent = Extent {
+            start_lba: 50 * mib,
+            sectors: 8 * mib,
+        };
+        extend(&device.0, geometry, "config-2", extent);
+        assert_sgdisk_is_content(&device.0);
+        let added = dump(&device.0)
+            .into_iter()
+            .find(|each| each.3 == "config-2")
+            .unwrap();
+        assert_eq!((added.0, added.1), (extent.start_lba, extent.sectors));
+    }
+}
+
+#[test]
+fn damaged_and_outgrown_tables_are_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    let geometry = |size| Geometry::plain(size, 512);
+    let prepare = || {
+        let disk = image(&directory, 64 * MIB);
+        run(
+            "sgdisk",
+            &["--clear", "--new=1:1M:+4M", "--change-name=1:keep", text(&disk)],
+        );
+        disk
+    };
+    let extent = Extent {
+        start_lba: 40 * 2048,
+        sectors: 2048,
+    };
+    type Damage = fn(&mut File, u64);
+    let damages: [(&str, Damage, u64); 5] = [
+        ("primary header", |disk, _| overwrite(disk, 512, 512), 64 * MIB),
+        ("primary entries", |disk, _| overwrite(disk, 1024, 128), 64 * MIB),
+        (
+            "backup header",
+            |disk, size| overwrite(disk, size - 512, 512),
+            64 * MIB,
+        ),
+        ("protective MBR", |disk, _| overwrite(disk, 446, 66), 64 * MIB),
+        (
+            "disk that grew",
+            |disk, _| disk.set_len(96 * MIB).unwrap(),
+            96 * MIB,
+        ),
+    ];
+    for (what, damage, size) in damages {
+        let path = prepare();
+        damage(&mut open(&path), 64 * MIB);
+        let before = Table::read(&mut open(&path), geometry(size)).unwrap().unwrap();
+        assert!(!before.is_in_order(), "{what}");
+        extend(&path, geometry(size), "new", extent);
+        assert_sgdisk_is_content(&path);
+        let names: Vec<_> = dump(&path).into_iter().map(|each| each.3).collect();
+        assert_eq!(names, ["keep", "new"], "{what}");
+    }
+}
+
+fn overwrite(disk: &mut File, offset: u64, length: usize) {
+    disk.seek(SeekFrom::Start(offset)).unwrap();
+    disk.write_all(&vec![0xa5; length]).unwrap();
+}
+
+#[test]
+fn a_table_with_its_entries_elsewhere_is_refused_and_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = image(&directory, 64 * MIB);
+    run("sgdisk", &["--clear", "--move-main-table=2048", text(&disk)]);
+    let mut file = open(&disk);
+    // The backup copy is sound, but writing it back would move what something else relies on.
+    let table = Table::read(&mut file, Geometry::plain(64 * MIB, 512))
+        .unwrap()
+        .unwrap();
+    assert!(!table.is_in_order());
+    run("sgdisk", &["--clear", text(&disk)]);
+    // Entries of 256 bytes: legal, and what makes the crate panic.
+    let mut bytes = fs::read(&disk).unwrap();
+    bytes[512 + 84] = 0;
+    bytes[512 + 85] = 1;
+    fs::write(&disk, &bytes).unwrap();
+    assert!(
+        !Table::read(&mut open(&disk), Geometry::plain(64 * MIB, 512))
+            .unwrap()
+            .unwrap()
+            .is_in_order()
+    );
+}
+
+/// `TYPE`, `LABEL` and `UUID` as blkid tells them.
+fn blkid(path: &Path) -> (String, Option<String>, Option<String>) {
+    let output = run("blkid", &["--probe", "--output", "export", text(path)]);
+    let value = |key: &str| {
+        output
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(|value| value.replace('\\', ""))
+    };
+    (value("TYPE").expect("a type"), value("LABEL"), value("UUID"))
+}
+
+#[test]
+fn filesystems_are_told_as_blkid_tells_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let makers: [&[&str]; 12] = [
+        &["mkfs.ext2", "-q", "-L", "two"],
+        &["mkfs.ext3", "-q", "-L", "three"],
+        &["mkfs.ext4", "-q", "-L", "four four"],
+        &["mkfs.ext4", "-q", "-O", "verity"],
+        &["mkfs.xfs", "-q", "-L", "root"],
+        &["mkfs.fat", "-F", "12", "-s", "64", "-n", "TWELVE"],
+        &["mkfs.fat", "-F", "16", "-n", "CONFIG-2"],
+        &["mkfs.fat", "-F", "32", "-n", "EFI-SYSTEM"],
+        &["mkfs.fat", "-S", "4096", "-n", "LARGE"],
+        &["mkfs.fat"],
+        &["mkswap", "-q", "-L", "swapping"],
+        &["mkswap", "-q"],
+    ];
+    for maker in makers {
+        // XFS takes no less than 300 MiB.
+        let size = if maker[0] == "mkfs.xfs" {
+            320 * MIB
+        } else {
+            64 * MIB
+        };
+        let path = image(&directory, size);
+        run(maker[0], &[&maker[1..], &[text(&path)]].concat());
+        let found = identify(&mut open(&path), size).unwrap();
+        assert_eq!(found.len(), 1, "{maker:?}: {found:?}");
+        let (kind, label, uuid) = blkid(&path);
+        assert_eq!(
+            (found[0].kind, &found[0].label, &found[0].uuid),
+            (kind.as_str(), &label, &uuid),
+            "{maker:?}"
+        );
+    }
+}
+
+#[test]
+fn config_drives_of_xorriso_and_mkfs_are_recognised() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree/openstack/latest");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("meta_data.json"), "{}").unwrap();
+    let iso = directory.path().join("drive.iso");
+    run(
+        "xorriso",
+        &[
+            "-as",
+            "mkisofs",
+            "-quiet",
+            "-J",
+            "-r",
+            "-V",
+            "config-2",
+            "-o",
+            text(&iso),
+            text(&directory.path().join("tree")),
+        ],
+    );
+    let drive = ConfigDrive::read(File::open(&iso).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        (drive.kind(), drive.label()),
+        (config_drive::Kind::Iso9660, "config-2")
+    );
+    let fat = image(&directory, 4 * MIB);
+    run("mkfs.fat", &["-n", "config-2", text(&fat)]);
+    let drive = ConfigDrive::read(File::open(&fat).unwrap()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        (drive.kind(), drive.label()),
+        (config_drive::Kind::Vfat, "config-2")
+    );
+}
+
+#[test]
+fn files_that_mtools_writes_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..70_000_u32).flat_map(|number| number.to_le_bytes()).collect();
+    let source = directory.path().join("source");
+    fs::write(&source, &content).unwrap();
+    for arguments in [
+        &["-F", "12", "-s", "64"][..],
+        &["-F", "16"],
+        &["-F", "32"],
+        &["-S", "4096", "-F", "16"],
+    ] {
+        let path = image(&directory, 64 * MIB);
+        run("mkfs.fat", &[arguments, &[text(&path)]].concat());
+        let on_image = |program: &str, rest: &[&str]| run(program, &[&["-i", text(&path)], rest].concat());
+        on_image("mmd", &["::EFI", "::EFI/Linux"]);
+        for number in 0..40 {
+            let name = format!("::EFI/Linux/a long name with ünïcode {number}.efi");
+            on_image("mcopy", &[text(&source), &name]);
+            if number % 3 == 0 {
+                on_image("mdel", &[&name]);
+            }
+        }
+        on_image("mcopy", &[text(&source), "::PLAIN.TXT"]);
+        let mut volume = Volume::open(open(&path)).unwrap();
+        let names: Vec<_> = volume
+            .list("/efi/linux")
+            .unwrap()
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect();
+        assert_eq!(names.len(), 26, "{arguments:?}: {names:?}");
+        for number in (0..40).filter(|number| number % 3 != 0) {
+            let entry = volume
+                .find(&format!("EFI/linux/A LONG NAME WITH ÜNÏCODE {number}.EFI"))
+                .unwrap()
+                .unwrap();
+            assert_eq!(volume.read(&entry, u64::MAX).unwrap(), content);
+            assert_eq!(volume.read(&entry, 3).unwrap(), content[..3]);
+        }
+        assert_eq!(
+            volume.find("plain.txt").unwrap().unwrap().size_bytes,
+            content.len() as u64
+        );
+        for absent in ["EFI/Linux/none.efi", "PLAIN.TXT/below", "none/none", ""] {
+            assert_eq!(volume.find(absent).unwrap(), None);
+        }
+    }
+}
+
+/// An EFI system partition with a boot loader, as an image file.
+fn esp(directory: &TempDir, size_bytes: u64, sector_bytes: u64, loader: Option<&str>) -> PathBuf {
+    let path = directory.path().join("esp.img");
+    File::create(&path).unwrap().set_len(size_bytes).unwrap();
+    run(
+        "mkfs.fat",
+        &["-S", &sector_bytes.to_string(), "-n", "EFI-SYSTEM", text(&path)],
+    );
+    let program = directory.path().join("program");
+    fs::write(&program, b"MZ\x90and so on").unwrap();
+    if let Some(loader) = loader {
+        run("mmd", &["-i", text(&path), "::EFI", "::EFI/BOOT", "::EFI/Linux"]);
+        run(
+            "mcopy",
+            &["-i", text(&path), text(&program), &format!("::{loader}")],
+        );
+    }
+    path
+}
+
+/// Copies a file to where only zeros are; its holes stay holes.
+fn copy_sparse(from: &Path, disk: &File, start: u64) {
+    let source = File::open(from).unwrap();
+    let length = source.metadata().unwrap().len();
+    let mut chunk = vec![0; MIB as usize];
+    for offset in (0..length).step_by(MIB as usize) {
+        source.read_exact_at(&mut chunk, offset).unwrap();
+        if chunk.iter().any(|byte| *byte != 0) {
+            disk.write_all_at(&chunk, start + offset).unwrap();
+        }
+    }
+}
+
+/// Does to a device what bootc does, as far as a look at the disk can tell.
+fn stand_in_for_bootc(
+    directory: &TempDir,
+    device: &Path,
+    request: &LayoutRequest,
+    root_size_mib: u64,
+    loader: Option<&str>,
+) {
+    run("blkdiscard", &["--force", text(device)]);
+    let script = sfdisk_script(request, root_size_mib);
+    feed(
+        "sfdisk",
+        &[
+            "--quiet",
+            "--wipe=always",
+            "--no-reread",
+            "--no-tell-kernel",
+            text(device),
+        ],
+        &script,
+    );
+    let sector_bytes = request.geometry.sector_bytes;
+    let layout = Layout::plan(request).unwrap();
+    let disk = open(device);
+    let put = |role: Role, file: &Path| {
+        let start = layout.partition(role).unwrap().extent.start_lba * sector_bytes;
+        copy_sparse(file, &disk, start);
+    };
+    let esp_bytes = layout.partition(Role::Esp).unwrap().extent.sectors * sector_bytes;
+    put(Role::Esp, &esp(directory, esp_bytes, sector_bytes, loader));
+    let root = directory.path().join("root.img");
+    File::create(&root).unwrap().set_len(64 * MIB).unwrap();
+    run("mkfs.ext4", &["-q", "-L", "root", text(&root)]);
+    put(Role::Root, &root);
+    disk.sync_all().unwrap();
+}
+
+fn config_drive_iso(directory: &TempDir) -> ConfigDrive {
+    let tree = directory.path().join("tree");
+    fs::create_dir_all(tree.join("openstack/latest")).unwrap();
+    fs::write(tree.join("openstack/latest/meta_data.json"), "{\"uuid\": \"x\"}").unwrap();
+    let iso = directory.path().join("drive.iso");
+    run(
+        "xorriso",
+        &[
+            "-as",
+            "mkisofs",
+            "-quiet",
+            "-J",
+            "-r",
+            "-V",
+            "config-2",
+            "-o",
+            text(&iso),
+            text(&tree),
+        ],
+    );
+    ConfigDrive::read(File::open(&iso).unwrap()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn from_an_empty_disk_to_a_config_drive() {
+    for sector_bytes in [512, 4096] {
+        let directory = tempfile::tempdir().unwrap();
+        let size = 3072 * MIB;
+        let device = Loop::over(&image(&directory, size), sector_bytes);
+        let disk = Disk::probe(&device.0).unwrap();
+        assert_eq!(disk.geometry.sector_bytes, sector_bytes);
+        disk.refuse_if_in_use().unwrap();
+        let contents = disk.contents().unwrap();
+        assert!(contents.is_empty());
+        let request = LayoutRequest {
+            geometry: disk.geometry,
+            ..request(size, sector_bytes)
+        };
+        let layout = Layout::plan(&request).unwrap();
+        let claim = Disk::claim(contents.expendable(disk, false).unwrap()).unwrap();
+
+        stand_in_for_bootc(
+            &directory,
+            &device.0,
+            &request,
+            layout.root_size_mib,
+            Some("EFI/BOOT/BOOTX64.EFI"),
+        );
+        let mut installed = InstalledDisk::verify(&claim, &layout, BootPath::Loader).unwrap();
+        assert!(installed.boot_loader().unwrap().is_fallback);
+        let drive = config_drive_iso(&directory);
+        let mut slot = installed.add_config_drive_partition().unwrap();
+        let written = config_drive::write(&drive, &mut slot.region).unwrap();
+        assert_eq!(written.size_bytes, drive.size_bytes());
+
+        let report = installed.report().unwrap();
+        assert_eq!(report.partitions.len(), 4);
+        let last = &report.partitions[3];
+        assert_eq!(
+            (last.partition.name.as_str(), last.signatures[0].kind),
+            ("config-2", "iso9660")
+        );
+        assert_sgdisk_is_content(&device.0);
+        let offset = last.start_bytes.to_string();
+        let size = last.size_bytes.to_string();
+        let seen = run(
+            "blkid",
+            &["--probe", "--offset", &offset, "--size", &size, text(&device.0)],
+        );
+        assert!(
+            seen.contains("LABEL=\"config-2\"") && seen.contains("TYPE=\"iso9660\""),
+            "{seen}"
+        );
+        let root = dump(&device.0)[2].clone();
+        assert_eq!(root.0 + root.1, last.partition.extent.start_lba);
+
+        claim.clear().unwrap();
+        assert!(Disk::probe(&device.0).unwrap().contents().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn what_differs_from_the_plan_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let size = 3072 * MIB;
+    let device = Loop::over(&image(&directory, size), 512);
+    let request = request(size, 512);
+    let layout = Layout::plan(&request).unwrap();
+    let disk = Disk::probe(&device.0).unwrap();
+    let claim = Disk::claim(disk.contents().unwrap().expendable(disk, true).unwrap()).unwrap();
+    let verdict = || match InstalledDisk::verify(&claim, &layout, BootPath::Loader) {
+        Ok(installed) => format!("{:?}", installed.boot_loader().unwrap()),
+        Err(error) => format!("{:#}", error),
+    };
+    assert!(verdict().contains("has no partition table"));
+    // As IPA asks for it: larger than what is left, so sfdisk clamps and says nothing.
+    stand_in_for_bootc(
+        &directory,
+        &device.0,
+        &request,
+        9999,
+        Some("EFI/BOOT/BOOTX64.EFI"),
+    );
+    assert!(verdict().contains("partition 3 (root) has"), "{}", verdict());
+    let install = |loader| stand_in_for_bootc(&directory, &device.0, &request, layout.root_size_mib, loader);
+    install(None);
+    assert!(verdict().contains("holds no boot loader"), "{}", verdict());
+    install(Some("EFI/Linux/fedora-6.12.efi"));
+    assert!(verdict().contains("is_fallback: false"), "{}", verdict());
+    install(Some("EFI/BOOT/BOOTX64.EFI"));
+    assert!(verdict().contains("is_fallback: true"), "{}", verdict());
+    let root = layout.partition(Role::Root).unwrap().extent.start_lba * 512;
+    overwrite(&mut open(&device.0), root, 8192);
+    assert!(
+        verdict().contains("holds nothing that is known; expected was a filesystem"),
+        "{}",
+        verdict()
+    );
+    run("sgdisk", &["--change-name=2:other", text(&device.0)]);
+    assert!(verdict().contains("partition 2 is \"other\""), "{}", verdict());
+}
+
+#[test]
+fn a_disk_in_use_or_with_contents_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = Loop::over(&image(&directory, 64 * MIB), 512);
+    run("mkfs.ext4", &["-q", "-L", "precious", text(&device.0)]);
+    let disk = Disk::probe(&device.0).unwrap();
+    let refusal = disk
+        .contents()
+        .unwrap()
+        .expendable(disk.clone(), false)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refusal.contains("--wipe") && refusal.ends_with("ext4 \"precious\""),
+        "{refusal}"
+    );
+    // Mounted in a namespace of its own: /proc/self/mountinfo doesn't show it.
+    let mount = format!(
+        "mount {} {} && echo mounted && read line",
+        text(&device.0),
+        text(directory.path())
+    );
+    let mut holder = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", &mount])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(holder.stdout.take().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    assert_eq!(line, "mounted\n");
+    let refusal = disk.refuse_if_in_use().unwrap_err().to_string();
+    assert!(refusal.contains("is mounted at"), "{refusal}");
+    let expendable = disk.contents().unwrap().expendable(disk.clone(), true).unwrap();
+    assert!(Disk::claim(expendable).is_err());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    disk.refuse_if_in_use().unwrap();
+    // Held by nothing that can be listed.
+    let held = OpenOptionsExclusive::open(&device.0);
+    assert!(
+        disk.refuse_if_in_use()
+            .unwrap_err()
+            .to_string()
+            .contains("O_EXCL")
+    );
+    drop(held);
+    disk.refuse_if_in_use().unwrap();
+}
+
+struct OpenOptionsExclusive;
+
+impl OpenOptionsExclusive {
+    fn open(path: &Path) -> File {
+        use std::os::unix::fs::OpenOptionsExt;
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_EXCL)
+            .open(path)
+            .unwrap()
+    }
+}
+
+#[test]
+fn another_disk_by_the_same_name_is_not_claimed() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = image(&directory, 64 * MIB);
+    let device = Loop::over(&file, 512);
+    let disk = Disk::probe(&device.0).unwrap();
+    let expendable = disk.contents().unwrap().expendable(disk, true).unwrap();
+    run("losetup", &["--detach", text(&device.0)]);
+    run("losetup", &["--sector-size", "512", text(&device.0), text(&file)]);
+    let error = Disk::claim(expendable).unwrap_err();
+    assert!(
+        error.to_string().contains("is not the disk that was looked at"),
+        "{error}"
+    );
+}
+
+#[test]
+fn partitions_empty_and_read_only_devices_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = image(&directory, 64 * MIB);
+    feed(
+        "sfdisk",
+        &["--quiet", text(&file)],
+        "label: gpt\nsize=8MiB, name=\"first\"\n",
+    );
+    let device = Loop::over(&file, 512);
+    let contents = Disk::probe(&device.0).unwrap().contents().unwrap();
+    assert_eq!(contents.table, Some(TableKind::Gpt));
+    assert_eq!(contents.to_string(), "a GPT with 1 partition; 1: \"first\" 8 MiB");
+    run("partx", &["--add", text(&device.0)]);
+    let disk = Disk::probe(&device.0).unwrap();
+    assert_eq!(disk.partitions.len(), 1);
+    let node = disk.partition_node(1);
+    let error = Disk::probe(&node).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        format!(
+            "{} is a partition; the whole disk is {}",
+            node.display(),
+            device.0.display()
+        )
+    );
+    run("partx", &["--delete", text(&device.0)]);
+    run("blockdev", &["--setro", text(&device.0)]);
+    let disk = Disk::probe(&device.0).unwrap();
+    assert!(
+        disk.refuse_read_only()
+            .unwrap_err()
+            .to_string()
+            .ends_with("is read-only")
+    );
+    run("blockdev", &["--setrw", text(&device.0)]);
+}
+
+const JSON: &str = r#"{
+    "meta_data": {"uuid": "11111111-2222-3333-4444-555555555555", "name": "web-1", "hostname": "web-1"},
+    "user_data": "\u0023cloud-config\nhostname: web-1\n",
+    "network_data": {"links": [], "networks": [], "services": []},
+    "vendor_data": {"site": "lab"}
+}"#;
+
+/// The config drive as an image file.
+fn image_of(drive: &ConfigDrive, directory: &TempDir) -> PathBuf {
+    let path = directory.path().join("built.img");
+    let file = File::create(&path).unwrap();
+    file.set_len(drive.size_bytes()).unwrap();
+    let file = open(&path);
+    let mut region = landfall::sys::block::Region::new(&file, 0, drive.size_bytes());
+    config_drive::write(drive, &mut region).unwrap();
+    path
+}
+
+fn read_drive(input: &[u8]) -> ConfigDrive {
+    ConfigDrive::read(input).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Takes the files out of an ISO image with xorriso.
+fn extract_iso(iso: &Path, directory: &TempDir) -> PathBuf {
+    let target = directory.path().join("extracted");
+    let _ = fs::remove_dir_all(&target);
+    run(
+        "xorriso",
+        &[
+            "-osirrox",
+            "on",
+            "-indev",
+            text(iso),
+            "-extract",
+            "/",
+            text(&target),
+        ],
+    );
+    target
+}
+
+#[test]
+fn ironics_json_becomes_a_drive_that_others_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let drive = read_drive(JSON.as_bytes());
+    assert_eq!(
+        (drive.kind(), drive.label()),
+        (config_drive::Kind::Iso9660, "config-2")
+    );
+    let iso = image_of(&drive, &directory);
+    assert_eq!(blkid(&iso), ("iso9660".into(), Some("config-2".into()), None));
+    let tree = extract_iso(&iso, &directory);
+    for version in ["latest", "2012-08-10"] {
+        let read = |name: &str| fs::read_to_string(tree.join("openstack").join(version).join(name)).unwrap();
+        let json = |name: &str| serde_json::from_str::<serde_json::Value>(&read(name)).unwrap();
+        let given: serde_json::Value = serde_json::from_str(JSON).unwrap();
+        assert_eq!(json("meta_data.json"), given["meta_data"]);
+        assert_eq!(json("network_data.json"), given["network_data"]);
+        assert_eq!(json("vendor_data2.json"), given["vendor_data"]);
+        assert_eq!(read("user_data"), "#cloud-config\nhostname: web-1\n");
+    }
+}
+
+#[test]
+fn a_directory_becomes_a_drive_and_an_iso_becomes_fat() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    let long = format!("a long name with ünïcode {}.json", "x".repeat(60));
+    let files: Vec<(String, Vec<u8>)> = (0..150_u32)
+        .map(|number| {
+            (
+                format!("content/{number:04}"),
+                vec![number as u8; (number * 37) as usize],
+            )
+        })
+        .chain([
+            (format!("openstack/latest/{long}"), b"long".to_vec()),
+            (
+                "openstack/latest/meta_data.json".into(),
+                b"{\"uuid\": \"x\"}".to_vec(),
+            ),
+            ("empty".into(), Vec::new()),
+            ("a/b/c/d/e/f/g/h/i/j/deep".into(), vec![1; 5000]),
+        ])
+        .collect();
+    for (name, content) in &files {
+        let path = source.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let drive = ConfigDrive::from_directory(&source).unwrap_or_else(|error| panic!("{error}"));
+    let iso = image_of(&drive, &directory);
+    let tree = extract_iso(&iso, &directory);
+    run("diff", &["--recursive", "--brief", text(&source), text(&tree)]);
+
+    // Images as others make them: Rock Ridge, Joliet alone, neither.
+    let makers: [(&[&str], bool); 4] = [
+        (&["-J", "-r"], true),
+        (&["-r"], true),
+        (&["-J", "-joliet-long"], true),
+        (
+            &["-iso-level", "3", "-allow-lowercase", "-full-iso9660-filenames"],
+            false,
+        ),
+    ];
+    for (arguments, has_long_names) in makers {
+        let foreign = directory.path().join("foreign.iso");
+        let _ = fs::remove_file(&foreign);
+        let fixed = ["-as", "mkisofs", "-quiet", "-V", "config-2", "-o", text(&foreign)];
+        run("xorriso", &[&fixed[..], arguments, &[text(&source)]].concat());
+        check_as_fat(
+            &directory,
+            &fs::read(&foreign).unwrap(),
+            &files,
+            has_long_names,
+            &long,
+        );
+    }
+    check_as_fat(&directory, &fs::read(&iso).unwrap(), &files, true, &long);
+}
+
+/// Makes FAT for 4096-byte sectors of an ISO, has fsck and mtools look at it, and compares every file.
+fn check_as_fat(
+    directory: &TempDir,
+    iso: &[u8],
+    files: &[(String, Vec<u8>)],
+    has_long_names: bool,
+    long: &str,
+) {
+    let drive = read_drive(iso)
+        .for_sectors(4096)
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(
+        (drive.kind(), drive.label()),
+        (config_drive::Kind::Vfat, "CONFIG-2")
+    );
+    assert!(drive.check_sector_bytes(4096).is_ok());
+    let fat = image_of(&drive, directory);
+    assert_eq!(blkid(&fat).1.as_deref(), Some("CONFIG-2"));
+    run("fsck.fat", &["-n", text(&fat)]);
+    let mut volume = Volume::open(open(&fat)).unwrap();
+    for (name, content) in files {
+        if !has_long_names && name.contains(long) {
+            continue;
+        }
+        let entry = volume
+            .find(name)
+            .unwrap()
+            .unwrap_or_else(|| panic!("{name} is missing"));
+        assert_eq!(&volume.read(&entry, u64::MAX).unwrap(), content, "{name}");
+    }
+    let listed = run("mdir", &["-i", text(&fat), "-b", "::content"]);
+    assert_eq!(listed.lines().count(), 150);
+}
+
+#[test]
+fn what_makes_no_drive_is_said_without_repeating_it() {
+    let error = |json: &str| ConfigDrive::read(json.as_bytes()).err().unwrap().to_string();
+    assert!(error("{\"meta\": {}}").contains("unknown key \"meta\""));
+    assert!(error("{\"meta_data\": []}").contains("meta_data is not an object"));
+    assert!(error("{\"user_data\": 5}").contains("user_data is neither"));
+    let broken = error("{\"user_data\": \"hunter2\", }");
+    assert!(
+        broken.contains("line 1") && !broken.contains("hunter2"),
+        "{broken}"
+    );
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("x".repeat(129)), "").unwrap();
+    assert!(
+        ConfigDrive::from_directory(directory.path())
+            .err()
+            .unwrap()
+            .to_string()
+            .contains("can't be written")
+    );
+    let minimal = read_drive(b"{}");
+    assert_eq!(minimal.label(), "config-2");
+}

@@ -1,0 +1,272 @@
+//! Whatever can go wrong before the image installs itself: one clear line, the right exit status, and a disk without a
+//! changed byte.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, output};
+use xtask::image::{Entry, Image, Layer, flip_byte, truncate};
+use xtask::registry::Registry;
+
+const UNTOUCHED: Option<i32> = Some(3);
+
+/// Tries to install onto `disk`, and checks that the disk stays as it is and that the error says `expected`.
+fn refused(disk: &LoopDisk, image: &str, more: &[&str], expected: &str) {
+    let before = disk.hash();
+    let device = disk.device.to_str().unwrap();
+    let fixed = ["install", image, device, "--tls-verify=false", "--generic-image"];
+    let ran = landfall(fixed.iter().chain(more));
+    check(&ran, expected);
+    assert_eq!(disk.hash(), before, "the disk was changed");
+    assert_nothing_left();
+}
+
+fn check(ran: &Ran, expected: &str) {
+    assert_eq!(ran.code, UNTOUCHED, "{ran:?}");
+    assert!(
+        ran.error().contains(expected),
+        "{expected:?} is not in the error of {ran:#?}"
+    );
+    assert!(ran.error().contains("the disk was not touched"), "{ran:#?}");
+}
+
+#[test]
+fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(2 * GIB);
+
+    refused(&disk, &lab.name("unknown"), &[], "MANIFEST_UNKNOWN");
+    refused(
+        &disk,
+        &image,
+        &["--memory-budget", "16MiB"],
+        "of memory, 16.0 MiB is available",
+    );
+    refused(
+        &disk,
+        &image,
+        &["--platform", "linux/arm64"],
+        "is for linux/amd64, not for linux/arm64",
+    );
+    refused(
+        &disk,
+        &image,
+        &["--block-setup", "tpm2-luks"],
+        "allows block setup direct, not tpm2-luks",
+    );
+    refused(
+        &disk,
+        &image,
+        &["--composefs-backend"],
+        "does not know --composefs-backend",
+    );
+    refused(
+        &disk,
+        &image,
+        &["--root-ssh-authorized-keys", "/nonexistent"],
+        "/nonexistent",
+    );
+
+    let plain = Image::new().layer(Layer::new([Entry::file("etc/motd", "no bootc here")]));
+    lab.layout.add(&plain, "plain").unwrap();
+    refused(&disk, &lab.place("plain"), &[], "the image contains no bootc");
+
+    lab.layout
+        .derive(
+            "good",
+            &[Layer::new([Entry::whiteout("usr/bin/skopeo")])],
+            "lacking",
+        )
+        .unwrap();
+    refused(
+        &disk,
+        &lab.place("lacking"),
+        &[],
+        "it lacks skopeo (fetches the image for bootc)",
+    );
+}
+
+#[test]
+fn nothing_is_written_when_the_registry_lies() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let content: Vec<u8> = (0..1u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let image = |mark: &str| {
+        let unique = Entry::file("mark", mark);
+        support::installable("exit 0").layer(Layer::new([unique, Entry::file("data", content.clone())]))
+    };
+    for (tag, expected) in [("flipped", "the blob"), ("truncated", "the manifest says")] {
+        lab.layout.add(&image(tag), tag).unwrap();
+        let name = lab.place(tag);
+        let layer = lab.layout.manifest(tag).unwrap()["layers"][2].clone();
+        let blob = lab
+            .registry
+            .blob(&xtask::image::Digest::in_descriptor(&layer).unwrap());
+        let size = fs::metadata(&blob).unwrap().len();
+        match tag {
+            "flipped" => flip_byte(&blob, i64::try_from(size / 2).unwrap()).unwrap(),
+            _ => truncate(&blob, size - 7).unwrap(),
+        }
+        refused(&disk, &name, &[], expected);
+    }
+    for (tag, wrong, expected) in [
+        ("larger", 5_i64, "the manifest says"),
+        ("smaller", -5, "sent more than"),
+    ] {
+        lab.layout.add(&image(tag), tag).unwrap();
+        lab.layout
+            .edit_manifest(tag, |manifest| {
+                let size = manifest["layers"][2]["size"].as_i64().unwrap();
+                manifest["layers"][2]["size"] = (size + wrong).into();
+            })
+            .unwrap();
+        refused(&disk, &lab.place(tag), &[], expected);
+    }
+}
+
+#[test]
+fn nothing_is_written_without_the_right_credentials() {
+    let lab = Lab::with(Registry::builder().user("anna", "right").start().unwrap());
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(GIB);
+    let secret = STANDARD.encode("anna:wrong");
+    let content = format!(
+        r#"{{"auths":{{"{}":{{"auth":"{secret}"}}}}}}"#,
+        lab.registry.host()
+    );
+    let authfile = lab.file("auth.json", content);
+    refused(&disk, &image, &[], "--authfile");
+    refused(
+        &disk,
+        &image,
+        &["--authfile", authfile.to_str().unwrap()],
+        "UNAUTHORIZED",
+    );
+}
+
+#[test]
+fn nothing_is_written_when_the_disk_is_not_right() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+
+    let small = LoopDisk::new(&lab.directory.path().join("small"), 700 << 20);
+    refused(
+        &small,
+        &image,
+        &["--config-drive", config_drive(&lab).to_str().unwrap()],
+        "709 MiB is the smallest",
+    );
+
+    let disk = lab.disk(GIB);
+    output(Command::new("mkfs.ext4").arg("-q").arg(&disk.device));
+    refused(&disk, &image, &[], "--wipe");
+    let mounted = lab.directory.path().join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    output(
+        Command::new("mount")
+            .arg("-o")
+            .arg("ro")
+            .arg(&disk.device)
+            .arg(&mounted),
+    );
+    refused(&disk, &image, &["--wipe"], "mounted");
+    output(Command::new("umount").arg(&mounted));
+
+    for (device, expected) in [
+        ("/dev/null", "/dev/null"),
+        ("/dev/nonexistent", "/dev/nonexistent"),
+    ] {
+        let ran = landfall(["install", &image, device, "--tls-verify=false"]);
+        check(&ran, expected);
+    }
+}
+
+#[test]
+fn nothing_is_written_when_the_config_drive_is_not_right() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(2 * GIB);
+    let large = lab.file("large", vec![1; 65 << 20]);
+    refused(
+        &disk,
+        &image,
+        &["--config-drive", large.to_str().unwrap()],
+        "64 MiB",
+    );
+    let text = lab.file("text", "hello");
+    refused(
+        &disk,
+        &image,
+        &["--config-drive", text.to_str().unwrap()],
+        "config drive",
+    );
+    refused(&disk, &image, &["--config-drive", "/nonexistent"], "/nonexistent");
+}
+
+#[test]
+fn a_plan_writes_nothing_and_says_what_would_be_done() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(2 * GIB);
+    let before = disk.hash();
+    let config_drive = config_drive(&lab);
+    let (device, config_drive) = (disk.device.to_str().unwrap(), config_drive.to_str().unwrap());
+    let plan = [
+        "plan",
+        &image,
+        device,
+        "--tls-verify=false",
+        "--config-drive",
+        config_drive,
+    ];
+    let table = landfall(plan);
+    assert_eq!(table.code, Some(0), "{table:#?}");
+    for expected in ["EFI-SYSTEM", "config-2", "layers      2:", "on it now   nothing"] {
+        assert!(table.stdout.contains(expected), "{table:#?}");
+    }
+    let json = landfall(plan.iter().chain(&["--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        json["partitions"].as_array().unwrap().last().unwrap()["size_bytes"],
+        64 << 20
+    );
+    assert_eq!(disk.hash(), before);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    for arguments in [
+        vec!["install"],
+        vec!["install", "no-registry", "/dev/vda"],
+        vec!["frobnicate"],
+    ] {
+        assert_eq!(landfall(&arguments).code, Some(2), "{arguments:?}");
+    }
+    let version = Command::new(LANDFALL).arg("--version").output().unwrap();
+    assert!(
+        String::from_utf8(version.stdout)
+            .unwrap()
+            .starts_with("landfall ")
+    );
+}
+
+fn config_drive(lab: &Lab) -> std::path::PathBuf {
+    let tree = lab.directory.path().join("tree");
+    fs::create_dir_all(tree.join("openstack/latest")).unwrap();
+    fs::write(tree.join("openstack/latest/meta_data.json"), "{}").unwrap();
+    let iso = lab.directory.path().join("config-drive.iso");
+    let mut xorriso = Command::new("xorriso");
+    xorriso
+        .args(["-as", "mkisofs", "-quiet", "-V", "config-2", "-J", "-r", "-o"])
+        .arg(&iso)
+        .arg(&tree);
+    output(&mut xorriso);
+    iso
+}

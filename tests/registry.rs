@@ -1,0 +1,234 @@
+//! Pulls from a real registry: Debian's docker-registry, as labs set it up.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use futures_util::TryStreamExt;
+use landfall::oci::digest::Hasher;
+use landfall::oci::{Image, Platform, Reference};
+use landfall::source::Source;
+use landfall::source::registry::{Options, Policy, Registry};
+use landfall::source::resolve::resolve;
+use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
+use xtask::registry::Registry as Server;
+
+fn options() -> Options {
+    let policy = Policy {
+        retries: 1,
+        first_wait: Duration::from_millis(1),
+        ..Policy::default()
+    };
+    Options {
+        policy,
+        ..Options::default()
+    }
+}
+
+fn plain() -> Options {
+    Options {
+        tls_verify: false,
+        ..options()
+    }
+}
+
+fn authfile(folder: &Path, host: &str, secret: &str) -> PathBuf {
+    let path = folder.join("auth.json");
+    let auth = STANDARD.encode(secret);
+    std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#)).unwrap();
+    path
+}
+
+/// An image with a layer of each compression.
+fn sample(architecture: &str, flavor: Flavor) -> image::Image {
+    let layer = |name: &str| Layer::new([Entry::file(name, name.repeat(30_000))]);
+    let image = image::Image::new().architecture(architecture).flavor(flavor);
+    let image = image
+        .layer(layer("gzip").compressed(Compression::Gzip))
+        .layer(layer("plain"));
+    match flavor {
+        Flavor::Oci => image.layer(layer("zstd").compressed(Compression::Zstd)),
+        Flavor::Docker => image,
+    }
+}
+
+fn layout(folder: &Path) -> Layout {
+    let layout = Layout::create(&folder.join("layout")).unwrap();
+    layout.add(&sample("amd64", Flavor::Oci), "oci").unwrap();
+    layout.add(&sample("amd64", Flavor::Docker), "docker").unwrap();
+    for (flavor, tag) in [(Flavor::Oci, "index"), (Flavor::Docker, "list")] {
+        let images = [sample("arm64", flavor), sample("amd64", flavor)];
+        layout.add_index(&images, flavor, tag).unwrap();
+    }
+    layout
+}
+
+async fn find(name: &str, options: &Options) -> Result<(Registry, Image)> {
+    let reference: Reference = name.parse()?;
+    let registry = Registry::new(&reference, options)?;
+    let image = resolve(&registry, &reference, &"linux/amd64".parse::<Platform>().unwrap()).await?;
+    Ok((registry, image))
+}
+
+async fn error_of(name: &str, options: &Options) -> String {
+    let error = format!("{:#}", find(name, options).await.err().expect("it must fail"));
+    assert!(!error.contains('\n'), "{error}");
+    error
+}
+
+/// Reads all layers and compares them with their digests.
+async fn check_layers(registry: &Registry, image: &Image) {
+    for layer in &image.layers {
+        let mut hasher = Hasher::like(layer.blob.digest()).unwrap();
+        let mut stream = registry.blob(&layer.blob, 0).await.unwrap();
+        while let Some(chunk) = stream.try_next().await.unwrap() {
+            hasher.update(&chunk);
+        }
+        assert_eq!(hasher.finish(), *layer.blob.digest());
+    }
+}
+
+#[tokio::test]
+async fn every_shape_of_image_is_found_by_tag_and_by_digest() {
+    let folder = xtask::tempdir().unwrap();
+    let layout = layout(folder.path());
+    let server = Server::start().unwrap();
+    for (tag, layers) in [("oci", 3), ("docker", 2), ("index", 3), ("list", 2)] {
+        let digest = server.place(&layout, tag, &format!("os/web:{tag}")).unwrap();
+        for name in [
+            format!("os/web:{tag}"),
+            format!("os/web@{digest}"),
+            format!("os/web:{tag}@{digest}"),
+        ] {
+            let (registry, image) = find(&format!("{}/{name}", server.host()), &plain())
+                .await
+                .unwrap();
+            assert_eq!(image.layers.len(), layers, "{name}");
+            if tag == "oci" || tag == "docker" {
+                assert_eq!(image.digest.to_string(), digest.to_string());
+            }
+            check_layers(&registry, &image).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said() {
+    let folder = xtask::tempdir().unwrap();
+    let server = Server::start().unwrap();
+    server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
+    let host = server.host();
+    for (name, options, expected) in [
+        (
+            format!("{host}/os/web:2"),
+            plain(),
+            "404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check name and tag",
+        ),
+        (format!("{host}/os/db:1"), plain(), "there is no such image"),
+        (
+            format!("{host}/os/web:1"),
+            options(),
+            "speaks plain HTTP, not TLS: allow that with --tls-verify=false",
+        ),
+        (
+            "127.0.0.1:1/os/web:1".into(),
+            options(),
+            "refuses connections: check that it runs, and its port (tried 2 times)",
+        ),
+        ("127.0.0.1:1/os/web:1".into(), plain(), "refuses connections"),
+        (
+            "registry.invalid/os/web:1".into(),
+            options(),
+            "has no address: check its name, and this machine's DNS",
+        ),
+    ] {
+        let error = error_of(&name, &options).await;
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(name.split('/').next().unwrap()), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_copy_is_refused() {
+    let folder = xtask::tempdir().unwrap();
+    let layout = layout(folder.path());
+    let server = Server::start().unwrap();
+    let digest = server.place(&layout, "index", "os/web:1").unwrap();
+    let inner = layout.reachable(&digest).unwrap();
+    let manifests: Vec<_> = inner
+        .iter()
+        .filter(|(blob, manifest)| *manifest && *blob != digest)
+        .collect();
+    for (manifest, _) in manifests {
+        image::flip_byte(&server.blob(manifest), 1).unwrap();
+    }
+    // The registry itself may notice; whoever does, the image isn't taken.
+    let error = error_of(&format!("{}/os/web:1", server.host()), &plain()).await;
+    assert!(error.contains("resolving"), "{error}");
+}
+
+#[tokio::test]
+async fn passwords() {
+    let folder = xtask::tempdir().unwrap();
+    let server = Server::builder().user("bob", "s3cret").start().unwrap();
+    server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
+    let name = format!("{}/os/web:1", server.host());
+    let with = |secret: &str| Options {
+        authfile: Some(authfile(folder.path(), &server.host(), secret)),
+        ..plain()
+    };
+    let (registry, image) = find(&name, &with("bob:s3cret")).await.unwrap();
+    check_layers(&registry, &image).await;
+
+    let error = error_of(&name, &with("bob:wr0ng")).await;
+    assert!(
+        error.contains("401 Unauthorized (UNAUTHORIZED: authentication required)"),
+        "{error}"
+    );
+    assert!(
+        error.contains("user \"bob\"") && !error.contains("wr0ng"),
+        "{error}"
+    );
+    let error = error_of(&name, &plain()).await;
+    assert!(
+        error.contains("no credentials were given: name a file that has them with --authfile"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_private_authority() {
+    let folder = xtask::tempdir().unwrap();
+    let server = Server::builder().user("bob", "s3cret").tls().start().unwrap();
+    server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
+    let name = format!("{}/os/web:1", server.host());
+    let with_password = Options {
+        authfile: Some(authfile(folder.path(), &server.host(), "bob:s3cret")),
+        ..options()
+    };
+
+    let trusting = Options {
+        ca_cert: server.ca().map(Into::into),
+        ..with_password.clone()
+    };
+    let (registry, image) = find(&name, &trusting).await.unwrap();
+    check_layers(&registry, &image).await;
+    assert!(
+        find(
+            &name,
+            &Options {
+                tls_verify: false,
+                ..with_password.clone()
+            }
+        )
+        .await
+        .is_ok()
+    );
+
+    let error = error_of(&name, &with_password).await;
+    assert!(
+        error.contains("not trusted (no known authority signed it)") && error.contains("--ca-cert"),
+        "{error}"
+    );
+}

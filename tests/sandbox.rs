@@ -1,0 +1,323 @@
+//! What the image's programs see while the image installs itself, and what is left when they fail or are stopped.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use support::{GIB, Lab, Ran, assert_nothing_left, landfall, output, start_until};
+use xtask::image::{Entry, Layer};
+use xtask::registry::Registry;
+
+const CHANGED: Option<i32> = Some(4);
+const UNTOUCHED: Option<i32> = Some(3);
+const PASSWORD: &str = "s3cret-of-the-lab";
+
+/// Overwrites the head of the disk, as any installer does first.
+const WRITES: &str =
+    "dd if=/bin/busybox of=$device bs=1M count=1 conv=fsync,notrunc 2>/dev/null; echo overwriting\n";
+
+#[test]
+fn a_bootc_that_fails_half_way() {
+    let lab = Lab::new();
+    let image = lab.image(
+        "fails",
+        &format!("{WRITES}echo to standard error >&2; echo the last line; exit 3"),
+    );
+    let disk = lab.disk(GIB);
+    let before = disk.hash();
+    let report = lab.directory.path().join("report.json");
+    let (device, report) = (disk.device.to_str().unwrap(), report.to_str().unwrap());
+    let fixed = [
+        "install",
+        &image,
+        device,
+        "--tls-verify=false",
+        "--report",
+        report,
+    ];
+
+    let ran = landfall(fixed.iter().chain(&["--keep-on-failure"]));
+    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    for expected in ["failed with exit status 3", "to standard error\n  the last line"] {
+        assert!(ran.stderr.contains(expected), "{expected:?} is not in {ran:#?}");
+    }
+    assert_nothing_left();
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(written["disk_state"], "changed");
+    assert_eq!(written["success"], false);
+    assert_eq!(written["bootc"]["exit_status"], "exit status 3");
+    assert_eq!(
+        written["bootc"]["output"],
+        serde_json::json!(["overwriting", "to standard error", "the last line"])
+    );
+    assert_ne!(disk.hash(), before);
+
+    // Without being asked to keep it, a half-installed disk is made unbootable.
+    let ran = landfall(fixed.iter().chain(&["--wipe"]));
+    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    let head = output(
+        Command::new("od")
+            .args(["-An", "-tx1", "-N512"])
+            .arg(&disk.device),
+    );
+    assert!(
+        head.split_whitespace().all(|word| word == "00" || word == "*"),
+        "the boot sector is still there: {head}"
+    );
+}
+
+#[test]
+fn a_bootc_that_lies_about_its_success_is_found_out() {
+    let lab = Lab::new();
+    let image = lab.image("lies", "exit 0");
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    let ran = landfall(["install", &image, device, "--tls-verify=false"]);
+    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    assert!(ran.error().contains("verifying what was installed"), "{ran:#?}");
+    assert_nothing_left();
+}
+
+/// Everything that a program can look at. The secret is put together there, so that this text is not found itself.
+const LOOK_AROUND: &str = r#"
+echo "first process: $(cat /proc/1/comm)"
+[ /proc/1/root/usr/bin/bootc -ef /usr/bin/bootc ] && echo "root of the first process: the image"
+echo "interfaces: $(ls /sys/class/net | tr '\n' ' ')"
+echo "processes: $(ls /proc | grep -c '^[0-9]')"
+word=s3cret-of
+echo "$word-the-lab" > /tmp/secret
+grep -rl -f /tmp/secret /etc /usr /run /proc/*/environ /proc/*/cmdline 2>/dev/null && echo "found the secret"
+env | sed 's/^/variable: /'
+echo "keys: $(cat /etc/landfall/root-ssh-authorized-keys)"
+echo "arguments: $*"
+exit 3
+"#;
+
+#[test]
+fn the_sandbox_shows_the_image_and_nothing_else() {
+    let registry = Registry::builder().user("anna", PASSWORD).start().unwrap();
+    let lab = Lab::with(registry);
+    let tag = "looks-around";
+    lab.layout
+        .add(
+            &support::installable(LOOK_AROUND).env("FROM_THE_IMAGE=yes"),
+            "base",
+        )
+        .unwrap();
+    lab.layout
+        .derive(
+            "base",
+            &[Layer::new([Entry::symlink("usr/bin/sed", "busybox")])],
+            "more",
+        )
+        .unwrap();
+    let tools = ["tr", "echo"].map(|name| Entry::symlink(format!("usr/bin/{name}"), "busybox"));
+    let digest = lab.layout.derive("more", &[Layer::new(tools)], tag).unwrap();
+    let image = lab.place(tag);
+    let secret = STANDARD.encode(format!("anna:{PASSWORD}"));
+    let auths = format!(
+        r#"{{"auths":{{"{}":{{"auth":"{secret}"}}}}}}"#,
+        lab.registry.host()
+    );
+    let authfile = lab.file("auth.json", auths);
+    let keys = lab.file("keys", "ssh-ed25519 AAAA anna");
+    let report = lab.directory.path().join("report.json");
+    let disk = lab.disk(GIB);
+    let mut command = Command::new(support::LANDFALL);
+    command
+        .args([
+            "install",
+            &image,
+            disk.device.to_str().unwrap(),
+            "--tls-verify=false",
+            "--karg",
+            "quiet",
+        ])
+        .args([
+            "--target-imgref",
+            "other.lab/os/test:2",
+            "--bootc-arg=--new-option",
+        ])
+        .arg("--authfile")
+        .arg(&authfile)
+        .arg("--root-ssh-authorized-keys")
+        .arg(&keys)
+        .arg("--report")
+        .arg(&report)
+        .env("HOST_VARIABLE", PASSWORD);
+    let ran = Ran::from(command.output().unwrap());
+    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    let report = fs::read_to_string(report).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let lines: Vec<&str> = value["bootc"]["output"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|l| l.as_str())
+        .collect();
+    let value_of = |head: &str| {
+        lines
+            .iter()
+            .find_map(|line| line.strip_prefix(head))
+            .unwrap_or_default()
+            .trim()
+    };
+
+    assert_eq!(value_of("root of the first process: "), "the image", "{lines:#?}");
+    assert_eq!(value_of("interfaces: "), "lo");
+    let processes: u32 = value_of("processes: ").parse().unwrap();
+    assert!((2..8).contains(&processes), "{processes} processes are visible");
+    assert!(!lines.contains(&"found the secret"), "{lines:#?}");
+    assert_eq!(value_of("keys: "), "ssh-ed25519 AAAA anna");
+    assert!(lines.contains(&"variable: FROM_THE_IMAGE=yes"), "{lines:#?}");
+    assert!(
+        !lines.iter().any(|line| line.contains("HOST_VARIABLE")),
+        "{lines:#?}"
+    );
+    let name = format!("{}/os/test", lab.registry.host());
+    assert_eq!(
+        value_of("arguments: "),
+        format!(
+            "install to-disk --source-imgref=docker://{name}@{digest} --target-imgref=other.lab/os/test:2 \
+             --skip-fetch-check --root-size={}M \
+             --root-ssh-authorized-keys=/etc/landfall/root-ssh-authorized-keys --karg=quiet --new-option {}",
+            value["bootc"]["command"]
+                .to_string()
+                .split("--root-size=")
+                .nth(1)
+                .unwrap()
+                .split('M')
+                .next()
+                .unwrap(),
+            disk.device.display()
+        )
+    );
+    for text in [&report, &ran.stderr, &ran.stdout] {
+        assert!(
+            !text.contains(PASSWORD) && !text.contains(&secret),
+            "a secret is shown: {text}"
+        );
+    }
+}
+
+#[test]
+fn a_command_runs_in_the_same_sandbox_without_the_disks() {
+    let lab = Lab::new();
+    let image = lab.image("run", "exit 0");
+    let run = |script: &str| landfall(["run", &image, "--tls-verify=false", "--", "sh", "-c", script]);
+    let devices = run("ls /dev");
+    assert_eq!(devices.code, Some(0), "{devices:#?}");
+    assert!(
+        devices.stdout.contains("null\n") && !devices.stdout.contains("loop"),
+        "{devices:#?}"
+    );
+    assert_eq!(run("exit 7").code, Some(7));
+    assert_eq!(run("sh -c 'kill -9 $$'; exit $?").code, Some(137));
+    let missing = landfall(["run", &image, "--tls-verify=false", "--", "frobnicate"]);
+    assert_eq!(missing.code, Some(125), "{missing:#?}");
+    assert!(missing.error().contains("frobnicate"), "{missing:#?}");
+    assert_nothing_left();
+}
+
+#[test]
+fn a_root_file_system_is_unpacked_complete_or_not_at_all() {
+    let lab = Lab::new();
+    lab.image("base", "exit 0");
+    lab.layout
+        .derive("base", &[Layer::new([Entry::whiteout("usr/bin/bootc")])], "upper")
+        .unwrap();
+    let image = lab.place("upper");
+    let to = lab.directory.path().join("root");
+    let unpack = || {
+        landfall([
+            "unpack",
+            &image,
+            "--tls-verify=false",
+            "--to",
+            to.to_str().unwrap(),
+        ])
+    };
+    let ran = unpack();
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(to.join("usr/bin/busybox").exists() && !to.join("usr/bin/bootc").exists());
+    let again = unpack();
+    assert_eq!(again.code, UNTOUCHED);
+    assert!(again.error().contains("not empty"), "{again:#?}");
+    let names: Vec<_> = fs::read_dir(lab.directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        !names
+            .iter()
+            .any(|name| name.to_string_lossy().starts_with(".landfall")),
+        "{names:?}"
+    );
+}
+
+/// Stops an installation with `signal` once it has said `line`; gives its exit status and whether the disk changed.
+fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
+    let disk = lab.disk(GIB);
+    let before = disk.hash();
+    let device = disk.device.to_str().unwrap();
+    let arguments = [
+        "install",
+        image,
+        device,
+        "--tls-verify=false",
+        "--keep-on-failure",
+        "--progress=plain",
+    ];
+    let (child, finish) = start_until(&arguments, line);
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    let ran = finish(child);
+    assert_nothing_left();
+    (ran, disk.hash() != before)
+}
+
+#[test]
+fn stopping_leaves_nothing_behind_whenever_it_comes() {
+    let lab = Lab::new();
+    let noise: Vec<u8> = (0..1u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let script = format!("{WRITES}sleep 98765; exit 0");
+    lab.layout
+        .add(
+            &support::installable(&script).layer(Layer::new([Entry::file("noise", noise)])),
+            "waits",
+        )
+        .unwrap();
+    let image = lab.place("waits");
+
+    // While the image is looked for: the registry never says anything.
+    let name = format!("{}/os/test:waits", support::stalling_proxy(&lab.registry, 0));
+    let (ran, changed) = stopped(&lab, &name, "Planning", Signal::SIGTERM);
+    assert_eq!((ran.code, changed), (UNTOUCHED, false), "{ran:#?}");
+    assert!(ran.error().contains("stopped by SIGTERM"), "{ran:#?}");
+
+    // While a layer is pulled: its end never comes.
+    let name = format!(
+        "{}/os/test:waits",
+        support::stalling_proxy(&lab.registry, 400_000)
+    );
+    let (ran, changed) = stopped(&lab, &name, "to pull", Signal::SIGINT);
+    assert_eq!((ran.code, changed), (UNTOUCHED, false), "{ran:#?}");
+
+    // While the image installs itself.
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let (ran, changed) = stopped(&lab, &image, "overwriting", signal);
+        assert_eq!((ran.code, changed), (CHANGED, true), "{ran:#?}");
+    }
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let command_lines = processes.filter_map(|process| fs::read(process.path().join("cmdline")).ok());
+    let left = command_lines
+        .filter(|line| line.windows(5).any(|word| word == b"98765"))
+        .count();
+    assert_eq!(left, 0, "a process of the container is left");
+}

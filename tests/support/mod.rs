@@ -1,0 +1,300 @@
+//! What the end-to-end tests share: a lab with a registry, a disk and tiny images that install themselves.
+#![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::unistd::{Whence, lseek};
+use sha2::{Digest, Sha256};
+use xtask::image::{Entry, Image, Layer, Layout};
+use xtask::registry::Registry;
+
+pub const LANDFALL: &str = env!("CARGO_BIN_EXE_landfall");
+pub const GIB: u64 = 1 << 30;
+
+/// The programs that Landfall looks for in an image; here they are all busybox, which never needs most of them.
+const PROGRAMS: [&str; 17] = [
+    "sh",
+    "cat",
+    "dd",
+    "env",
+    "find",
+    "grep",
+    "ls",
+    "sleep",
+    "skopeo",
+    "podman",
+    "udevadm",
+    "sfdisk",
+    "lsblk",
+    "findmnt",
+    "wipefs",
+    "mkfs.fat",
+    "mkfs.ext4",
+];
+const MORE_PROGRAMS: [&str; 6] = ["blkid", "mount", "umount", "ostree", "bootupctl", "ip"];
+
+/// What a test's bootc says before it does anything, as real ones do.
+const BOOTC_HEAD: &str = r#"#!/bin/sh
+case "$*" in
+"--version") echo "bootc 1.16.9"; exit ;;
+"install print-configuration") echo '{"root-fs-type":"ext4"}'; exit ;;
+"install to-disk --help")
+    for name in source-imgref target-imgref root-size karg wipe skip-fetch-check root-ssh-authorized-keys; do echo "  --$name"; done
+    exit ;;
+esac
+for device; do :; done
+"#;
+
+/// A place with all that a test needs. Nothing of it is left afterwards.
+///
+/// There is one at a time: what Landfall leaves behind is looked for in places that all of them share.
+pub struct Lab {
+    _alone: MutexGuard<'static, ()>,
+    pub directory: tempfile::TempDir,
+    pub registry: Registry,
+    pub layout: Layout,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        Self::with(Registry::start().unwrap())
+    }
+
+    pub fn with(registry: Registry) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+        static ALONE: Mutex<()> = Mutex::new(());
+        // A test that failed leaves the place to the others all the same.
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let directory = xtask::tempdir().unwrap();
+        let layout = Layout::create(&directory.path().join("layout")).unwrap();
+        Self {
+            _alone: alone,
+            directory,
+            registry,
+            layout,
+        }
+    }
+
+    /// Puts an image with this script as its bootc into the registry; gives its name.
+    pub fn image(&self, tag: &str, bootc: &str) -> String {
+        self.layout.add(&installable(bootc), tag).unwrap();
+        self.place(tag)
+    }
+
+    pub fn place(&self, tag: &str) -> String {
+        self.registry
+            .place(&self.layout, tag, &format!("os/test:{tag}"))
+            .unwrap();
+        self.name(tag)
+    }
+
+    pub fn name(&self, tag: &str) -> String {
+        format!("{}/os/test:{tag}", self.registry.host())
+    }
+
+    pub fn disk(&self, size_bytes: u64) -> LoopDisk {
+        LoopDisk::new(&self.directory.path().join("disk"), size_bytes)
+    }
+
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+/// A small image that has all that an installation asks for, with this script as its bootc.
+pub fn installable(bootc: &str) -> Image {
+    let busybox = fs::read("/usr/bin/busybox").expect("busybox-static: run `cargo xtask setup`");
+    let programs = PROGRAMS.iter().chain(&MORE_PROGRAMS);
+    let links = programs.map(|name| Entry::symlink(format!("usr/bin/{name}"), "busybox"));
+    let base = [
+        Entry::directory("usr/bin"),
+        Entry::program("usr/bin/busybox", busybox),
+    ];
+    let script = format!("{BOOTC_HEAD}{bootc}");
+    Image::new()
+        .layer(Layer::new(
+            base.into_iter()
+                .chain(links)
+                .chain([Entry::symlink("bin", "usr/bin")]),
+        ))
+        .layer(Layer::new([
+            Entry::program("usr/bin/bootc", script),
+            Entry::file("usr/lib/ostree/prepare-root.conf", ""),
+            Entry::file("usr/lib/bootupd/updates/EFI.json", "{}"),
+            Entry::directory("etc"),
+            Entry::directory("proc"),
+            Entry::directory("sys"),
+            Entry::directory("dev"),
+            Entry::directory("run"),
+            Entry::directory("tmp"),
+        ]))
+}
+
+/// A disk made of a file.
+pub struct LoopDisk {
+    pub device: PathBuf,
+    file: PathBuf,
+}
+
+impl LoopDisk {
+    pub fn new(file: &Path, size_bytes: u64) -> Self {
+        File::create(file).unwrap().set_len(size_bytes).unwrap();
+        let device = output(Command::new("losetup").args(["--find", "--show"]).arg(file));
+        Self {
+            device: device.trim().into(),
+            file: file.into(),
+        }
+    }
+
+    /// The hash of all that is on it: of each block that isn't zero, and where it is.
+    pub fn hash(&self) -> String {
+        output(Command::new("blockdev").arg("--flushbufs").arg(&self.device));
+        let file = File::open(&self.file).unwrap();
+        let mut hasher = Sha256::new();
+        let mut end = 0;
+        while let Ok(start) = lseek(&file, end, Whence::SeekData) {
+            end = lseek(&file, start, Whence::SeekHole).unwrap();
+            let mut data = vec![0; usize::try_from(end - start).unwrap()];
+            file.read_exact_at(&mut data, start.cast_unsigned()).unwrap();
+            for (index, block) in data.chunks(512).enumerate() {
+                if block.iter().any(|byte| *byte != 0) {
+                    hasher.update((start / 512 + i64::try_from(index).unwrap()).to_le_bytes());
+                    hasher.update(block);
+                }
+            }
+        }
+        hasher
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        output(Command::new("losetup").arg("--detach").arg(&self.device));
+    }
+}
+
+/// What a run of Landfall gave.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The line of the error, which is the last one.
+    pub fn error(&self) -> &str {
+        self.stderr
+            .lines()
+            .rfind(|line| line.starts_with("landfall: "))
+            .unwrap_or_default()
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+pub fn landfall(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Ran {
+    let mut command = Command::new(LANDFALL);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+        .into()
+}
+
+/// Starts Landfall, and gives it with what it prints on standard error once `line` has been printed.
+pub fn start_until(arguments: &[&str], line: &str) -> (Child, impl FnOnce(Child) -> Ran + use<>) {
+    let mut command = Command::new(LANDFALL);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).contains(line) {
+        let count = stderr.read(&mut byte).unwrap();
+        assert_eq!(
+            count,
+            1,
+            "it ended before it said {line:?}: {}",
+            String::from_utf8_lossy(&said)
+        );
+        said.push(byte[0]);
+    }
+    let finish = move |mut child: Child| {
+        stderr.read_to_end(&mut said).unwrap();
+        let code = child.wait().unwrap().code();
+        Ran {
+            code,
+            stdout: String::new(),
+            stderr: String::from_utf8_lossy(&said).into_owned(),
+        }
+    };
+    (child, finish)
+}
+
+/// What Landfall must not leave behind: its mounts, its directories, its processes.
+pub fn assert_nothing_left() {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains("landfall"), "a mount is left:\n{mounts}");
+    let left = fs::read_dir("/run/landfall").map(Iterator::count).unwrap_or(0);
+    assert_eq!(left, 0, "something is left in /run/landfall");
+}
+
+/// A proxy in front of a registry that stops passing on answers after so many bytes, and says nothing more.
+pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
+    let upstream = registry.host();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(&upstream).unwrap();
+            let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            thread::spawn(move || io::copy(&mut from_client, &mut to_server));
+            thread::spawn(move || {
+                let mut client = client;
+                let _ = io::copy(&mut server.take(after_bytes), &mut client);
+                // The connection stays open until the test is over.
+                std::mem::forget(client);
+            });
+        }
+    });
+    host
+}
+
+pub fn output(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,53 @@
+//! What the chores and the tests share: registries, images, ramdisks, virtual machines.
+//!
+//! | module | gives |
+//! |---|---|
+//! | [`setup`] | the distribution's packages that everything here stands on |
+//! | [`registry`] | a real registry on loopback, ended when its guard is dropped |
+//! | [`image`] | OCI images made for a test, as a layout on disk that may be edited and corrupted |
+//! | [`fixture`] | the bootable image, made from Debian packages, with its stand-in `bootc` |
+//! | [`ramdisk`] | an initramfs of Landfall and kernel modules, nothing else |
+//! | [`vm`] | a QEMU machine with a disk, UEFI firmware and a serial console |
+//! | [`gpt`] | where a disk image's partitions are |
+//! | [`config_drive`] | an ISO 9660 config drive as OpenStack has it |
+//! | [`scenario`] | Landfall installs in a machine, the disk is checked and booted |
+//! | [`demo`], [`suite`], [`by_hand`], [`vendor`] | the chores made of these |
+//!
+//! Guards ([`registry::Registry`], [`vm::Running`]) own one child process each and end that one only.
+
+pub mod apt;
+pub mod by_hand;
+pub mod command;
+pub mod config_drive;
+pub mod demo;
+pub mod fixture;
+pub mod gpt;
+pub mod image;
+pub mod kernel;
+pub mod ramdisk;
+pub mod registry;
+pub mod scenario;
+pub mod setup;
+pub mod suite;
+pub mod vendor;
+pub mod vm;
+
+use std::path::{Path, PathBuf};
+
+/// The top of the work tree.
+pub fn root() -> PathBuf {
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().expect("xtask lies in the work tree").to_path_buf()
+}
+
+/// Where everything that is built goes: cargo's own target directory.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+/// A temporary directory on the file system of [`target`], so that files can be hard-linked into it.
+pub fn tempdir() -> anyhow::Result<tempfile::TempDir> {
+    let parent = target().join("tmp");
+    std::fs::create_dir_all(&parent)?;
+    Ok(tempfile::tempdir_in(parent)?)
+}

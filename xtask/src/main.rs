@@ -1,0 +1,90 @@
+//! Landfall's chores, run as `cargo xtask <chore>`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use xtask::by_hand::{self, Virtual};
+use xtask::vm::{Disk, Machine};
+use xtask::{demo, fixture, setup, suite, vendor};
+
+/// Landfall's chores
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install a machine from a registry and boot it, every step shown
+    Demo,
+    /// Run every test; further arguments are cargo test's
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install any image in a virtual machine, then boot its disk
+    Vm(Virtual),
+    /// Boot a disk image under UEFI, as the installed machine would
+    Boot(Boot),
+    /// Make the bootable fixture image and print where its layout is
+    Fixture,
+    /// Install the distribution's packages that all else needs (without root: say which)
+    Setup,
+    /// Fetch the sources of every dependency, for builds without a network
+    Vendor,
+}
+
+#[derive(Args)]
+struct Boot {
+    /// The disk image
+    disk: PathBuf,
+    /// The machine's memory in MiB
+    #[arg(long, default_value_t = 1024)]
+    memory: u32,
+    /// The disk's logical sector size
+    #[arg(long, default_value_t = 512)]
+    sector_size: u32,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().chore) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
+    match chore {
+        Chore::Demo => demo::run(),
+        Chore::Test { arguments } => suite::run(&arguments),
+        Chore::Vm(wanted) => by_hand::run(&wanted),
+        Chore::Boot(wanted) => boot(&wanted),
+        Chore::Fixture => {
+            setup::ensure()?;
+            println!("{}", fixture::layout()?.path().display());
+            Ok(())
+        }
+        Chore::Setup => {
+            println!("{}", setup::describe());
+            setup::ensure()
+        }
+        Chore::Vendor => vendor::run(),
+    }
+}
+
+fn boot(wanted: &Boot) -> Result<()> {
+    setup::ensure()?;
+    let disk = Disk::open(&wanted.disk).sector_size(wanted.sector_size);
+    Machine::new(&disk)
+        .memory_mib(wanted.memory)
+        .echo("")
+        .run()
+        .map(drop)
+}

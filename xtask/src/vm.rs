@@ -1,0 +1,393 @@
+//! A QEMU machine: UEFI firmware, a disk, a serial console; emulated, or with KVM where `LANDFALL_KVM=1`.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use xtask::vm::{Disk, Machine};
+//! let disk = Disk::create("disk.img".as_ref(), 2048)?.sector_size(4096);
+//! let installer = Machine::new(&disk)
+//!     .kernel("vmlinuz".as_ref(), "ramdisk".as_ref(), "console=ttyS0 landfall.after=poweroff")
+//!     .network();
+//! let transcript = installer.run()?;
+//! # Ok(()) }
+//! ```
+//!
+//! Nothing waits for a time to pass: a machine is done when it powers off or when a line was seen. A guard of
+//! [`GUARD`] ends a machine that does neither, and shows its last lines.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::command;
+
+/// The longest that a machine may live: an emulated installation on a loaded machine takes minutes.
+pub const GUARD: Duration = Duration::from_secs(45 * 60);
+
+/// A disk image and how the machine sees it.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    /// The image's file, raw and sparse.
+    pub path: PathBuf,
+    sector_size: u32,
+    nvme: bool,
+}
+
+impl Disk {
+    /// A new empty disk.
+    pub fn create(path: &Path, size_mib: u64) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
+        file.set_len(size_mib << 20)?;
+        Ok(Self::open(path))
+    }
+
+    /// A disk that exists.
+    pub fn open(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            sector_size: 512,
+            nvme: false,
+        }
+    }
+
+    /// Has this logical (and physical) sector size: 512 or 4096.
+    pub fn sector_size(self, sector_size: u32) -> Self {
+        Self { sector_size, ..self }
+    }
+
+    /// Is `/dev/nvme0n1`, not `/dev/vda`.
+    pub fn nvme(self) -> Self {
+        Self { nvme: true, ..self }
+    }
+
+    /// The logical sector size in bytes.
+    pub fn logical_sector_size(&self) -> u32 {
+        self.sector_size
+    }
+
+    /// The name that the guest's kernel gives it.
+    pub fn device(&self) -> &'static str {
+        if self.nvme { "/dev/nvme0n1" } else { "/dev/vda" }
+    }
+
+    fn options(&self) -> [String; 4] {
+        let size = self.sector_size;
+        let driver = if self.nvme {
+            "nvme,serial=landfall"
+        } else {
+            "virtio-blk-pci,serial=landfall"
+        };
+        [
+            "-drive".into(),
+            format!(
+                "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={}",
+                self.path.display()
+            ),
+            "-device".into(),
+            format!("{driver},drive=disk,bootindex=1,logical_block_size={size},physical_block_size={size}"),
+        ]
+    }
+}
+
+/// A machine still switched off.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    disk: Disk,
+    memory_mib: u32,
+    kernel: Option<(PathBuf, PathBuf, String)>,
+    network: bool,
+    echo: Option<String>,
+    log: Option<PathBuf>,
+}
+
+impl Machine {
+    /// A machine with this disk, which it boots from unless it is given a kernel.
+    pub fn new(disk: &Disk) -> Self {
+        Self {
+            disk: disk.clone(),
+            memory_mib: 1024,
+            kernel: None,
+            network: false,
+            echo: None,
+            log: None,
+        }
+    }
+
+    /// Has this much memory.
+    pub fn memory_mib(self, memory_mib: u32) -> Self {
+        Self { memory_mib, ..self }
+    }
+
+    /// Boots this kernel and ramdisk, by the firmware, as a network boot would.
+    pub fn kernel(self, kernel: &Path, ramdisk: &Path, command_line: &str) -> Self {
+        Self {
+            kernel: Some((kernel.into(), ramdisk.into(), command_line.into())),
+            ..self
+        }
+    }
+
+    /// Has a network with DHCP, on which the host's loopback is 10.0.2.2.
+    pub fn network(self) -> Self {
+        Self {
+            network: true,
+            ..self
+        }
+    }
+
+    /// Shows each line of its console on standard error, after this prefix.
+    pub fn echo(self, prefix: &str) -> Self {
+        Self {
+            echo: Some(prefix.into()),
+            ..self
+        }
+    }
+
+    /// Writes its console to a file as well.
+    pub fn log(self, path: &Path) -> Self {
+        Self {
+            log: Some(path.into()),
+            ..self
+        }
+    }
+
+    /// Switches it on, lets it run until it switches itself off, and gives what its console said.
+    pub fn run(&self) -> Result<String> {
+        self.start()?.wait()
+    }
+
+    /// Switches it on.
+    pub fn start(&self) -> Result<Running> {
+        let directory = crate::tempdir()?;
+        let mut child = self
+            .command(directory.path())?
+            .spawn()
+            .context("starting qemu-system-x86_64")?;
+        let console = child.stdout.take().expect("piped");
+        let (sender, lines) = channel();
+        let mut sink = Sink {
+            echo: self.echo.clone(),
+            log: self.log.as_deref().map(File::create).transpose()?,
+        };
+        thread::spawn(move || {
+            for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
+                let line = printable(&line);
+                sink.take(&line);
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let errors = directory.path().join("errors");
+        Ok(Running {
+            child,
+            lines,
+            transcript: String::new(),
+            started: Instant::now(),
+            errors,
+            _directory: directory,
+        })
+    }
+
+    fn command(&self, directory: &Path) -> Result<Command> {
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args([
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            &format!("{}M", self.memory_mib),
+        ]);
+        // Nehalem: newer models advertise string instructions that emulation runs byte by byte.
+        match wants_kvm() {
+            true => command.args(["-accel", "kvm", "-cpu", "host"]),
+            false => command.args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem,+rdrand"]),
+        };
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        command.args([
+            "-chardev",
+            "stdio,id=console,signal=off",
+            "-serial",
+            "chardev:console",
+        ]);
+        command.args(firmware(directory)?).args(self.disk.options());
+        match self.network {
+            true => command.args(["-nic", "user,model=virtio-net-pci,ipv6=off"]),
+            false => command.args(["-nic", "none"]),
+        };
+        if let Some((kernel, ramdisk, command_line)) = &self.kernel {
+            command
+                .arg("-kernel")
+                .arg(kernel)
+                .arg("-initrd")
+                .arg(ramdisk)
+                .args(["-append", command_line]);
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(File::create(directory.join("errors"))?);
+        Ok(command)
+    }
+}
+
+/// Where console lines go as they come.
+struct Sink {
+    echo: Option<String>,
+    log: Option<File>,
+}
+
+impl Sink {
+    fn take(&mut self, line: &str) {
+        if let Some(prefix) = &self.echo {
+            eprintln!("{prefix}{line}");
+        }
+        if let Some(file) = &mut self.log {
+            let _ = writeln!(file, "{line}");
+        }
+    }
+}
+
+/// UEFI firmware: the code as it is, the variables as a copy of this machine's own.
+fn firmware(directory: &Path) -> Result<Vec<String>> {
+    let pairs = [
+        ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
+        ("OVMF_CODE.fd", "OVMF_VARS.fd"),
+    ];
+    let installed = Path::new("/usr/share/OVMF");
+    let found = pairs
+        .iter()
+        .find(|(code, variables)| installed.join(code).exists() && installed.join(variables).exists());
+    let (code, variables) = found.context("no UEFI firmware; `cargo xtask setup` installs ovmf")?;
+    let copy = directory.join("variables.fd");
+    fs::copy(installed.join(variables), &copy)?;
+    Ok(vec![
+        "-drive".into(),
+        format!(
+            "if=pflash,format=raw,readonly=on,file={}",
+            installed.join(code).display()
+        ),
+        "-drive".into(),
+        format!("if=pflash,format=raw,file={}", copy.display()),
+    ])
+}
+
+/// Only where it is asked for: on some machines `/dev/kvm` opens, and guests then hang.
+fn wants_kvm() -> bool {
+    std::env::var_os("LANDFALL_KVM").is_some_and(|value| value == "1")
+}
+
+/// A console line without the terminal's control sequences (firmware and boot loaders send them).
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut clean = String::new();
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\u{1b}' => {
+                let control = rest.next();
+                if control == Some('[') {
+                    rest.by_ref().find(char::is_ascii_alphabetic);
+                }
+            }
+            c if c.is_control() && c != '\t' => {}
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// A machine that runs; dropping it ends its process.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    transcript: String,
+    started: Instant,
+    errors: PathBuf,
+    _directory: TempDir,
+}
+
+impl Running {
+    /// Waits for a console line that contains `marker`, and gives that line.
+    pub fn wait_for(&mut self, marker: &str) -> Result<String> {
+        while let Some(line) = self.next_line()? {
+            if line.contains(marker) {
+                return Ok(line);
+            }
+        }
+        bail!(
+            "the machine ended before its console said {marker:?}\n{}",
+            self.last_words()
+        )
+    }
+
+    /// Waits until it switches itself off, and gives all that its console said.
+    pub fn wait(mut self) -> Result<String> {
+        while self.next_line()?.is_some() {}
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("QEMU failed ({status})\n{}", self.last_words());
+        }
+        Ok(std::mem::take(&mut self.transcript))
+    }
+
+    /// What its console said so far.
+    pub fn transcript(&self) -> &str {
+        &self.transcript
+    }
+
+    /// The next console line; none when the machine is off.
+    fn next_line(&mut self) -> Result<Option<String>> {
+        let left = GUARD.saturating_sub(self.started.elapsed());
+        match self.lines.recv_timeout(left) {
+            Ok(line) => {
+                self.transcript.push_str(&line);
+                self.transcript.push('\n');
+                Ok(Some(line))
+            }
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!(
+                    "the machine still runs after {} minutes\n{}",
+                    GUARD.as_secs() / 60,
+                    self.last_words()
+                )
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let errors = fs::read_to_string(&self.errors).unwrap_or_default();
+        format!("{}\n{errors}", command::last_lines(&self.transcript, 40))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_sequences_leave_a_line() {
+        let rows: [(&[u8], &str); 3] = [
+            (b"\x1b[2J\x1b[01;01HBdsDxe: loading\r", "BdsDxe: loading"),
+            (b"plain\ttext", "plain\ttext"),
+            (b"\x1b=x\x07y", "xy"),
+        ];
+        for (line, clean) in rows {
+            assert_eq!(printable(line), clean);
+        }
+    }
+}
