@@ -14,7 +14,7 @@ use landfall::report::{DiskState, Report};
 use landfall::sys::namespace::enter_private_mounts;
 use landfall::{init, install, run, unpack};
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Refused, failed or interrupted; no disk was changed.
 const UNTOUCHED: u8 = 3;
@@ -80,9 +80,11 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     }
     let runtime = Runtime::new().context("starting the runtime")?;
     let result = runtime.block_on(async {
+        // Before the work says its first word: whoever reads that may send a signal.
+        let mut stop = StopSignals::listen()?;
         tokio::select! {
             result = work => result,
-            signal = stop_signal() => bail!("stopped by {}", signal?),
+            signal = stop.received() => bail!("stopped by {signal}"),
         }
     });
     // Threads that still wait for a network that says nothing hold nothing that needs them.
@@ -90,14 +92,30 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     result
 }
 
-async fn stop_signal() -> Result<&'static str> {
-    let listen = |kind| signal(kind).context("sigaction");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let mut hangup = listen(SignalKind::hangup())?;
-    tokio::select! {
-        _ = interrupt.recv() => Ok("SIGINT"),
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = hangup.recv() => Ok("SIGHUP"),
+/// The signals that ask this process to stop.
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl StopSignals {
+    /// From here on these signals no longer end the process by themselves.
+    fn listen() -> Result<Self> {
+        let listen = |kind| signal(kind).context("sigaction");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn received(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
     }
 }
 
