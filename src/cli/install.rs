@@ -1,0 +1,43 @@
+//! `install` and `plan`: what goes where.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Image;
+use crate::bootc;
+
+/// An installation.
+#[derive(Args, Clone, Debug)]
+pub struct Install {
+    /// The image
+    #[command(flatten)]
+    pub image: Image,
+    /// Disk to install onto, e.g. /dev/nvme0n1
+    pub device: PathBuf,
+    /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64; `-` is standard input, and an
+    /// http(s) URL is fetched
+    #[arg(long, value_name = "FILE")]
+    pub config_drive: Option<PathBuf>,
+    /// Let go of everything that is on the disk
+    #[arg(long)]
+    pub wipe: bool,
+    /// Keep a half-installed disk as it is, to look at it; otherwise its partition table is cleared
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// What the image's programs can reach
+    #[arg(long, value_name = "NETWORK", default_value = "none")]
+    pub network: NetworkAccess,
+    /// For the image's bootc
+    #[command(flatten)]
+    pub bootc: bootc::Options,
+}
+
+/// What the image's programs can reach while the image installs itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetworkAccess {
+    /// Nothing but the image itself.
+    None,
+    /// Whatever this machine can reach.
+    Host,
+}

@@ -1,0 +1,111 @@
+//! What was typed. Nothing is decided here.
+
+mod image;
+mod install;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use image::Image;
+pub use install::{Install, NetworkAccess};
+
+use crate::progress::Style;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  2  usage: the command line makes no sense
+  3  refused, failed or interrupted; no disk was changed
+  4  failed or interrupted after the disk was changed
+  `landfall run` ends with the status of the command, or with 125 if it could not be run.";
+
+/// Installs bootable containers (bootc images) onto disks, without podman and without a daemon.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_STATUS, propagate_version = true)]
+pub struct Cli {
+    /// The command
+    #[command(subcommand)]
+    pub command: Command,
+    /// How progress is shown on standard error
+    #[arg(long, global = true, value_name = "STYLE", default_value = "auto")]
+    pub progress: Style,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Install an image onto a disk
+    #[command(after_help = EXIT_STATUS)]
+    Install {
+        /// What and where
+        #[command(flatten)]
+        install: Install,
+        /// Write what was done to this file, as JSON
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+    /// Check all that `install` would check, and write nothing
+    #[command(after_help = EXIT_STATUS)]
+    Plan {
+        /// What and where
+        #[command(flatten)]
+        install: Install,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a command in an image, in the sandbox that `install` uses, with no disk and no network
+    Run {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// The command and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Unpack an image's verified, merged root file system into a directory
+    Unpack {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// The directory; it must not exist, or be empty
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// The process that runs the container.
+    #[command(hide = true, name = crate::container::run::HELPER_COMMAND)]
+    ContainerHelper {
+        /// The bundle's directory
+        bundle: PathBuf,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_installation_as_in_the_manual() {
+        let typed = "landfall install registry.lab:5000/os/web:1.4 /dev/nvme0n1 --config-drive cd.iso --karg a=b \
+                     --bootc-arg --new --tls-verify=false --memory-budget 2GiB";
+        let Command::Install { install, .. } = Cli::try_parse_from(typed.split_whitespace()).unwrap().command
+        else {
+            panic!("not an installation");
+        };
+        assert_eq!(install.image.image.to_string(), "registry.lab:5000/os/web:1.4");
+        assert_eq!(install.device, PathBuf::from("/dev/nvme0n1"));
+        assert_eq!(
+            (install.bootc.kargs, install.bootc.extra),
+            (vec!["a=b".to_owned()], vec!["--new".to_owned()])
+        );
+        assert!(!install.image.tls_verify && !install.wipe);
+        assert_eq!(install.image.memory_budget, Some(2 << 30));
+    }
+}
