@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod heap;
 pub mod namespace;
 pub mod net;
 pub mod packet;

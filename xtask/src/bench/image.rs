@@ -221,7 +221,40 @@ fn contents(deb: &Path) -> Result<Vec<Entry>> {
     }
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
     command::check_status("dpkg-deb", child.wait()?)?;
-    Ok(entries)
+    compress_modules(entries)
+}
+
+/// Where kernels have their modules.
+const MODULES: &str = "usr/lib/modules";
+
+/// What bootable images do with a kernel: modules are compressed one by one, and an initial ramdisk lies beside them.
+fn compress_modules(entries: Vec<Entry>) -> Result<Vec<Entry>> {
+    let is_module = |entry: &Entry| {
+        let path = entry.path();
+        path.starts_with(MODULES) && path.extension().is_some_and(|extension| extension == "ko")
+    };
+    if !entries.iter().any(is_module) {
+        return Ok(entries);
+    }
+    let mut ramdisk = Vec::new();
+    let mut out = Vec::new();
+    let mut directory = PathBuf::new();
+    for entry in entries {
+        if !is_module(&entry) {
+            out.push(entry);
+            continue;
+        }
+        let inside = entry.path().strip_prefix(MODULES)?;
+        directory = Path::new(MODULES).join(inside.components().next().context("no version")?);
+        if inside.iter().any(|name| name == "drivers" || name == "fs") {
+            ramdisk.extend_from_slice(entry.content());
+        }
+        let compressed = zstd::encode_all(entry.content(), 9)?;
+        out.push(Entry::file(entry.path().with_extension("ko.zst"), compressed));
+    }
+    let compressed = zstd::encode_all(ramdisk.as_slice(), 9)?;
+    out.push(Entry::file(directory.join("initramfs.img"), compressed));
+    Ok(out)
 }
 
 fn merged(path: &Path) -> PathBuf {
