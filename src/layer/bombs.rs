@@ -11,21 +11,27 @@ use super::notation::entry;
 use super::tests::Place;
 use super::untar::untar;
 
-/// The same bytes again and again.
-struct Endless(Bytes);
+/// Some bytes, and then others again and again.
+struct Endless {
+    first: Option<Bytes>,
+    rest: Bytes,
+}
 
 impl Chunks for Endless {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
-        Ok(self.0.clone())
+        Ok(self.first.take().unwrap_or_else(|| self.rest.clone()))
     }
 }
 
-/// What is said of an archive that repeats `part` for ever.
-fn refusal(part: Vec<u8>) -> String {
+/// What is said of an archive that begins with `first` and then repeats `rest` for ever.
+fn refusal(first: Option<Vec<u8>>, rest: Vec<u8>) -> String {
     let place = Place::new();
     let root = place.path("layer");
     std::fs::create_dir(&root).unwrap();
-    let endless = Endless(part.into());
+    let endless = Endless {
+        first: first.map(Bytes::from),
+        rest: rest.into(),
+    };
     let error = untar(&mut Archive::new(endless), open_root(&root).unwrap()).unwrap_err();
     format!("{error:#}")
 }
@@ -52,25 +58,28 @@ fn what_never_ends_is_stopped() {
         (b"GNU.sparse.realsize", b"9"),
         (b"size", b"9000000"),
     ];
-    for (what, part, expected) in [
+    for (what, first, rest, expected) in [
         (
             "entries",
+            None,
             entry(b'5', b".", b"", b"", &[]).repeat(256),
             "more than 2097152 entries",
         ),
         (
             "attributes of directories",
+            None,
             entry(b'5', b"d", b"", b"", attribute),
             "larger than 67108864 bytes together",
         ),
-        ("an old sparse map", old_sparse, "larger than 1048576 bytes"),
+        ("an old sparse map", None, old_sparse, "larger than 1048576 bytes"),
         (
             "a sparse map",
-            [entry(b'0', b"s", b"", b"", numbered), b"1048000\n".repeat(64)].concat(),
+            Some(entry(b'0', b"s", b"", b"", numbered)),
+            b"1048000\n".repeat(64),
             "larger than 1048576 bytes",
         ),
     ] {
-        let error = refusal(part);
+        let error = refusal(first, rest);
         assert!(error.contains(expected), "{what}: {error}");
     }
 }

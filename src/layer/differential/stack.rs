@@ -133,30 +133,28 @@ impl Stack {
     }
 
     fn attributes(&mut self) -> String {
-        let mut text = format!(
-            " {:04o}",
-            [0o755, 0o644, 0o4711, 0o2750, 0o1777, 0][self.random.below(6) as usize]
-        );
-        if self.random.below(3) == 0 {
-            write!(text, " {}:{}", self.random.below(5000), self.random.below(5000)).unwrap();
-        }
-        write!(
-            text,
-            " @{}.{:09}",
-            self.random.below(1 << 31),
-            1 + self.random.below(999_999_999)
-        )
-        .unwrap();
-        match self.random.below(12) {
-            0..3 => {
-                let (name, value) = (self.random.below(3), self.random.below(100));
-                write!(text, " {{trusted.t{name}={value}}}").unwrap();
+        let modes = [0o755, 0o644, 0o4711, 0o2750, 0o1777, 0];
+        let mut mode = modes[self.random.below(6) as usize];
+        let xattr = match self.random.below(12) {
+            0..3 => format!(
+                " {{trusted.t{}={}}}",
+                self.random.below(3),
+                self.random.below(100)
+            ),
+            3 => format!(" {{security.capability={CAPABILITY}}}"),
+            4 => {
+                // A mode that is another than the list's is the last to be set for some, and the first for others.
+                mode = 0o754;
+                format!(" {{system.posix_acl_access={ACL}}}")
             }
-            3 => write!(text, " {{security.capability={CAPABILITY}}}").unwrap(),
-            4 => write!(text, " {{system.posix_acl_access={ACL}}}").unwrap(),
-            _ => {}
-        }
-        text
+            _ => String::new(),
+        };
+        let owner = match self.random.below(3) {
+            0 => format!(" {}:{}", self.random.below(5000), self.random.below(5000)),
+            _ => String::new(),
+        };
+        let (seconds, nanoseconds) = (self.random.below(1 << 31), 1 + self.random.below(999_999_999));
+        format!(" {mode:04o}{owner} @{seconds}.{nanoseconds:09}{xattr}")
     }
 
     /// One to three components of few names, so that paths meet.

@@ -1,12 +1,11 @@
 //! Images of real shape for the benchmark, from Debian packages: made once for each state of their inputs.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 
 use crate::image::{Compression, Digest, Entry, Image, Layer, Layout};
@@ -54,29 +53,18 @@ pub struct Size {
 
 /// A layout whose only tag is `latest`; made if it isn't there yet.
 pub fn layout(shape: Shape, compression: Compression) -> Result<Layout> {
-    let debs = packages()?;
     let parent = crate::target().join("bench/images");
     fs::create_dir_all(&parent)?;
-    let lock = File::create(parent.join("lock"))?;
-    lock.lock()?;
-    let key = inputs(&debs)?;
-    let names = [Compression::Gzip, Compression::Zstd].map(|kind| (kind, file_name(shape, kind, &key)));
-    let building = |(kind, name): &(Compression, String)| -> Result<()> {
-        if parent.join(name).exists() {
-            return Ok(());
-        }
+    let debs = packages()?;
+    let name = format!("{}-{compression:?}-{}", shape.name(), inputs(&debs)?).to_lowercase();
+    let directory = parent.join(&name);
+    if !directory.exists() {
         eprintln!("making the benchmark's image {name} (once)");
         let unfinished = crate::tempdir()?;
-        build(shape, *kind, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
-        Ok(fs::rename(unfinished.keep(), parent.join(name))?)
-    };
-    thread::scope(|scope| {
-        let both = names.each_ref().map(|name| scope.spawn(move || building(name)));
-        both.map(|one| one.join().map_err(|_| anyhow!("making an image panicked"))?)
-            .into_iter()
-            .collect::<Result<Vec<()>>>()
-    })?;
-    Ok(Layout::open(&parent.join(file_name(shape, compression, &key))))
+        build(shape, compression, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
+        fs::rename(unfinished.keep(), &directory)?;
+    }
+    Ok(Layout::open(&directory))
 }
 
 /// The size of the image in a layout.
@@ -104,10 +92,6 @@ pub fn blobs(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
         Ok((layout.blob(&Digest::in_descriptor(layer)?), media_type))
     };
     layers.iter().map(blob).collect()
-}
-
-fn file_name(shape: Shape, compression: Compression, key: &str) -> String {
-    format!("{}-{compression:?}-{key}", shape.name()).to_lowercase()
 }
 
 fn inputs(debs: &[PathBuf]) -> Result<String> {
