@@ -16,7 +16,7 @@ use crate::plan::{Memory, Purpose};
 use crate::progress::Progress;
 use crate::pull::{self, Options};
 use crate::source::Source;
-use crate::source::registry::{self, Registry};
+use crate::source::registry::{self, Policy, Registry};
 use crate::source::resolve::resolve;
 use crate::store::Store;
 
@@ -44,8 +44,16 @@ pub struct Root {
 pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
     registry::Options {
         authfile: typed.authfile.clone(),
+        pull_secret: typed.pull_secret.clone(),
+        registries_conf: typed.registries_conf.clone(),
+        mirrors: typed.mirrors.clone(),
         ca_cert: typed.ca_cert.clone(),
-        tls_verify: typed.tls_verify,
+        tls_verify: typed.tls_verify != Some(false),
+        heed_insecure: typed.tls_verify.is_none(),
+        policy: Policy {
+            retries: typed.retries,
+            ..Policy::default()
+        },
         progress: progress.clone(),
         ..registry::Options::default()
     }
