@@ -25,12 +25,14 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use crate::progress::{Progress, Style};
+use crate::source::name::ImageName;
+use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
 use modules::{Loaded, Loader};
 
-/// How long a disk may take to appear after its driver was loaded.
+/// How long a disk or a stick may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module. Returns
@@ -97,11 +99,15 @@ fn install_as_the_command_line_says() -> Result<()> {
     reboot_in_order_on_ctrl_alt_del()?;
     let words = command_line()?;
     let installation = cmdline::installation(&words)?;
-    let network = Network::parse(&words)?;
+    let mut network = Network::parse(&words)?;
+    if !installation.needs_network && network.setups.is_empty() {
+        network = Network::off();
+    }
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting what the firmware and control groups show")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
-    devices.wait_for(Path::new(&installation.device), DISK_LIMIT);
+    devices.wait_for_disk(Path::new(&installation.device));
+    devices.wait_for_stick(&installation.image);
     drop(devices);
     run_installer(&installation)
 }
@@ -152,11 +158,25 @@ impl<'a> Devices<'a> {
             .for_each(|problem| self.progress.warn(problem.as_str()));
     }
 
-    /// Waits until the disk is there; if it doesn't come, the installer says so better.
-    fn wait_for(&mut self, disk: &Path, limit: Duration) {
+    fn wait_for_disk(&mut self, disk: &Path) {
         // Names in deeper directories are links that udev makes: nobody makes them here.
+        if disk.parent() == Some(Path::new("/dev")) {
+            self.wait_until(|| disk.exists());
+        }
+    }
+
+    fn wait_for_stick(&mut self, image: &str) {
+        if let Ok(ImageName::Local { path, .. }) = image.parse()
+            && let Some(place) = Place::parse(&path)
+        {
+            self.wait_until(|| place.is_there());
+        }
+    }
+
+    /// Waits until something has appeared; if it doesn't come, the installer says so better.
+    fn wait_until(&mut self, is_there: impl Fn() -> bool) {
         let since = Instant::now();
-        while disk.parent() == Some(Path::new("/dev")) && !disk.exists() && since.elapsed() < limit {
+        while !is_there() && since.elapsed() < DISK_LIMIT {
             sleep(Duration::from_millis(250));
             self.look();
         }

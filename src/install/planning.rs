@@ -56,6 +56,8 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         config_drive.check_sector_bytes(disk.disk().geometry.sector_bytes)?;
     }
     let found = session::find(&typed.image, progress).await?;
+    // A stick that the image is on is mounted only now.
+    disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
     let backend = if typed.bootc.composefs_backend {
         Backend::Composefs

@@ -264,6 +264,10 @@ pub fn assert_nothing_left() {
     assert!(!mounts.contains("landfall"), "a mount is left:\n{mounts}");
     let left = fs::read_dir("/run/landfall").map(Iterator::count).unwrap_or(0);
     assert_eq!(left, 0, "something is left in /run/landfall");
+    assert!(
+        !Path::new("/run/landfall-sticks").exists(),
+        "a stick's mount point is left"
+    );
 }
 
 /// A proxy in front of a registry that stops passing on answers after so many bytes, and says nothing more.

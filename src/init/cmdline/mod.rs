@@ -9,6 +9,9 @@ use std::ffi::OsString;
 
 use anyhow::{Context, Result, bail};
 
+use crate::source::name::ImageName;
+use crate::source::url;
+
 /// What happens after a success (`landfall.after=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum After {
@@ -51,6 +54,10 @@ pub struct Installation {
     pub arguments: Vec<OsString>,
     /// The disk, as it was given.
     pub device: String,
+    /// The image, as it was given.
+    pub image: String,
+    /// Whether anything comes from the network.
+    pub needs_network: bool,
 }
 
 /// What each key becomes.
@@ -164,10 +171,14 @@ pub fn installation(words: &[String]) -> Result<Installation> {
     };
     let image = required("image", "registry.lab:5000/os/web:1.4")?;
     let device = required("device", "/dev/nvme0n1")?;
-    arguments.extend(["--".to_owned(), image, device.clone()]);
+    let config_drive = last(words, "config-drive").and_then(url::parse);
+    let is_local = matches!(image.parse(), Ok(ImageName::Local { .. }));
+    arguments.extend(["--".to_owned(), image.clone(), device.clone()]);
     Ok(Installation {
         arguments: arguments.into_iter().map(OsString::from).collect(),
         device,
+        image,
+        needs_network: !is_local || config_drive.is_some(),
     })
 }
 
@@ -294,6 +305,26 @@ mod tests {
                 .device,
             "/dev/vdb"
         );
+    }
+
+    #[test]
+    fn a_stick_alone_needs_no_network() {
+        for (cmdline, expected) in [
+            ("landfall.image=r.lab/i", true),
+            ("landfall.image=oci://r.lab/i", true),
+            ("landfall.image=oci:LABEL=STICK/os", false),
+            (
+                "landfall.image=oci-archive:/os.tar landfall.config-drive=/cd.iso",
+                false,
+            ),
+            (
+                "landfall.image=oci:LABEL=STICK/os landfall.config-drive=http://r.lab/cd",
+                true,
+            ),
+        ] {
+            let words = words(&format!("{cmdline} landfall.device=/dev/vda"));
+            assert_eq!(installation(&words).unwrap().needs_network, expected, "{cmdline}");
+        }
     }
 
     #[test]
