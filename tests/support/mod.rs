@@ -38,7 +38,16 @@ const PROGRAMS: [&str; 17] = [
     "mkfs.fat",
     "mkfs.ext4",
 ];
-const MORE_PROGRAMS: [&str; 6] = ["blkid", "mount", "umount", "ostree", "bootupctl", "ip"];
+const MORE_PROGRAMS: [&str; 8] = [
+    "blkid",
+    "mount",
+    "umount",
+    "fstrim",
+    "fsfreeze",
+    "ostree",
+    "bootupctl",
+    "ip",
+];
 
 /// What a test's bootc says before it does anything, as real ones do.
 const BOOTC_HEAD: &str = r#"#!/bin/sh
