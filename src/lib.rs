@@ -23,6 +23,7 @@
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
+//! | what is fuzzed, in tests and under the fuzzer only | `fuzz` |
 //!
 //! [`oci`] and [`sys`] import nothing of ours, siblings don't import each other, and only the commands know them all.
 
@@ -32,6 +33,8 @@ pub mod config_drive;
 pub mod container;
 pub mod disk;
 pub mod filesystem;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod init;
 pub mod inspect;
 pub mod install;
