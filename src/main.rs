@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command};
 use landfall::container::helper;
+use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
 use landfall::progress::Progress;
@@ -38,6 +39,7 @@ fn execute(typed: Cli) -> u8 {
         Command::Unpack { image, to } => {
             status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
         }
+        Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
             Err(error) => status::<()>(Err(error), NOT_RUN),
@@ -70,6 +72,16 @@ async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<(
         print!("{summary}");
     }
     Ok(())
+}
+
+fn list_disks(typed: &cli::Disks) -> Result<()> {
+    let inventory = Inventory::take(typed)?;
+    if typed.json {
+        println!("{}", serde_json::to_string_pretty(&inventory)?);
+    } else {
+        print!("{inventory}");
+    }
+    inventory.refuse_if_missed()
 }
 
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.

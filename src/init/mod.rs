@@ -24,6 +24,8 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
+use crate::cli::{Device, Target};
+use crate::disks;
 use crate::progress::{Progress, Style};
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
@@ -32,6 +34,10 @@ use modules::{Loaded, Loader};
 
 /// How long a disk may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
+/// How long until disks are looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// After so many looks without a new disk, all are taken to be there.
+const QUIET_LOOKS: u32 = 12;
 
 /// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module. Returns
 /// otherwise. To be called before anything else.
@@ -101,7 +107,9 @@ fn install_as_the_command_line_says() -> Result<()> {
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting what the firmware and control groups show")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
-    devices.wait_for(Path::new(&installation.device), DISK_LIMIT);
+    if let Some(target) = &installation.target {
+        devices.wait_for(target, DISK_LIMIT);
+    }
     drop(devices);
     run_installer(&installation)
 }
@@ -153,13 +161,37 @@ impl<'a> Devices<'a> {
     }
 
     /// Waits until the disk is there; if it doesn't come, the installer says so better.
-    fn wait_for(&mut self, disk: &Path, limit: Duration) {
-        // Names in deeper directories are links that udev makes: nobody makes them here.
+    fn wait_for(&mut self, target: &Target, limit: Duration) {
         let since = Instant::now();
-        while disk.parent() == Some(Path::new("/dev")) && !disk.exists() && since.elapsed() < limit {
-            sleep(Duration::from_millis(250));
+        let mut arrivals = Arrivals::default();
+        while !arrivals.are_complete(target) && since.elapsed() < limit {
+            sleep(LOOK_AGAIN);
             self.look();
         }
+    }
+}
+
+/// The disks that have appeared.
+#[derive(Default)]
+struct Arrivals {
+    seen: Vec<String>,
+    unchanged: u32,
+}
+
+impl Arrivals {
+    fn are_complete(&mut self, target: &Target) -> bool {
+        match &target.device {
+            // Names in deeper directories are links that udev makes: nobody makes them here.
+            Some(Device::Path(path)) => path.parent() != Some(Path::new("/dev")) || path.exists(),
+            _ => self.settle(disks::choosable(target)),
+        }
+    }
+
+    /// Disks come one by one: the smallest of those that are there isn't the smallest of all.
+    fn settle(&mut self, now: Vec<String>) -> bool {
+        self.unchanged = if now == self.seen { self.unchanged + 1 } else { 0 };
+        self.seen = now;
+        !self.seen.is_empty() && self.unchanged >= QUIET_LOOKS
     }
 }
 
@@ -197,5 +229,31 @@ fn run_installer(installation: &Installation) -> Result<()> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waitpid(-1)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_complete_when_no_more_come() {
+        let names = |count: usize| {
+            ["/dev/sda", "/dev/sdb"][..count]
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        let mut arrivals = Arrivals::default();
+        let looks = QUIET_LOOKS as usize;
+        let counts = [vec![0; looks + 2], vec![1; looks], vec![2; looks + 1]].concat();
+        let verdicts: Vec<bool> = counts
+            .iter()
+            .map(|count| arrivals.settle(names(*count)))
+            .collect();
+        assert_eq!(
+            verdicts.iter().position(|complete| *complete),
+            Some(counts.len() - 1)
+        );
     }
 }
