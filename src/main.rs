@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command};
 use landfall::container::helper;
+use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
 use landfall::progress::Progress;
@@ -44,6 +45,7 @@ fn execute(typed: Cli) -> u8 {
         Command::Inspect { image, json } => {
             status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
         }
+        Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
             Err(error) => status::<()>(Err(error), NOT_RUN),
@@ -84,6 +86,12 @@ fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
         print!("{what}");
     }
     Ok(())
+}
+
+fn list_disks(typed: &cli::Disks) -> Result<()> {
+    let inventory = Inventory::take(typed)?;
+    show(&inventory, typed.json)?;
+    inventory.refuse_if_missed()
 }
 
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.

@@ -430,7 +430,7 @@ fn sparse() -> Vec<(&'static str, Vec<u8>)> {
     let map = "9223372036854775806,1,1,1,".repeat(50) + "0,4";
     let mut old = entry(b'S', b"s", b"", b"data", &[]);
     old[257..265].copy_from_slice(b"ustar  \0");
-    old[386..410].copy_from_slice(b"00000000000\000000000004\0");
+    old[386..410].copy_from_slice(b"00000000000\x0000000000004\0");
     old[482] = 1;
     old[483..495].copy_from_slice(b"77777777777\0");
     vec![

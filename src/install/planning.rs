@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::config_drive::{ConfigDrive, MAX_INPUT_BYTES};
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
+use crate::disks;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Found};
@@ -111,7 +112,7 @@ pub fn booted_by_uefi() -> bool {
 }
 
 fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
-    let disk = Disk::probe(&typed.device)?;
+    let disk = disks::find(&typed.target)?;
     disk.refuse_read_only()?;
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;

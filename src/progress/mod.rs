@@ -88,6 +88,8 @@ pub enum Event {
     Note(String),
     /// Something worth worrying about.
     Warning(String),
+    /// Something that is waited for until a person types it.
+    Question(String),
 }
 
 /// Where events go. Cheap to clone and to share between threads.
@@ -115,10 +117,10 @@ impl Progress {
                     .iter()
                     .for_each(|line| print(line));
             }),
-            Shown::WarningsOnly => Self::to(|event| {
-                if let Event::Warning(text) = event {
-                    print(&format!("warning: {}", printable(&text)));
-                }
+            Shown::WarningsOnly => Self::to(|event| match event {
+                Event::Warning(text) => print(&format!("warning: {}", printable(&text))),
+                Event::Question(text) => print(&printable(&text)),
+                _ => {}
             }),
         }
     }

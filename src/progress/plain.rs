@@ -79,6 +79,7 @@ impl Plain {
             Event::Output(text) => vec![format!("  | {}", printable(&text))],
             Event::Note(text) => vec![format!("note: {}", printable(&text))],
             Event::Warning(text) => vec![format!("warning: {}", printable(&text))],
+            Event::Question(text) => vec![printable(&text)],
         }
     }
 

@@ -6,9 +6,12 @@
 pub mod ip;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
 
+use crate::cli::{Cli, Command, Install};
 use crate::source::name::ImageName;
 use crate::source::url;
 
@@ -48,16 +51,23 @@ pub struct Ending {
 }
 
 /// What is to be installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
-    /// The disk, as it was given.
-    pub device: String,
-    /// The image, as it was given.
-    pub image: String,
+    /// The same, read; `None` when that makes no sense, which the installer says better.
+    pub typed: Option<Box<Install>>,
+}
+
+impl Installation {
     /// Whether anything comes from the network.
-    pub needs_network: bool,
+    pub fn needs_network(&self) -> bool {
+        self.typed.as_ref().is_none_or(|typed| {
+            let config_drive = typed.config_drive.as_deref().and_then(Path::to_str);
+            matches!(typed.image.image, ImageName::Registry(_))
+                || config_drive.is_some_and(|text| url::parse(text).is_some())
+        })
+    }
 }
 
 /// What each key becomes.
@@ -74,9 +84,10 @@ enum Meaning {
     Arguments,
 }
 
-const KEYS: [(&str, Meaning); 13] = [
+const KEYS: [(&str, Meaning); 14] = [
     ("image", Meaning::Elsewhere),
     ("device", Meaning::Elsewhere),
+    ("device-hint", Meaning::Value("--device-hint")),
     ("config-drive", Meaning::Value("--config-drive")),
     ("after", Meaning::Elsewhere),
     ("after-failure", Meaning::Elsewhere),
@@ -165,21 +176,33 @@ pub fn installation(words: &[String]) -> Result<Installation> {
         add(&mut arguments, meaning, value)
             .with_context(|| format!("reading landfall.{key} on the kernel command line"))?;
     }
-    let required = |key: &str, example: &str| match last(words, key) {
-        Some(value) if !value.is_empty() => Ok(value.to_owned()),
-        _ => bail!("the kernel command line has no landfall.{key}: add e.g. landfall.{key}={example}"),
+    let given = |key: &str| last(words, key).filter(|value| !value.is_empty());
+    let required = |key: &str, example: &str| {
+        given(key).map(str::to_owned).with_context(|| {
+            format!("the kernel command line has no landfall.{key}: add e.g. landfall.{key}={example}")
+        })
     };
     let image = required("image", "registry.lab:5000/os/web:1.4")?;
-    let device = required("device", "/dev/nvme0n1")?;
-    let config_drive = last(words, "config-drive").and_then(url::parse);
-    let is_local = matches!(image.parse(), Ok(ImageName::Local { .. }));
-    arguments.extend(["--".to_owned(), image.clone(), device.clone()]);
+    arguments.extend(["--".to_owned(), image]);
+    if given("device-hint").is_none() {
+        arguments.push(required("device", "/dev/nvme0n1, or landfall.device=auto")?);
+    } else {
+        arguments.extend(given("device").map(str::to_owned));
+    }
     Ok(Installation {
+        typed: typed(&arguments),
         arguments: arguments.into_iter().map(OsString::from).collect(),
-        device,
-        image,
-        needs_network: !is_local || config_drive.is_some(),
     })
+}
+
+/// What these arguments mean.
+fn typed(arguments: &[String]) -> Option<Box<Install>> {
+    let program = std::iter::once("landfall");
+    let typed = Cli::try_parse_from(program.chain(arguments.iter().map(String::as_str))).ok()?;
+    match typed.command {
+        Command::Install { install, .. } => Some(Box::new(install)),
+        _ => None,
+    }
 }
 
 fn add(arguments: &mut Vec<String>, meaning: &Meaning, value: Option<&str>) -> Result<()> {
@@ -235,6 +258,8 @@ fn shell_words(text: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Device;
+    use crate::cli::Target;
 
     #[test]
     fn words_are_split_as_the_kernel_does() {
@@ -277,6 +302,10 @@ mod tests {
             .join("|"))
     }
 
+    fn target_of(cmdline: &str) -> Target {
+        installation(&words(cmdline)).unwrap().typed.unwrap().target
+    }
+
     #[test]
     fn the_command_line_becomes_an_installation() {
         for (cmdline, expected) in [
@@ -300,10 +329,16 @@ mod tests {
             assert_eq!(arguments(cmdline).unwrap(), expected, "{cmdline}");
         }
         assert_eq!(
-            installation(&words("landfall.image=a landfall.device=/dev/vdb"))
-                .unwrap()
-                .device,
-            "/dev/vdb"
+            target_of("landfall.image=lab:5000/i landfall.device=/dev/vdb").device,
+            Some(Device::Path("/dev/vdb".into()))
+        );
+        let described = target_of(
+            "landfall.image=lab:5000/i \"landfall.device-hint=size=>= 100\" landfall.device-hint=tran=nvme",
+        );
+        assert_eq!((described.device, described.device_hints.len()), (None, 2));
+        assert_eq!(
+            target_of("landfall.image=lab:5000/i landfall.device=auto landfall.device-hint=tran=nvme").device,
+            Some(Device::Auto)
         );
     }
 
@@ -323,7 +358,11 @@ mod tests {
             ),
         ] {
             let words = words(&format!("{cmdline} landfall.device=/dev/vda"));
-            assert_eq!(installation(&words).unwrap().needs_network, expected, "{cmdline}");
+            assert_eq!(
+                installation(&words).unwrap().needs_network(),
+                expected,
+                "{cmdline}"
+            );
         }
     }
 
@@ -336,7 +375,8 @@ mod tests {
             ),
             (
                 "landfall.image=a landfall.device=",
-                "the kernel command line has no landfall.device: add e.g. landfall.device=/dev/nvme0n1",
+                "the kernel command line has no landfall.device: add e.g. landfall.device=/dev/nvme0n1, or \
+                 landfall.device=auto",
             ),
             (
                 "landfall.image",
@@ -356,8 +396,8 @@ mod tests {
             ),
             (
                 "landfall.img=a",
-                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,config-drive,\
-                 after,after-failure,tls-verify,wipe,ca-cert,authfile,target-imgref,karg,memory-budget,args}",
+                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,device-hint,\
+                 config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,target-imgref,karg,memory-budget,args}",
             ),
         ] {
             assert_eq!(
