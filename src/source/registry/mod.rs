@@ -31,7 +31,7 @@ use anyhow::Result;
 use futures_util::future::BoxFuture;
 
 pub use config::places::Places;
-pub use error::{Answer, Cause, Connection, RegistryError};
+pub use error::{Answer, Cause, Connection, Errand, RegistryError};
 pub use http::Timeouts;
 pub use proxy::Settings as ProxySettings;
 pub use retry::Policy;

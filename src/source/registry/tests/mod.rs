@@ -1,5 +1,8 @@
 //! The registry client against a server that misbehaves on purpose.
 
+mod keys;
+mod mirrors;
+mod proxies;
 pub(in crate::source) mod server;
 
 use std::time::Duration;
