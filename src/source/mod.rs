@@ -41,4 +41,9 @@ pub trait Source: Send + Sync {
 
     /// The bytes of `blob` from `offset` on, unverified.
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>>;
+
+    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
+    fn distrust(&self, _blob: &Descriptor) -> bool {
+        false
+    }
 }
