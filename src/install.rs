@@ -2,6 +2,7 @@
 //!
 //! Nothing is written to the disk before [`Unfinished::claim`]; whatever can be known by then has been checked by then.
 
+mod consent;
 mod installer;
 mod planning;
 mod seal;
@@ -32,6 +33,8 @@ pub async fn install(
     let plan = meter.measure(Phase::Plan, plan(typed, progress)).await?;
     let image = &plan.found.image;
     report.image = Some((&**image).into());
+
+    consent::obtain(&plan.disk, typed.yes, progress).await?;
 
     progress.tell(Event::Phase(Phase::Pull));
     let seal = Seal::new(typed.network)?;

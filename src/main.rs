@@ -1,5 +1,6 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
+use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -7,12 +8,14 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command};
 use landfall::container::helper;
+use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{init, install, run, unpack};
+use landfall::{init, inspect, install, run, save, unpack};
+use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -38,6 +41,11 @@ fn execute(typed: Cli) -> u8 {
         Command::Unpack { image, to } => {
             status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
         }
+        Command::Pull { image, to } => status(interruptible(save::save(&image, &to, &progress)), UNTOUCHED),
+        Command::Inspect { image, json } => {
+            status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
+        }
+        Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
             Err(error) => status::<()>(Err(error), NOT_RUN),
@@ -63,13 +71,27 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 
 async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
     let plan = install::plan(typed, progress).await?;
-    let summary = Summary::from(&plan);
+    show(&Summary::from(&plan), json)
+}
+
+async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<()> {
+    show(&inspect::inspect(typed, progress).await?, json)
+}
+
+/// Prints what a command found out, for people or for programs.
+fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        println!("{}", serde_json::to_string_pretty(what)?);
     } else {
-        print!("{summary}");
+        print!("{what}");
     }
     Ok(())
+}
+
+fn list_disks(typed: &cli::Disks) -> Result<()> {
+    let inventory = Inventory::take(typed)?;
+    show(&inventory, typed.json)?;
+    inventory.refuse_if_missed()
 }
 
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.

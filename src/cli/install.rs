@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Image;
+use super::{Image, Target};
 use crate::bootc;
 
 /// An installation.
@@ -13,15 +13,19 @@ pub struct Install {
     /// The image
     #[command(flatten)]
     pub image: Image,
-    /// Disk to install onto, e.g. /dev/nvme0n1
-    pub device: PathBuf,
+    /// Where to
+    #[command(flatten)]
+    pub target: Target,
     /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64; `-` is standard input, and an
     /// http(s) URL is fetched
     #[arg(long, value_name = "FILE")]
     pub config_drive: Option<PathBuf>,
-    /// Let go of everything that is on the disk
+    /// Let go of everything that is on the disk; what that is, is said, and on a terminal you are asked
     #[arg(long)]
     pub wipe: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
     /// Keep a half-installed disk as it is, to look at it; otherwise its partition table is cleared
     #[arg(long)]
     pub keep_on_failure: bool,

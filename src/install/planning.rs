@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::config_drive::{ConfigDrive, MAX_INPUT_BYTES};
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
+use crate::disks;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Found};
@@ -56,6 +57,8 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         config_drive.check_sector_bytes(disk.disk().geometry.sector_bytes)?;
     }
     let found = session::find(&typed.image, progress).await?;
+    // A stick that the image is on is mounted only now.
+    disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
     let backend = if typed.bootc.composefs_backend {
         Backend::Composefs
@@ -109,7 +112,7 @@ pub fn booted_by_uefi() -> bool {
 }
 
 fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
-    let disk = Disk::probe(&typed.device)?;
+    let disk = disks::find(&typed.target)?;
     disk.refuse_read_only()?;
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;
