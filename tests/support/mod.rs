@@ -2,6 +2,8 @@
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
 pub mod faulty;
+pub mod network;
+pub mod tokens;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
