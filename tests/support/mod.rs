@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a lab with a registry, a disk and tiny images that install themselves.
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
+pub mod disk;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
