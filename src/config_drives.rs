@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli::config_drive as typed;
 use crate::config_drive::{self, ConfigDrive, Kind, MAX_INPUT_BYTES};
-use crate::disk::{Disk, stale_config_drives};
+use crate::disk::{Disk, Origin, stale_config_drives};
 use crate::plan::size;
 use crate::progress::Progress;
 use crate::report::DiskState;
@@ -92,8 +92,8 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
     };
     let config_drive = fit(read(&typed.source, &options).await?, &disk, progress)?;
     look_for_stale(&disk, typed.clear_stale_config_drives, progress)?;
+    let path = disk.path.clone();
     let room = disk.clone().room_for_config_drive(config_drive.size_bytes())?;
-    let place = room.describe();
 
     *state = DiskState::Changed;
     if typed.clear_stale_config_drives {
@@ -102,11 +102,18 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
     let taken = room.take()?;
     let written = config_drive::write(&config_drive, &mut taken.region())?;
     taken.forget_old_reads();
+    let how = match taken.report.origin {
+        Origin::Existing => "used again",
+        Origin::Gpt | Origin::Mbr => "new",
+    };
     progress.note(format!(
-        "wrote the config drive ({}, {}, {}) to {place}",
+        "wrote the config drive ({}, {}, {}) to partition {} of {} ({}, {how})",
         written.kind,
         size(written.size_bytes),
-        written.digest
+        written.digest,
+        taken.report.number,
+        path.display(),
+        size(taken.report.size_bytes),
     ));
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::geometry::Extent;
 use super::gpt::Table;
 use super::installed::{KernelView, show_to_kernel};
 use super::layout::LINUX_TYPE;
-use super::room::{CONFIG_DRIVE_NAME, Place, mib};
+use super::room::{CONFIG_DRIVE_NAME, Place};
 use super::verify::bytes_of;
 use crate::sys::block::{self, Region};
 
@@ -80,23 +80,6 @@ impl Disk {
 }
 
 impl Room {
-    /// The place, as people read it.
-    pub fn describe(&self) -> String {
-        let path = self.disk.path.display();
-        match &self.place {
-            Place::Existing { number, .. } => {
-                format!("partition {number} of {path}, which is labelled config-2")
-            }
-            Place::Gpt { extent, .. } | Place::Mbr { extent, .. } => {
-                let size = mib(extent, &self.disk.geometry);
-                format!(
-                    "a new partition of {size} MiB at sector {} of {path}",
-                    extent.start_lba
-                )
-            }
-        }
-    }
-
     /// Makes the partition where there is none, and puts both copies of a GPT where they belong.
     pub fn take(mut self) -> Result<TakenRoom> {
         let geometry = self.disk.geometry;

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Seek};
 
 use super::contents::{Contents, OldPartition, TableKind};
-use super::geometry::{Extent, Geometry, MIB};
+use super::geometry::{Extent, Geometry};
 use super::gpt::{GptError, Table};
 use super::layout::CONFIG_DRIVE_MIB;
 use super::mbr::{self, Mbr};
@@ -194,14 +194,10 @@ fn free_pieces(usable: Extent, taken: &[Extent]) -> Vec<Extent> {
     free
 }
 
-/// A size in mebibytes, rounded down, for people.
-pub(super) fn mib(extent: &Extent, geometry: &Geometry) -> u64 {
-    extent.sectors * geometry.sector_bytes / MIB
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::MIB;
 
     fn extent(start_lba: u64, sectors: u64) -> Extent {
         Extent { start_lba, sectors }
