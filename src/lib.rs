@@ -11,9 +11,9 @@
 //! | what | where |
 //! |---|---|
 //! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
-//! | the commands | [`install`], [`disks`], [`config_drives`], [`run`], [`unpack`]; what they have in common: [`session`] |
+//! | the commands | [`install`], [`disks`], [`config_drives`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
 //! | words and rules of the OCI specifications, no I/O | [`oci`] |
-//! | where images come from | [`source`] |
+//! | where images come from; a file system found by its label | [`source`]; [`stick`] |
 //! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
 //! | directories become a root; looking into it | [`overlay`]; [`rootfs`] |
 //! | programs of the image, sealed off; the only file that names libcontainer is `container/helper.rs` | [`container`] |
@@ -23,6 +23,7 @@
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
+//! | what is fuzzed, in tests and under the fuzzer only | `fuzz` |
 //!
 //! [`oci`] and [`sys`] import nothing of ours, siblings don't import each other, and only the commands know them all.
 
@@ -34,7 +35,10 @@ pub mod container;
 pub mod disk;
 pub mod disks;
 pub mod filesystem;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod init;
+pub mod inspect;
 pub mod install;
 pub mod layer;
 pub mod meter;
@@ -47,8 +51,10 @@ pub mod relay;
 pub mod report;
 pub mod rootfs;
 pub mod run;
+pub mod save;
 pub mod session;
 pub mod source;
+pub mod stick;
 pub mod store;
 pub mod sys;
 pub mod unpack;

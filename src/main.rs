@@ -1,5 +1,6 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
+use std::fmt::Display;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,7 +15,8 @@ use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{config_drives, init, install, run, unpack};
+use landfall::{config_drives, init, inspect, install, run, save, unpack};
+use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,6 +41,10 @@ fn execute(typed: Cli) -> u8 {
         Command::Plan { install, json } => status(interruptible(plan(&install, json, &progress)), UNTOUCHED),
         Command::Unpack { image, to } => {
             status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
+        }
+        Command::Pull { image, to } => status(interruptible(save::save(&image, &to, &progress)), UNTOUCHED),
+        Command::Inspect { image, json } => {
+            status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
         }
         Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
         Command::ConfigDrive(typed) => config_drive(&typed, &progress),
@@ -72,11 +78,19 @@ fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
 
 async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
     let plan = install::plan(typed, progress).await?;
-    let summary = Summary::from(&plan);
+    show(&Summary::from(&plan), json)
+}
+
+async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<()> {
+    show(&inspect::inspect(typed, progress).await?, json)
+}
+
+/// Prints what a command found out, for people or for programs.
+fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        println!("{}", serde_json::to_string_pretty(what)?);
     } else {
-        print!("{summary}");
+        print!("{what}");
     }
     Ok(())
 }
@@ -97,11 +111,7 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
 
 fn list_disks(typed: &cli::Disks) -> Result<()> {
     let inventory = Inventory::take(typed)?;
-    if typed.json {
-        println!("{}", serde_json::to_string_pretty(&inventory)?);
-    } else {
-        print!("{inventory}");
-    }
+    show(&inventory, typed.json)?;
     inventory.refuse_if_missed()
 }
 

@@ -83,11 +83,13 @@ pub async fn pull(
             store,
             progress,
         };
-        let count = image.layers.len();
         async move {
             let digest = layer.blob.digest();
             let unpacked = pull.run(copies.contains(digest)).await;
-            unpacked.with_context(|| format!("unpacking layer {} of {count} ({digest})", layer.index + 1))
+            unpacked.with_context(|| {
+                let (number, count, name) = (layer.index + 1, image.layers.len(), image.reference.name());
+                format!("unpacking layer {number} of {count} ({digest}) of {name}")
+            })
         }
     };
     let pulls = stream::iter(order.into_iter().map(one)).buffer_unordered(options.parallel.max(1));
@@ -586,7 +588,7 @@ mod tests {
             let error = format!("{:#}", error.unwrap_err());
             let digest = image.layers[1].blob.digest();
             assert!(
-                error.starts_with(&format!("unpacking layer 2 of 3 ({digest}): ")),
+                error.starts_with(&format!("unpacking layer 2 of 3 ({digest}) of reg.lab/os: ")),
                 "{error}"
             );
             assert!(error.contains(expected), "{error}");

@@ -4,13 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::oci::{Platform, Reference};
+use crate::oci::Platform;
+use crate::source::name::ImageName;
 
 /// An image and how to get it.
 #[derive(Args, Clone, Debug)]
 pub struct Image {
-    /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST]
-    pub image: Reference,
+    /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST], oci-archive:FILE[:NAME] or
+    /// docker-archive:FILE[:NAME], where LABEL=STICK/PATH is a path on the file system with that label
+    pub image: ImageName,
     /// Platform to choose from an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,

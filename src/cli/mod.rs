@@ -15,6 +15,7 @@ pub use image::Image;
 pub use install::{Install, NetworkAccess};
 
 use crate::progress::Style;
+use crate::save::Destination;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -81,6 +82,24 @@ pub enum Command {
         /// The directory; it must not exist, or be empty
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+    },
+    /// Pull an image into an OCI image layout, e.g. on a USB stick; one that was stopped goes on where it was
+    Pull {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name)
+        #[arg(long, value_name = "LAYOUT")]
+        to: Destination,
+    },
+    /// Show what an image is, without pulling it
+    Inspect {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// The process that runs the container.
     #[command(hide = true, name = crate::container::run::HELPER_COMMAND)]

@@ -27,12 +27,14 @@ use nix::unistd::{Pid, getpid};
 use crate::cli::{Device, Target};
 use crate::disks;
 use crate::progress::{Progress, Style};
+use crate::source::name::ImageName;
+use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
 use modules::{Loaded, Loader};
 
-/// How long a disk may take to appear after its driver was loaded.
+/// How long a disk or a stick may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
 /// How long until disks are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -103,12 +105,16 @@ fn install_as_the_command_line_says() -> Result<()> {
     reboot_in_order_on_ctrl_alt_del()?;
     let words = command_line()?;
     let installation = cmdline::installation(&words)?;
-    let network = Network::parse(&words)?;
+    let mut network = Network::parse(&words)?;
+    if !installation.needs_network() && network.setups.is_empty() {
+        network = Network::off();
+    }
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting what the firmware and control groups show")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
-    if let Some(target) = &installation.target {
-        devices.wait_for(target, DISK_LIMIT);
+    if let Some(typed) = &installation.typed {
+        devices.wait_for_disk(&typed.target);
+        devices.wait_for_stick(&typed.image.image);
     }
     drop(devices);
     run_installer(&installation)
@@ -160,11 +166,23 @@ impl<'a> Devices<'a> {
             .for_each(|problem| self.progress.warn(problem.as_str()));
     }
 
-    /// Waits until the disk is there; if it doesn't come, the installer says so better.
-    fn wait_for(&mut self, target: &Target, limit: Duration) {
-        let since = Instant::now();
+    fn wait_for_disk(&mut self, target: &Target) {
         let mut arrivals = Arrivals::default();
-        while !arrivals.are_complete(target) && since.elapsed() < limit {
+        self.wait_until(|| arrivals.are_complete(target));
+    }
+
+    fn wait_for_stick(&mut self, image: &ImageName) {
+        if let ImageName::Local { path, .. } = image
+            && let Some(place) = Place::parse(path)
+        {
+            self.wait_until(|| place.is_there());
+        }
+    }
+
+    /// Waits until something has appeared; if it doesn't come, the installer says so better.
+    fn wait_until(&mut self, mut is_there: impl FnMut() -> bool) {
+        let since = Instant::now();
+        while !is_there() && since.elapsed() < DISK_LIMIT {
             sleep(LOOK_AGAIN);
             self.look();
         }

@@ -60,6 +60,8 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
     let found = session::find(&typed.image, progress).await?;
+    // A stick that the image is on is mounted only now.
+    disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
     let backend = if typed.bootc.composefs_backend {
         Backend::Composefs

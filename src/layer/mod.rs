@@ -33,13 +33,15 @@ mod whiteout;
 
 #[cfg(test)]
 mod differential;
-#[cfg(test)]
-mod notation;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod notation;
 #[cfg(test)]
 mod tests;
 
 pub use attributes::dress_upper;
 pub use chunks::{Chunks, ReadChunks};
+#[cfg(any(test, fuzzing))]
+pub(crate) use decompress::Decompressor;
 pub use diff_id::{ArchiveTooLong, DiffIdMismatch};
 pub use directory::remove_all;
 pub use merge::merge;

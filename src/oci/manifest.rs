@@ -93,23 +93,32 @@ fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, Manifes
 /// The entry of `index` for `platform`: the first that suits. Entries without a platform, or of an unknown one
 /// (attestations), are never chosen.
 pub fn select<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor, ManifestError> {
-    let platform_of = |entry: &Descriptor| entry.platform().as_ref().map(Platform::from);
-    let manifests = index.manifests();
-    manifests
+    let suits =
+        |entry: &&Descriptor| platform_of(entry).is_some_and(|candidate| platform.accepts(&candidate));
+    index
+        .manifests()
         .iter()
-        .find(|entry| platform_of(entry).is_some_and(|candidate| platform.accepts(&candidate)))
+        .find(suits)
         .ok_or_else(|| ManifestError::NoPlatform {
             wanted: platform.clone(),
-            available: match manifests
-                .iter()
-                .filter_map(platform_of)
-                .map(|p| p.to_string())
-                .collect::<Vec<_>>()
-            {
-                names if names.is_empty() => "none".into(),
-                names => names.join(", "),
+            available: match platforms(index).as_slice() {
+                [] => "none".into(),
+                platforms => platforms
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
             },
         })
+}
+
+/// The platforms that an index has images for, as it names them.
+pub fn platforms(index: &ImageIndex) -> Vec<Platform> {
+    index.manifests().iter().filter_map(platform_of).collect()
+}
+
+fn platform_of(entry: &Descriptor) -> Option<Platform> {
+    entry.platform().as_ref().map(Platform::from)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub enum Phase {
     Plan,
     /// Pulling, verifying and unpacking the layers.
     Pull,
+    /// Pulling the layers into a layout, verified.
+    Save,
     /// The image installs itself.
     Install,
     /// Checking what is on the disk.
@@ -39,6 +41,7 @@ impl Phase {
         match self {
             Self::Plan => "Planning",
             Self::Pull => "Pulling and unpacking the layers",
+            Self::Save => "Pulling the layers",
             Self::Install => "Running the image's installer",
             Self::Verify => "Verifying the disk",
             Self::ConfigDrive => "Writing the config drive",

@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
 pub mod disk;
+pub mod faulty;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -40,7 +41,16 @@ const PROGRAMS: [&str; 17] = [
     "mkfs.fat",
     "mkfs.ext4",
 ];
-const MORE_PROGRAMS: [&str; 6] = ["blkid", "mount", "umount", "ostree", "bootupctl", "ip"];
+const MORE_PROGRAMS: [&str; 8] = [
+    "blkid",
+    "mount",
+    "umount",
+    "fstrim",
+    "fsfreeze",
+    "ostree",
+    "bootupctl",
+    "ip",
+];
 
 /// What a test's bootc says before it does anything, as real ones do.
 const BOOTC_HEAD: &str = r#"#!/bin/sh
@@ -266,6 +276,10 @@ pub fn assert_nothing_left() {
     assert!(!mounts.contains("landfall"), "a mount is left:\n{mounts}");
     let left = fs::read_dir("/run/landfall").map(Iterator::count).unwrap_or(0);
     assert_eq!(left, 0, "something is left in /run/landfall");
+    assert!(
+        !Path::new("/run/landfall-sticks").exists(),
+        "a stick's mount point is left"
+    );
 }
 
 /// A proxy in front of a registry that stops passing on answers after so many bytes, and says nothing more.

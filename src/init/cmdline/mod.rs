@@ -6,11 +6,14 @@
 pub mod ip;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, Target};
+use crate::cli::{Cli, Command, Install};
+use crate::source::name::ImageName;
+use crate::source::url;
 
 /// What happens after a success (`landfall.after=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,8 +55,19 @@ pub struct Ending {
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
-    /// Which disk; `None` when that makes no sense, which the installer says better.
-    pub target: Option<Target>,
+    /// The same, read; `None` when that makes no sense, which the installer says better.
+    pub typed: Option<Box<Install>>,
+}
+
+impl Installation {
+    /// Whether anything comes from the network.
+    pub fn needs_network(&self) -> bool {
+        self.typed.as_ref().is_none_or(|typed| {
+            let config_drive = typed.config_drive.as_deref().and_then(Path::to_str);
+            matches!(typed.image.image, ImageName::Registry(_))
+                || config_drive.is_some_and(|text| url::parse(text).is_some())
+        })
+    }
 }
 
 /// What each key becomes.
@@ -176,17 +190,17 @@ pub fn installation(words: &[String]) -> Result<Installation> {
         arguments.extend(given("device").map(str::to_owned));
     }
     Ok(Installation {
-        target: target(&arguments),
+        typed: typed(&arguments),
         arguments: arguments.into_iter().map(OsString::from).collect(),
     })
 }
 
-/// Which disk these arguments mean.
-fn target(arguments: &[String]) -> Option<Target> {
+/// What these arguments mean.
+fn typed(arguments: &[String]) -> Option<Box<Install>> {
     let program = std::iter::once("landfall");
     let typed = Cli::try_parse_from(program.chain(arguments.iter().map(String::as_str))).ok()?;
     match typed.command {
-        Command::Install { install, .. } => Some(install.target),
+        Command::Install { install, .. } => Some(Box::new(install)),
         _ => None,
     }
 }
@@ -245,6 +259,7 @@ fn shell_words(text: &str) -> Result<Vec<String>> {
 mod tests {
     use super::*;
     use crate::cli::Device;
+    use crate::cli::Target;
 
     #[test]
     fn words_are_split_as_the_kernel_does() {
@@ -288,7 +303,7 @@ mod tests {
     }
 
     fn target_of(cmdline: &str) -> Target {
-        installation(&words(cmdline)).unwrap().target.unwrap()
+        installation(&words(cmdline)).unwrap().typed.unwrap().target
     }
 
     #[test]
@@ -325,6 +340,30 @@ mod tests {
             target_of("landfall.image=lab:5000/i landfall.device=auto landfall.device-hint=tran=nvme").device,
             Some(Device::Auto)
         );
+    }
+
+    #[test]
+    fn a_stick_alone_needs_no_network() {
+        for (cmdline, expected) in [
+            ("landfall.image=r.lab/i", true),
+            ("landfall.image=oci://r.lab/i", true),
+            ("landfall.image=oci:LABEL=STICK/os", false),
+            (
+                "landfall.image=oci-archive:/os.tar landfall.config-drive=/cd.iso",
+                false,
+            ),
+            (
+                "landfall.image=oci:LABEL=STICK/os landfall.config-drive=http://r.lab/cd",
+                true,
+            ),
+        ] {
+            let words = words(&format!("{cmdline} landfall.device=/dev/vda"));
+            assert_eq!(
+                installation(&words).unwrap().needs_network(),
+                expected,
+                "{cmdline}"
+            );
+        }
     }
 
     #[test]

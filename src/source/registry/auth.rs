@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::authfile::Credentials;
 use super::challenge::Challenge;
-use super::error::Cause;
+use super::error::{Cause, Errand};
 use super::http::{Http, host_of};
 
 /// The largest answer of a token server, in bytes.
@@ -156,15 +156,13 @@ impl Authenticator {
         let url = self.check_realm(realm)?;
         let host = host_of(&url);
         let request = self.token_request(http, url, service, scope);
-        let response = http
-            .send(request)
-            .await
-            .map_err(|cause| at_token_server(&host, cause))?;
+        let failed = |cause| Cause::Elsewhere(Errand::Token, host.clone(), Box::new(cause));
+        let response = http.send(request).await.map_err(failed)?;
         if !response.status().is_success() {
             let answer = http.explain(response, &host, self.described()).await;
-            return Err(Cause::TokenServer(host, answer));
+            return Err(failed(Cause::Answered(answer)));
         }
-        let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await?);
+        let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await.map_err(failed)?);
         match serde_json::from_slice(&body) {
             Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token }) => {
                 Ok(Zeroizing::new(token))
@@ -243,15 +241,4 @@ fn form_encoded(pairs: &[(&str, &str)]) -> String {
     let mut url = Url::parse("http://form/").expect("a constant URL");
     url.query_pairs_mut().extend_pairs(pairs);
     url.query().unwrap_or_default().into()
-}
-
-/// The same cause, but said of the token server.
-fn at_token_server(host: &str, cause: Cause) -> Cause {
-    use super::error::Connection;
-    match cause {
-        Cause::Connection(connection) => Cause::Connection(Connection::Other(format!(
-            "it wants a token from {host}, which {connection}"
-        ))),
-        other => other,
-    }
 }

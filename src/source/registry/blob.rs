@@ -14,6 +14,7 @@ use reqwest::{Response, StatusCode};
 use super::Shared;
 use super::endpoint::{Endpoint, wanted_blob};
 use super::error::{Cause, RegistryError};
+use super::http::{host_of, redirected};
 use super::retry::Backoff;
 use crate::source::BlobStream;
 
@@ -83,8 +84,10 @@ impl Transfer {
         let Some(body) = &mut self.body else {
             return Ok(None);
         };
-        let http = &self.shared.endpoints[self.endpoint].http;
-        let Some(mut chunk) = http.chunk(&mut body.response).await? else {
+        let endpoint = &self.shared.endpoints[self.endpoint];
+        let chunk = endpoint.http.chunk(&mut body.response).await;
+        let chunk = chunk.map_err(|cause| redirected(cause, host_of(body.response.url()), &endpoint.host))?;
+        let Some(mut chunk) = chunk else {
             return Err(Cause::Ended {
                 at: self.at,
                 size: self.blob.size(),

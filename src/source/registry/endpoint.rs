@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use super::auth::Authenticator;
 use super::challenge::Challenge;
 use super::error::{Cause, Connection, RegistryError};
-use super::http::{Http, host_of, same_host};
+use super::http::{Http, host_of, redirected, same_host};
 use crate::oci::digest;
 use crate::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::oci::media_type::ACCEPTED_MANIFESTS;
@@ -65,7 +65,9 @@ impl Endpoint {
         let response = self.get(asked).await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok()).map(Into::into);
-        let bytes = self.http.read(response, MAX_DOCUMENT_BYTES as u64).await?;
+        let host = host_of(response.url());
+        let bytes = self.http.read(response, MAX_DOCUMENT_BYTES as u64).await;
+        let bytes = bytes.map_err(|cause| redirected(cause, host, &self.host))?;
         if let Selector::Digest(digest) = selector
             && digest::matches(&bytes, digest).is_ok_and(|same| !same)
         {

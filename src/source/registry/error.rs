@@ -42,8 +42,8 @@ fn tried(tries: u32) -> String {
 pub enum Cause {
     /// An HTTP answer that is none of those hoped for.
     Answered(Box<Answer>),
-    /// The token server's answer, and its host.
-    TokenServer(String, Box<Answer>),
+    /// Another host failed, to which the registry sent us.
+    Elsewhere(Errand, String, Box<Cause>),
     /// No connection, or none that holds.
     Connection(Connection),
     /// No answer, or no further byte, for so long.
@@ -59,6 +59,15 @@ pub enum Cause {
     },
     /// Something that the protocol doesn't allow.
     Protocol(String),
+}
+
+/// What a registry sends its clients to other hosts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A token.
+    Token,
+    /// What they asked for.
+    Redirect,
 }
 
 /// An HTTP answer, as far as it matters.
@@ -91,6 +100,8 @@ pub enum Connection {
     Untrusted(String),
     /// The certificate's time is not now.
     WrongTime(String),
+    /// It broke in the middle of an answer, in the words of the layers below.
+    Broken(String),
     /// Anything else, in the words of the layers below.
     Other(String),
 }
@@ -108,10 +119,11 @@ impl Cause {
     /// Whether the same request may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Answered(answer) | Self::TokenServer(_, answer) => answer.retry(),
-            Self::Connection(Connection::Refused | Connection::NoAddress | Connection::Other(_)) => {
-                Retry::After(None)
-            }
+            Self::Answered(answer) => answer.retry(),
+            Self::Elsewhere(_, _, cause) => cause.retry(),
+            Self::Connection(
+                Connection::Refused | Connection::NoAddress | Connection::Broken(_) | Connection::Other(_),
+            ) => Retry::After(None),
             Self::TimedOut(_) | Self::Ended { .. } => Retry::After(None),
             Self::Connection(_) | Self::TooLarge(_) | Self::Protocol(_) => Retry::Never,
         }
@@ -180,7 +192,10 @@ impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered(answer) => write!(out, "{answer}"),
-            Self::TokenServer(host, answer) => write!(out, "wants a token from {host}, which {answer}"),
+            Self::Elsewhere(Errand::Token, host, cause) => {
+                write!(out, "wants a token from {host}, which {cause}")
+            }
+            Self::Elsewhere(Errand::Redirect, host, cause) => write!(out, "sent us to {host}, which {cause}"),
             Self::Connection(connection) => write!(out, "{connection}"),
             Self::TimedOut(after) => {
                 write!(
@@ -210,6 +225,9 @@ impl fmt::Display for Connection {
                  or trust anybody with --tls-verify=false"
             ),
             Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
+            Self::Broken(why) => {
+                write!(out, "broke off ({why}): check the network between here and there")
+            }
             Self::Other(why) => write!(out, "cannot be reached: {why}"),
         }
     }
@@ -233,7 +251,11 @@ pub fn connection_failure(error: &reqwest::Error) -> Connection {
         }
         level = cause.source();
     }
-    Connection::Other(clean(&last))
+    if error.is_connect() {
+        Connection::Other(clean(&last))
+    } else {
+        Connection::Broken(clean(&last))
+    }
 }
 
 /// The TLS error that `error` is or wraps. An `io::Error` hides what it wraps from `source`.

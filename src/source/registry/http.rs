@@ -1,17 +1,23 @@
 //! One HTTP client: timeouts, redirects, and reads that end. It knows nothing of images.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
-use super::error::{Answer, Cause, connection_failure, parse_error_body};
+use super::error::{Answer, Cause, Errand, connection_failure, parse_error_body};
 use super::tls::{self, Trust};
 
 const MAX_REDIRECTS: usize = 5;
 /// How much of an unwanted answer is read, in bytes.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
+
+tokio::task_local! {
+    /// The host that the last redirect led the request to that is under way: errors of the client library don't tell it.
+    static SENT_TO: Cell<Option<String>>;
+}
 
 /// How long to wait for what.
 #[derive(Clone, Debug)]
@@ -47,6 +53,8 @@ impl Http {
             .tls_backend_preconfigured(tls::client_config(trust)?)
             .connect_timeout(timeouts.connect)
             .redirect(redirects(*trust == Trust::Anybody))
+            // A redirect's address may be signed, and is for the host it leads to alone.
+            .referer(false)
             .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting up the HTTP client")?;
@@ -60,10 +68,21 @@ impl Http {
 
     /// Sends a request and waits for the head of its answer, whatever the status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Cause> {
-        match tokio::time::timeout(self.timeouts.answer, request.send()).await {
-            Ok(answer) => answer.map_err(|error| self.failure(&error)),
-            Err(_) => Err(Cause::TimedOut(self.timeouts.answer)),
-        }
+        let request = request.build().map_err(|error| self.failure(&error))?;
+        let asked = host_of(request.url());
+        let answer = tokio::time::timeout(self.timeouts.answer, self.client.execute(request));
+        let exchange = async {
+            let cause = match answer.await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => self.failure(&error),
+                Err(_) => Cause::TimedOut(self.timeouts.answer),
+            };
+            Err(match SENT_TO.with(Cell::take) {
+                Some(host) => redirected(cause, host, &asked),
+                None => cause,
+            })
+        };
+        SENT_TO.scope(Cell::default(), exchange).await
     }
 
     /// The next piece of a body; `None` at its end.
@@ -130,6 +149,15 @@ impl Http {
     }
 }
 
+/// `cause`, as it came from `host`; that is told if it is another one than was asked.
+pub fn redirected(cause: Cause, host: String, asked: &str) -> Cause {
+    if same_host(&host, asked) {
+        cause
+    } else {
+        Cause::Elsewhere(Errand::Redirect, host, Box::new(cause))
+    }
+}
+
 /// `HOST[:PORT]` of a URL.
 pub fn host_of(url: &reqwest::Url) -> String {
     let host = url.host_str().unwrap_or_default();
@@ -171,6 +199,8 @@ fn redirects(insecure: bool) -> redirect::Policy {
                 "from TLS to plain HTTP at {host}; --tls-verify=false would allow that"
             ))
         } else {
+            // Outside of a request's scope there is nobody to tell.
+            let _ = SENT_TO.try_with(|host| host.set(Some(host_of(attempt.url()))));
             attempt.follow()
         }
     })

@@ -27,7 +27,7 @@ use anyhow::Result;
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-pub use error::{Answer, Cause, Connection, RegistryError};
+pub use error::{Answer, Cause, Connection, Errand, RegistryError};
 pub use http::Timeouts;
 pub use retry::Policy;
 pub use tls::{Trust, client_config as tls_config};

@@ -1,0 +1,76 @@
+//! Fuzz targets: what strangers' bytes may do to this program, and what never happens whatever they are.
+//!
+//! A target is one function of [`TARGETS`] that panics where its invariant is broken, and seeds made by code: those that
+//! a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the seeds on every change.
+//! Built for tests and for the fuzzer only.
+
+mod layer;
+
+use std::path::Path;
+
+/// What the fuzzer calls, and what it begins with.
+pub struct Target {
+    /// Its name, which is also that of its file in `tests/fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// Does it with these bytes.
+    pub run: fn(&[u8]),
+    /// Bytes that are worth a try, each with a name.
+    pub seeds: fn() -> Vec<(&'static str, Vec<u8>)>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[Target {
+    name: "layer",
+    run: layer,
+    seeds: layer::seeds,
+}];
+
+/// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can be merged,
+/// and what cannot leaves nothing.
+pub fn layer(data: &[u8]) {
+    layer::run(data);
+}
+
+/// Puts the seeds of the target `name` into `corpus`, a directory, before the fuzzer reads it.
+pub fn plant(name: &str, corpus: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    for (seed, bytes) in (target.expect("a target of that name").seeds)() {
+        let path = Path::new(corpus).join(format!("seed {seed}"));
+        std::fs::write(&path, bytes).unwrap_or_else(|error| panic!("writing {path:?}: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_seed_breaks_its_target() {
+        for target in TARGETS {
+            for (seed, bytes) in (target.seeds)() {
+                let run = || (target.run)(&bytes);
+                assert!(
+                    std::panic::catch_unwind(run).is_ok(),
+                    "{}: {seed}: see above",
+                    target.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_target_has_its_file_for_the_fuzzer() {
+        for target in TARGETS {
+            let file = format!(
+                "{}/tests/fuzz/fuzz_targets/{}.rs",
+                env!("CARGO_MANIFEST_DIR"),
+                target.name
+            );
+            let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
+            assert!(
+                text.contains(&format!("landfall::fuzz::{}(", target.name)),
+                "{file}"
+            );
+        }
+    }
+}
