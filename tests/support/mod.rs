@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a lab with a registry, a disk and tiny images that install themselves.
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
+pub mod disk;
 pub mod faulty;
 pub mod network;
 pub mod tokens;
