@@ -20,10 +20,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("fdisk", "sfdisk, the partitioner that bootc uses"),
     ("gcc", "Landfall's dependencies compile a little C"),
     ("gdisk", "sgdisk -v, the second opinion on partition tables"),
+    ("iproute2", "network namespaces, each a machine of a fleet"),
     ("kmod", "depmod, for the ramdisk's modules"),
     ("libc6-dev", "the C library for the static binary"),
     ("mmdebstrap", "makes the fixture image from packages"),
     ("mtools", "reads the ESP without mounting it"),
+    ("nginx-light", "a cache that fetches a blob once for all who ask"),
     ("openssl", "a private CA for the registry"),
     ("ovmf", "UEFI firmware for virtual machines"),
     (

@@ -159,10 +159,12 @@ impl Authenticator {
         }
         let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await.map_err(failed)?);
         match serde_json::from_slice(&body) {
-            Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token }) => {
+            Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token })
+                if !token.is_empty() =>
+            {
                 Ok(Zeroizing::new(token))
             }
-            Err(_) => Err(Cause::Protocol(format!(
+            _ => Err(Cause::Protocol(format!(
                 "wants a token from {host}, which sent none in its answer"
             ))),
         }

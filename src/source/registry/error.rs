@@ -97,6 +97,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Whose credentials were sent; `None` without any.
     pub credentials: Option<String>,
+    /// The token that was sent is none that it knows, whatever it allows.
+    pub token_refused: bool,
 }
 
 /// Why there is no connection.
@@ -189,6 +191,10 @@ impl Answer {
             None => "no credentials were found for it: give them with --authfile or --pull-secret".into(),
         };
         match self.status {
+            S::UNAUTHORIZED if self.token_refused => Some(
+                "it does not accept the token that its own token server gave: compare their clocks and keys"
+                    .into(),
+            ),
             S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
             S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
                 (Some(OciErrorCode::ManifestUnknown), _) => {
@@ -349,9 +355,12 @@ fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
 /// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
 /// else came.
 pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
+    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several names.
     #[derive(serde::Deserialize)]
-    struct Details {
-        details: String,
+    struct Plain {
+        error: Option<String>,
+        #[serde(alias = "error_description", alias = "message")]
+        details: Option<String>,
     }
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) {
         let Some(first) = errors.into_iter().next() else {
@@ -363,8 +372,11 @@ pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
         let said = clean(&said.collect::<Vec<_>>().join(": "));
         return (Some(first.code), said);
     }
-    if let Ok(Details { details }) = serde_json::from_slice(body) {
-        return (None, clean(&details));
+    if let Ok(Plain { error, details }) = serde_json::from_slice(body)
+        && (error.is_some() || details.is_some())
+    {
+        let said: Vec<String> = error.into_iter().chain(details).collect();
+        return (None, clean(&said.join(": ")));
     }
     let text = String::from_utf8_lossy(body);
     // A page of HTML says less than the status alone.
@@ -419,6 +431,7 @@ mod tests {
             redirected_to: None,
             retry_after: None,
             credentials: credentials.map(Into::into),
+            token_refused: false,
         }
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
+use super::challenge::refuses_token;
 use super::error::{Answer, Cause, Connection, Errand, connection_failure, parse_error_body};
 use super::proxy::{self, Proxies};
 use super::tls::{self, Trust};
@@ -140,6 +141,7 @@ impl Http {
             redirected_to: (!same_host(&answered_by, asked)).then_some(answered_by),
             retry_after: retry_after(response.headers()),
             credentials,
+            token_refused: refuses_token(response.headers()),
         })
     }
 

@@ -136,8 +136,10 @@ async fn a_document_comes_from_the_first_that_has_it() {
         }
         assert_eq!(bad.seen("/v2/cache/os/web/manifests/1").len(), 1);
         assert_eq!(good.seen("/v2/os/web/manifests/1").len(), 2);
-        let notes = notes.lock().unwrap();
-        assert!(notes.len() == 1 && notes[0].contains(said), "{notes:?}");
+        {
+            let notes = notes.lock().unwrap();
+            assert!(notes.len() == 1 && notes[0].contains(said), "{notes:?}");
+        }
 
         let (registry, _) = behind(&[&bad], "127.0.0.1:1", options());
         let error = error_of(&registry).await;
