@@ -454,6 +454,19 @@ fn run(arguments: &[&str]) -> (bool, String) {
     )
 }
 
+#[test]
+fn a_registry_that_wants_a_client_certificate_is_understood() {
+    let registry = Registry::builder().client_certificates().start().unwrap();
+    let (image, ca) = (format!("{}/os/web:1", registry.host()), registry.ca().unwrap());
+    let (success, said) = run(&["inspect", &image, "--ca-cert", ca.to_str().unwrap()]);
+    assert!(
+        !success
+            && said.contains("wants a client certificate that it knows (")
+            && said.contains("certs.d/HOST:PORT"),
+        "{said}"
+    );
+}
+
 /// The real thing: a mirror with a damaged copy of a layer, whose blob comes from the registry instead.
 #[test]
 fn a_layer_that_a_mirror_has_damaged_comes_from_the_next() {

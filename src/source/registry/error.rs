@@ -114,6 +114,8 @@ pub enum Connection {
     Untrusted(String),
     /// The certificate's time is not now.
     WrongTime(String),
+    /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
+    Unwelcome(String),
     /// It broke in the middle of an answer, in the words of the layers below.
     Broken(String),
     /// Anything else, in the words of the layers below.
@@ -205,6 +207,10 @@ impl Answer {
                 (Some(_), None) => "the registry has it not: check the name, or push the image again".into(),
                 (None, None) => "check the image's name, and that this is a registry".into(),
             }),
+            S::PROXY_AUTHENTICATION_REQUIRED => Some(
+                "the proxy wants user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
+                    .into(),
+            ),
             S::TOO_MANY_REQUESTS => Some("try again later, or with credentials".into()),
             _ => None,
         }
@@ -269,6 +275,10 @@ impl fmt::Display for Connection {
                  or trust anybody with --tls-verify=false"
             ),
             Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
+            Self::Unwelcome(why) => write!(
+                out,
+                "wants a client certificate that it knows ({why}): put it into certs.d/HOST:PORT, as *.cert with its *.key"
+            ),
             Self::Broken(why) => {
                 write!(out, "broke off ({why}): check the network between here and there")
             }
@@ -324,8 +334,27 @@ fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
             Connection::Untrusted("no known authority signed it".into())
         }
         rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
+        rustls::Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
+            Connection::Unwelcome(format!("{alert:?}"))
+        }
         other => Connection::Other(clean(&other.to_string())),
     }
+}
+
+/// Whether a server says with this that it misses a client certificate, or doesn't like ours (RFC 8446, section 6.2).
+fn is_of_client_certificate(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as A;
+    matches!(
+        alert,
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+    )
 }
 
 /// Why a certificate's time is not now: the certificate's fault, or our clock's.

@@ -154,17 +154,20 @@ impl Http {
                 .unwrap_or_default();
             Cause::Protocol(format!("sent us elsewhere: {why}"))
         } else {
-            let proxy = error.url().and_then(|url| self.proxies.shown_for(url));
-            match (connection_failure(error), proxy) {
-                // What TLS says comes through a proxy from behind it.
-                (Connection::Refused | Connection::NoAddress | Connection::Other(_), Some(proxy)) => {
-                    let why = connection_failure(error).to_string();
-                    Cause::Connection(Connection::Other(format!(
-                        "its way leads through the proxy {proxy}, which {why}"
-                    )))
-                }
-                (connection, _) => Cause::Connection(connection),
-            }
+            Cause::Connection(self.connection_failure(error))
+        }
+    }
+
+    /// Who can't be reached may be the proxy. What TLS says comes through it from behind.
+    fn connection_failure(&self, error: &reqwest::Error) -> Connection {
+        use Connection::{NoAddress, Other, Refused};
+        let failure = connection_failure(error);
+        let proxy = error.url().and_then(|url| self.proxies.shown_for(url));
+        match proxy {
+            Some(proxy) if matches!(failure, Refused | NoAddress | Other(_)) => Other(format!(
+                "its way leads through the proxy {proxy}, which {failure}"
+            )),
+            _ => failure,
         }
     }
 }
