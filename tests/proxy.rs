@@ -46,7 +46,11 @@ impl Proxy {
 fn serve(mut client: TcpStream, upstream: &str, log: &Mutex<Vec<String>>) -> io::Result<()> {
     let mut head = Vec::new();
     let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
+    while !head.ends_with(b"\r\n\r\n") {
+        // A connection may be made and never used.
+        if client.read(&mut byte)? == 0 {
+            return Ok(());
+        }
         head.push(byte[0]);
     }
     let text = String::from_utf8_lossy(&head).into_owned();
