@@ -1,6 +1,8 @@
 //! The same registries.conf, auth.json and certs.d for podman and for Landfall: both reach the same registry, mirror and
 //! credentials, as the registries' own logs tell.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use xtask::image::{Entry, Image, Layer, Layout};
+use support::faulty::{At, Fault, Faulty, Rule};
+use xtask::image::{Digest, Entry, Image, Layer, Layout};
 use xtask::registry::Registry;
 
 /// Everything that is asked for.
@@ -467,55 +470,114 @@ fn a_registry_that_wants_a_client_certificate_is_understood() {
     );
 }
 
-/// The real thing: a mirror with a damaged copy of a layer, whose blob comes from the registry instead.
+/// An image whose lower layer is large, at a mirror and at the registry itself.
+struct Mirrored {
+    directory: tempfile::TempDir,
+    mirror: Registry,
+    origin: Registry,
+    noise: Vec<u8>,
+    layer: Digest,
+}
+
+impl Mirrored {
+    fn new() -> Self {
+        let directory = xtask::tempdir().unwrap();
+        let layout = Layout::create(&directory.path().join("layout")).unwrap();
+        let noise: Vec<u8> = (0..1u32 << 20)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
+        let image = Image::new()
+            .layer(Layer::new([Entry::file("noise", noise.clone())]))
+            .layer(Layer::new([Entry::file("word", "word")]));
+        layout.add(&image, "1").unwrap();
+        let (mirror, origin) = (Registry::start().unwrap(), Registry::start().unwrap());
+        for registry in [&mirror, &origin] {
+            registry.place(&layout, "1", "os/web:1").unwrap();
+        }
+        let layer = Digest::in_descriptor(&layout.manifest("1").unwrap()["layers"][0]).unwrap();
+        Self {
+            directory,
+            mirror,
+            origin,
+            noise,
+            layer,
+        }
+    }
+
+    /// Unpacks it, with what is at `mirror` as its mirror; gives what was said.
+    fn unpack(&self, mirror: &str) -> String {
+        let to = self.directory.path().join("root");
+        let image = format!("{}/os/web:1", self.origin.host());
+        let to = to.to_str().unwrap();
+        let options = ["--tls-verify=false", "--progress=plain", "--mirror", mirror];
+        let (success, said) = run(&[&["unpack", &image, "--to", to][..], &options].concat());
+        assert!(success, "{said}");
+        assert_eq!(fs::read(Path::new(to).join("noise")).unwrap(), self.noise);
+        said
+    }
+
+    /// How many blobs the registry itself was asked for. It gave no manifest.
+    fn blobs_of_origin(&self) -> usize {
+        let requests = self.origin.requests();
+        assert!(
+            !requests.iter().any(|(_, path, _)| path.contains("/manifests/")),
+            "{requests:?}"
+        );
+        requests
+            .iter()
+            .filter(|(_, path, _)| path.contains("/blobs/"))
+            .count()
+    }
+}
+
 #[test]
 fn a_layer_that_a_mirror_has_damaged_comes_from_the_next() {
-    let directory = xtask::tempdir().unwrap();
-    let layout = Layout::create(&directory.path().join("layout")).unwrap();
-    let noise: Vec<u8> = (0..1u32 << 20)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let image = Image::new()
-        .layer(Layer::new([Entry::file("noise", noise.clone())]))
-        .layer(Layer::new([Entry::file("word", "word")]));
-    layout.add(&image, "1").unwrap();
-    let (mirror, origin) = (Registry::start().unwrap(), Registry::start().unwrap());
-    for registry in [&mirror, &origin] {
-        registry.place(&layout, "1", "os/web:1").unwrap();
-    }
-    let manifest = layout.manifest("1").unwrap();
-    let layer = xtask::image::Digest::in_descriptor(&manifest["layers"][0]).unwrap();
-    xtask::image::flip_byte(&mirror.blob(&layer), 1 << 20).unwrap();
-    let image = format!("{}/os/web:1", origin.host());
-    let shared = [
-        "--tls-verify=false",
-        "--progress=plain",
-        "--mirror",
-        &mirror.host(),
-    ]
-    .map(ToOwned::to_owned);
-    for command in ["unpack", "pull"] {
-        let to = directory.path().join(command);
-        let to = match command {
-            "pull" => format!("oci:{}", to.display()),
-            _ => to.display().to_string(),
-        };
-        let mut arguments = vec![command, &image, "--to", &to];
-        arguments.extend(shared.iter().map(String::as_str));
-        let (success, said) = run(&arguments);
-        let told = format!(
-            "mirror {} has something else for blob {layer}; asking {}",
-            mirror.host(),
-            origin.host()
-        );
-        assert!(success && said.contains(&told), "{said}");
-    }
-    assert_eq!(fs::read(directory.path().join("unpack/noise")).unwrap(), noise);
-    // All else came from the mirror.
-    let blobs = |registry: &Registry| registry.log().matches("\"GET /v2/os/web/blobs/").count();
-    assert!(
-        blobs(&origin) > 0 && !origin.log().contains("\"GET /v2/os/web/manifests/"),
-        "{}",
-        origin.log()
+    let lab = Mirrored::new();
+    let (mirror, origin) = (lab.mirror.host(), lab.origin.host());
+    xtask::image::flip_byte(&lab.mirror.blob(&lab.layer), 1 << 20).unwrap();
+    let said = lab.unpack(&mirror);
+    let told = format!(
+        "mirror {mirror} has something else for blob {}; asking {origin}",
+        lab.layer
     );
+    assert!(said.contains(&told), "{said}");
+    assert_eq!(lab.blobs_of_origin(), 1);
+
+    let (image, to) = (format!("{origin}/os/web:1"), lab.directory.path().join("pulled"));
+    let to = format!("oci:{}", to.display());
+    let options = ["--tls-verify=false", "--progress=plain", "--mirror", &mirror];
+    let (success, said) = run(&[&["pull", &image, "--to", &to][..], &options].concat());
+    assert!(success && said.contains(&told), "{said}");
+}
+
+#[test]
+fn a_mirror_that_dies_in_the_middle_of_a_layer_hands_over() {
+    let lab = Mirrored::new();
+    let blob = format!("/blobs/{}", lab.layer);
+    // The first request for it is for the size alone.
+    let faults = vec![Fault::None, Fault::Cut(At::Middle), Fault::HangUp];
+    let dying = Faulty::start(
+        &lab.mirror.host(),
+        vec![Rule {
+            part: blob.clone(),
+            faults,
+            and_so_on: true,
+        }],
+    );
+    let said = lab.unpack(&dying.host());
+    let told = format!(
+        "registry {}, asked for blob {}, broke off",
+        dying.host(),
+        lab.layer
+    );
+    assert!(
+        said.contains(&told) && said.contains(&format!("; asking {}", lab.origin.host())),
+        "{said}"
+    );
+    // What the mirror had given wasn't asked for again.
+    let log = lab.origin.log();
+    let rest = log
+        .lines()
+        .find(|line| line.contains("\"GET ") && line.contains(&blob));
+    assert!(rest.is_some_and(|line| line.contains("\" 206 ")), "{log}");
 }
