@@ -105,6 +105,11 @@ impl Source for Registry {
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>> {
         Box::pin(blob::open(self.0.clone(), blob.clone(), offset))
     }
+
+    fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
+        let endpoint = self.0.endpoints.first().expect("a registry has an endpoint");
+        Box::pin(async move { endpoint.part(blob, offset, count).await.ok().flatten() })
+    }
 }
 
 impl Shared {
