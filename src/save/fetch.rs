@@ -25,16 +25,21 @@ pub async fn complete(
     (start, have): (u64, u64),
     progress: &Progress,
 ) -> Result<()> {
-    let have = have.min(blob.size());
-    match attempt(source, blob, file, (start, have), progress).await {
-        Err(error) if have > 0 && error.downcast_ref::<BlobError>().is_some() => {
+    let mut have = have.min(blob.size());
+    loop {
+        let error = match attempt(source, blob, file, (start, have), progress).await {
+            Err(error) if error.downcast_ref::<BlobError>().is_some() => error,
+            other => return other,
+        };
+        if have > 0 {
             progress.note(format!(
                 "what was there of {} is damaged; pulling it again",
                 blob.digest()
             ));
-            attempt(source, blob, file, (start, 0), progress).await
+            have = 0;
+        } else if !source.distrust(blob) {
+            return Err(error);
         }
-        other => other,
     }
 }
 

@@ -308,6 +308,16 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
     host
 }
 
+/// Bytes that can't be compressed, others for each seed: a layer of them is as large as they are.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..count).map(|_| next()).collect()
+}
+
 pub fn output(command: &mut Command) -> String {
     let output = command
         .output()

@@ -141,6 +141,11 @@ impl Source for Registry {
         ));
         true
     }
+
+    fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
+        let endpoint = &self.0.endpoints[self.0.order.first()];
+        Box::pin(async move { endpoint.part(blob, offset, count).await.ok().flatten() })
+    }
 }
 
 impl Shared {
