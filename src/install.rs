@@ -18,6 +18,7 @@ use crate::disk::{BootPath, Claim, Disk, Expendable, InstalledDisk};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
 use crate::report::{DiskState, Report};
+use crate::verify;
 use installer::Installer;
 use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
@@ -83,6 +84,11 @@ pub async fn install(
     };
     let verifying = async { InstalledDisk::verify(&claim, &layout, boot) };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
+
+    let checks = verify::installed(claim.disk(), &plan.found.image.digest.to_string())?;
+    report.checks.clone_from(&checks.checks);
+    checks.tell(progress);
+    checks.refuse_failures()?;
 
     if let Some(config_drive) = &plan.config_drive {
         progress.tell(Event::Phase(Phase::ConfigDrive));

@@ -9,6 +9,7 @@ use crate::config_drive::Written;
 use crate::disk::TableReport;
 use crate::meter::Cost;
 use crate::oci::Image;
+use crate::verify::Check;
 
 /// The number of this format; it grows when a field changes its meaning or goes away.
 const FORMAT: u32 = 1;
@@ -42,6 +43,8 @@ pub struct Report {
     pub bootc: Option<BootcReport>,
     /// The disk with its partition table, once it is installed.
     pub disk: Option<TableReport>,
+    /// What was checked on the disk beyond that.
+    pub checks: Vec<Check>,
     /// The config drive, once it is written.
     pub config_drive: Option<Written>,
     /// What each phase cost.
@@ -99,6 +102,7 @@ impl Report {
             image: None,
             bootc: None,
             disk: None,
+            checks: Vec::new(),
             config_drive: None,
             phases: Vec::new(),
         }
