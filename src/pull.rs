@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer};
 use crate::oci::{Digest, Image, Layer};
 use crate::progress::{Event, Progress};
-use crate::source::Source;
+use crate::source::{Source, url};
 use crate::store::{Store, User};
 
 pub use estimate::estimate_unpacked_bytes;
@@ -214,6 +214,13 @@ impl LayerPull<'_> {
     }
 
     fn explain(&self, error: Error) -> Error {
+        let elsewhere = self.layer.blob.urls().iter().flatten().next();
+        if let (true, Some(url)) = (error.is::<SourceFailed>(), elsewhere) {
+            let host = url::parse(url).map_or("elsewhere".into(), |url| format!("at {}", url::shown(&url)));
+            return error.context(format!(
+                "this layer is not distributed with the image, but {host}: put it into the registry, too"
+            ));
+        }
         match self.store.budget_bytes() {
             Some(budget) if is_full(&error) => error.context(format!(
                 "the image does not fit into {} MiB of memory: raise the memory budget, or use a machine with more",
@@ -537,6 +544,41 @@ mod tests {
             assert!(error.contains(expected), "{error}");
             store.close().unwrap();
             assert!(names(base.path()).is_empty());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_layer_that_is_not_distributed_is_taken_from_the_registry_or_explained() {
+        for there in [true, false] {
+            let base = tempfile::tempdir().unwrap();
+            let (mut image, mut source) = image(&[file("a", b"1")]);
+            let layer = &mut image.layers[0];
+            layer
+                .blob
+                .set_urls(Some(vec!["https://files.lab/a?token=s3cret".into()]));
+            if !there {
+                spoil(&mut source, layer, |_| Given::Refused);
+            }
+            let store = Store::mount(base.path(), 8 * MIB).unwrap();
+            let pulled = pull(
+                Arc::new(source),
+                &image,
+                &store,
+                &Options::default(),
+                &Progress::silent(),
+            )
+            .await;
+            assert_eq!(pulled.is_ok(), there);
+            if let Err(error) = pulled {
+                let error = format!("{error:#}");
+                assert!(
+                    error.contains("not distributed with the image, but at https://files.lab/a:")
+                        && error.contains("reg.lab answered 403")
+                        && !error.contains("s3cret"),
+                    "{error}"
+                );
+            }
+            store.close().unwrap();
         }
     }
 

@@ -27,18 +27,16 @@ pub async fn complete(
 ) -> Result<()> {
     let mut have = have.min(blob.size());
     loop {
-        let error = match attempt(source, blob, file, (start, have), progress).await {
-            Err(error) if error.downcast_ref::<BlobError>().is_some() => error,
+        match attempt(source, blob, file, (start, have), progress).await {
+            Err(error) if have > 0 && error.is::<BlobError>() => {
+                progress.note(format!(
+                    "what was there of {} is damaged; pulling it again",
+                    blob.digest()
+                ));
+                have = 0;
+            }
+            Err(error) if error.is::<BlobError>() && source.distrust(blob) => {}
             other => return other,
-        };
-        if have > 0 {
-            progress.note(format!(
-                "what was there of {} is damaged; pulling it again",
-                blob.digest()
-            ));
-            have = 0;
-        } else if !source.distrust(blob) {
-            return Err(error);
         }
     }
 }

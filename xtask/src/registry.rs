@@ -32,6 +32,7 @@ pub mod tls;
 pub struct Builder {
     users: Vec<(String, String)>,
     tls: bool,
+    clients: bool,
     network: Option<Network>,
     settings: Vec<(String, Value)>,
 }
@@ -53,6 +54,19 @@ impl Builder {
     pub fn tls(mut self) -> Self {
         self.tls = true;
         self
+    }
+
+    /// Lets only those in who have [`Registry::client`]'s certificate. Implies [`Builder::tls`].
+    pub fn client_certificates(mut self) -> Self {
+        self.tls = true;
+        self.clients = true;
+        self
+    }
+
+    /// Is a pull-through cache of another registry.
+    pub fn cache_of(self, other: &Registry) -> Self {
+        let scheme = if other.ca.is_some() { "https" } else { "http" };
+        self.set("/proxy/remoteurl", format!("{scheme}://{}", other.host()))
     }
 
     /// Listens on an address in a network namespace (of `ip netns`).
@@ -78,7 +92,14 @@ impl Builder {
         } else {
             None
         };
-        let config = self.config(directory.path(), ca.as_ref())?;
+        let mut config = self.config(directory.path(), ca.as_ref())?;
+        let client = match &ca {
+            Some(ca) if self.clients => {
+                config["http"]["tls"]["clientcas"] = json!([ca.certificate]);
+                Some(ca.issue("client", &["DNS:client"])?)
+            }
+            _ => None,
+        };
         let config_file = directory.path().join("config.yml");
         fs::write(&config_file, serde_json::to_vec_pretty(&config)?)?; // JSON is YAML too
         let log = directory.path().join("log");
@@ -88,6 +109,7 @@ impl Builder {
             address: self.address().into(),
             port: 0,
             ca: ca.map(|ca| ca.certificate),
+            client,
             log,
             directory,
         };
@@ -172,6 +194,7 @@ pub struct Registry {
     address: String,
     port: u16,
     ca: Option<PathBuf>,
+    client: Option<tls::Identity>,
     log: PathBuf,
     directory: TempDir,
 }
@@ -205,6 +228,11 @@ impl Registry {
     /// The private CA's certificate, for a registry with TLS.
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
+    }
+
+    /// Who may come in, where only those with a certificate may.
+    pub fn client(&self) -> Option<&tls::Identity> {
+        self.client.as_ref()
     }
 
     /// What the registry logged so far, the access log with it.

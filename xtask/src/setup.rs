@@ -30,6 +30,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nginx-light", "a cache that fetches a blob once for all who ask"),
     ("openssl", "a private CA for the registry"),
     ("ovmf", "UEFI firmware for virtual machines"),
+    (
+        "podman",
+        "reads the same configuration files, the second opinion on whom they lead to",
+    ),
     ("qemu-utils", "qemu-img"),
     ("skopeo", "pushes and copies images"),
     ("umoci", "unpacks images, the second opinion on ours"),
