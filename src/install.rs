@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use crate::cli;
 use crate::config_drive;
+use crate::config_drives;
 use crate::disk::{BootPath, Claim, Disk, Expendable, InstalledDisk};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
@@ -62,6 +63,9 @@ pub async fn install(
 
     // From here on the disk changes.
     let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state)?;
+    if typed.clear_stale_config_drives {
+        config_drives::clear_stale(claim.disk(), progress)?;
+    }
     progress.tell(Event::Phase(Phase::Install));
     let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
     meter.measure(Phase::Install, running).await?;

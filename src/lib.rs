@@ -11,7 +11,7 @@
 //! | what | where |
 //! |---|---|
 //! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
-//! | the commands | [`install`], [`disks`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
+//! | the commands | [`install`], [`disks`], [`config_drives`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
 //! | words and rules of the OCI specifications, no I/O | [`oci`] |
 //! | where images come from; a file system found by its label | [`source`]; [`stick`] |
 //! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
@@ -30,6 +30,7 @@
 pub mod bootc;
 pub mod cli;
 pub mod config_drive;
+pub mod config_drives;
 pub mod container;
 pub mod disk;
 pub mod disks;

@@ -1,12 +1,13 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
 use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use landfall::cli::{self, Cli, Command};
+use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
 use landfall::container::helper;
 use landfall::disks::Inventory;
 use landfall::install::Summary;
@@ -14,7 +15,7 @@ use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{init, inspect, install, run, save, unpack};
+use landfall::{config_drives, init, inspect, install, run, save, unpack};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,6 +47,7 @@ fn execute(typed: Cli) -> u8 {
             status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
         }
         Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
+        Command::ConfigDrive(typed) => config_drive(&typed, &progress),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
             Err(error) => status::<()>(Err(error), NOT_RUN),
@@ -63,7 +65,12 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
         // A failed installation stays the first thing to tell.
         result = result.and(report.write(path));
     }
-    match report.disk_state {
+    changed_or_not(result, report.disk_state)
+}
+
+/// The exit status says whether the disk is still as it was.
+fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
+    match state {
         DiskState::Untouched => status(result.context("the disk was not touched"), UNTOUCHED),
         DiskState::Changed => status(result, CHANGED),
     }
@@ -86,6 +93,20 @@ fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
         print!("{what}");
     }
     Ok(())
+}
+
+fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
+    match typed {
+        ConfigDriveCommand::Write(write) => {
+            let mut state = DiskState::Untouched;
+            let result = interruptible(config_drives::write(write, progress, &mut state));
+            changed_or_not(result, state)
+        }
+        ConfigDriveCommand::Show(show) => {
+            status(config_drives::show(show, &mut io::stdout().lock()), UNTOUCHED)
+        }
+        ConfigDriveCommand::Build(build) => status(config_drives::build(build), UNTOUCHED),
+    }
 }
 
 fn list_disks(typed: &cli::Disks) -> Result<()> {

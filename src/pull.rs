@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::layer::{self, Chunks, SourceFailed, UnpackedLayer};
+use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer};
 use crate::oci::{Digest, Image, Layer};
 use crate::progress::{Event, Progress};
 use crate::source::Source;
@@ -135,10 +135,14 @@ struct LayerPull<'a> {
 
 impl LayerPull<'_> {
     async fn run(&self, copy: bool) -> Result<UnpackedLayer> {
-        let unpacked = match self.attempt(copy).await {
-            // Copies are a cache: a layer needs their memory more.
-            Err(error) if is_full(&error) && self.store.drop_blobs()? => self.attempt(false).await,
-            other => other,
+        let mut copy = copy;
+        let unpacked = loop {
+            match self.attempt(copy).await {
+                // Copies are a cache: a layer needs their memory more.
+                Err(error) if is_full(&error) && self.store.drop_blobs()? => copy = false,
+                Err(error) if error.is::<BlobError>() && self.source.distrust(&self.layer.blob) => {}
+                other => break other,
+            }
         };
         let unpacked = unpacked.map_err(|error| self.explain(error))?;
         self.progress.tell(Event::LayerDone {

@@ -16,10 +16,13 @@ pub struct Install {
     /// Where to
     #[command(flatten)]
     pub target: Target,
-    /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64; `-` is standard input, and an
-    /// http(s) URL is fetched
-    #[arg(long, value_name = "FILE")]
+    /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64, or Ironic's JSON; a directory with its
+    /// files; `-` is standard input, and an http(s) URL is fetched
+    #[arg(long, value_name = "PLACE")]
     pub config_drive: Option<PathBuf>,
+    /// Remove config drives from other disks: readers take the first that they find
+    #[arg(long)]
+    pub clear_stale_config_drives: bool,
     /// Let go of everything that is on the disk; what that is, is said, and on a terminal you are asked
     #[arg(long)]
     pub wipe: bool,

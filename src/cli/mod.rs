@@ -1,5 +1,6 @@
 //! What was typed. Nothing is decided here.
 
+pub mod config_drive;
 mod disks;
 mod image;
 mod install;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub use config_drive::ConfigDriveCommand;
 pub use disks::{Device, Disks, Target};
 pub use image::Image;
 pub use install::{Install, NetworkAccess};
@@ -60,6 +62,9 @@ pub enum Command {
     },
     /// List the disks: what is on them, which one would be chosen, and why not the others
     Disks(Disks),
+    /// Config drives apart from an installation
+    #[command(after_help = EXIT_STATUS, subcommand)]
+    ConfigDrive(ConfigDriveCommand),
     /// Run a command in an image, in the sandbox that `install` uses, with no disk and no network
     Run {
         /// The image
@@ -128,7 +133,7 @@ mod tests {
             (install.bootc.kargs, install.bootc.extra),
             (vec!["a=b".to_owned()], vec!["--new".to_owned()])
         );
-        assert!(!install.image.tls_verify && !install.wipe);
+        assert!(install.image.tls_verify == Some(false) && !install.wipe);
         assert_eq!(install.image.memory_budget, Some(2 << 30));
     }
 

@@ -1,20 +1,19 @@
 //! Before anything is pulled: find the image, look at the machine and the disk, and refuse what cannot work.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli;
-use crate::config_drive::{ConfigDrive, MAX_INPUT_BYTES};
+use crate::config_drive::ConfigDrive;
+use crate::config_drives;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Found};
-use crate::source::url;
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
@@ -43,7 +42,10 @@ pub struct Plan {
 pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     session::check_machine()?;
     let config_drive = match &typed.config_drive {
-        Some(place) => Some(read_config_drive(place, typed, progress).await?),
+        Some(place) => {
+            let options = session::source_options(&typed.image, progress);
+            Some(config_drives::read(place, &options).await?)
+        }
         None => None,
     };
     let ssh_keys = typed
@@ -53,9 +55,10 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .map(read_ssh_keys)
         .transpose()?;
     let disk = look_at_disk(typed)?;
-    if let Some(config_drive) = &config_drive {
-        config_drive.check_sector_bytes(disk.disk().geometry.sector_bytes)?;
-    }
+    let config_drive = config_drive
+        .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
+        .transpose()?;
+    config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
     let found = session::find(&typed.image, progress).await?;
     // A stick that the image is on is mounted only now.
     disk.disk().refuse_if_in_use()?;
@@ -117,24 +120,6 @@ fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;
     Ok(contents.expendable(disk, typed.wipe)?)
-}
-
-async fn read_config_drive(place: &Path, typed: &cli::Install, progress: &Progress) -> Result<ConfigDrive> {
-    if let Some(url) = place.to_str().and_then(url::parse) {
-        let options = session::source_options(&typed.image, progress);
-        let describe = || format!("config drive {}", url::shown(&url));
-        let body = url::fetch(&url, &options, MAX_INPUT_BYTES)
-            .await
-            .with_context(describe)?;
-        return ConfigDrive::read(&body[..]).with_context(describe);
-    }
-    let read = || -> Result<ConfigDrive> {
-        if place == Path::new("-") {
-            return Ok(ConfigDrive::read(io::stdin().lock())?);
-        }
-        Ok(ConfigDrive::read(fs::File::open(place)?)?)
-    };
-    read().with_context(|| format!("config drive {}", place.display()))
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {

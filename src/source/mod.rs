@@ -55,4 +55,9 @@ pub trait Source: Send + Sync {
             Some(bytes)
         })
     }
+
+    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
+    fn distrust(&self, _blob: &Descriptor) -> bool {
+        false
+    }
 }

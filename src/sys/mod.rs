@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod block;
+pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod packet;

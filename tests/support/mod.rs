@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a lab with a registry, a disk and tiny images that install themselves.
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
+pub mod disk;
 pub mod faulty;
 pub mod network;
 pub mod tokens;
@@ -69,7 +70,7 @@ for device; do :; done
 ///
 /// There is one at a time: what Landfall leaves behind is looked for in places that all of them share.
 pub struct Lab {
-    _alone: MutexGuard<'static, ()>,
+    _alone: (MutexGuard<'static, ()>, File),
     pub directory: tempfile::TempDir,
     pub registry: Registry,
     pub layout: Layout,
@@ -85,10 +86,13 @@ impl Lab {
         static ALONE: Mutex<()> = Mutex::new(());
         // A test that failed leaves the place to the others all the same.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nor is there one in another program.
+        let lock = File::create(std::env::temp_dir().join("landfall-lab.lock")).unwrap();
+        lock.lock().unwrap();
         let directory = xtask::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         Self {
-            _alone: alone,
+            _alone: (alone, lock),
             directory,
             registry,
             layout,

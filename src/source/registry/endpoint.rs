@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub host: String,
     /// The repository's path there.
     pub repository: String,
+    /// What the image is called there, if it is asked for by tag.
+    pub selector: Selector,
     /// Whether plain HTTP will do where there is no TLS.
     pub plain_allowed: bool,
     /// How it is spoken to.
@@ -46,6 +48,10 @@ struct Asked {
 impl Endpoint {
     /// The document that `selector` names, at most [`MAX_DOCUMENT_BYTES`] of it. What is asked for by digest has it.
     pub async fn document(&self, selector: &Selector) -> Result<RawDocument, RegistryError> {
+        let selector = match selector {
+            Selector::Tag(_) => &self.selector,
+            Selector::Digest(_) => selector,
+        };
         let asked = Asked {
             path: format!("manifests/{selector}"),
             accept: Some(ACCEPTED_MANIFESTS.join(", ")),
@@ -116,6 +122,7 @@ impl Endpoint {
             wanted,
             cause,
             tries: 1,
+            mirrors: Vec::new(),
         }
     }
 

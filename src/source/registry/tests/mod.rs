@@ -1,5 +1,8 @@
 //! The registry client against a server that misbehaves on purpose.
 
+mod keys;
+mod mirrors;
+mod proxies;
 pub(in crate::source) mod server;
 
 use std::time::Duration;
@@ -30,6 +33,8 @@ fn descriptor(content: &[u8]) -> Descriptor {
 fn options() -> Options {
     Options {
         tls_verify: false,
+        // What this machine has configured must not matter.
+        places: Places::new("/nonexistent", 0, |_| None),
         policy: Policy {
             retries: 2,
             first_wait: Duration::from_millis(1),
@@ -325,7 +330,7 @@ async fn basic_authentication() {
 
     let error = error_of(&registry(&server.host, &options())).await;
     assert!(
-        error.contains("no credentials were given: name a file that has them with --authfile"),
+        error.contains("no credentials were found for it: give them with --authfile or --pull-secret"),
         "{error}"
     );
 }
