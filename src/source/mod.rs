@@ -42,11 +42,6 @@ pub trait Source: Send + Sync {
     /// The bytes of `blob` from `offset` on, unverified.
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>>;
 
-    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
-    fn distrust(&self, _blob: &Descriptor) -> bool {
-        false
-    }
-
     /// `count` bytes of `blob` from `offset` on, unverified, from a source that can give them without the rest and without
     /// delay: nobody is asked twice. `None` where that can't be had.
     fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
@@ -59,5 +54,10 @@ pub trait Source: Send + Sync {
             bytes.truncate(count);
             Some(bytes)
         })
+    }
+
+    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
+    fn distrust(&self, _blob: &Descriptor) -> bool {
+        false
     }
 }
