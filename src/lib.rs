@@ -20,6 +20,7 @@
 //! | what bootc needs, can and is asked | [`bootc`] |
 //! | the image as a registry of its own, for the image's skopeo | [`relay`] |
 //! | the target disk, from first look to verification; file systems by their first bytes | [`disk`]; [`filesystem`] |
+//! | the firmware's boot order | [`firmware`] |
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
@@ -35,6 +36,7 @@ pub mod container;
 pub mod disk;
 pub mod disks;
 pub mod filesystem;
+pub mod firmware;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod init;

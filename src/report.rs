@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config_drive::Written;
 use crate::disk::TableReport;
+use crate::firmware::BootOrder;
 use crate::meter::Cost;
 use crate::oci::Image;
 use crate::verify::Check;
@@ -47,6 +48,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// The config drive, once it is written.
     pub config_drive: Option<Written>,
+    /// The firmware's boot order, if it was to be put right.
+    pub boot_order: Option<BootOrder>,
     /// What each phase cost.
     pub phases: Vec<Cost>,
 }
@@ -104,6 +107,7 @@ impl Report {
             disk: None,
             checks: Vec::new(),
             config_drive: None,
+            boot_order: None,
             phases: Vec::new(),
         }
     }

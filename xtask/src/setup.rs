@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "the registry that images are pulled from"),
     ("dosfstools", "checks the ESP"),
     ("e2fsprogs", "checks the root file system"),
+    ("efibootmgr", "the second opinion on boot entries"),
     ("fdisk", "sfdisk, the partitioner that bootc uses"),
     ("gcc", "Landfall's dependencies compile a little C"),
     ("gdisk", "sgdisk -v, the second opinion on partition tables"),
