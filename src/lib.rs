@@ -11,7 +11,7 @@
 //! | what | where |
 //! |---|---|
 //! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
-//! | the commands | [`install`], [`disks`], [`config_drives`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
+//! | the commands | [`install`], [`disks`], [`config_drives`], [`verify`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
 //! | words and rules of the OCI specifications, no I/O | [`oci`] |
 //! | where images come from; a file system found by its label | [`source`]; [`stick`] |
 //! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
@@ -20,6 +20,7 @@
 //! | what bootc needs, can and is asked | [`bootc`] |
 //! | the image as a registry of its own, for the image's skopeo | [`relay`] |
 //! | the target disk, from first look to verification; file systems by their first bytes | [`disk`]; [`filesystem`] |
+//! | the firmware's boot order | [`firmware`] |
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
@@ -35,6 +36,7 @@ pub mod container;
 pub mod disk;
 pub mod disks;
 pub mod filesystem;
+pub mod firmware;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod init;
@@ -58,3 +60,4 @@ pub mod stick;
 pub mod store;
 pub mod sys;
 pub mod unpack;
+pub mod verify;

@@ -15,7 +15,7 @@ use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{config_drives, init, inspect, install, run, save, unpack};
+use landfall::{config_drives, init, inspect, install, run, save, unpack, verify};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -47,6 +47,7 @@ fn execute(typed: Cli) -> u8 {
             status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
         }
         Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
+        Command::Verify(typed) => status(interruptible(async { verify_disk(&typed) }), UNTOUCHED),
         Command::ConfigDrive(typed) => config_drive(&typed, &progress),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
@@ -107,6 +108,12 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
         }
         ConfigDriveCommand::Build(build) => status(config_drives::build(build), UNTOUCHED),
     }
+}
+
+fn verify_disk(typed: &cli::Verify) -> Result<()> {
+    let verdict = verify::verify(typed)?;
+    show(&verdict, typed.json)?;
+    verdict.refuse_failures()
 }
 
 fn list_disks(typed: &cli::Disks) -> Result<()> {

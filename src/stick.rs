@@ -73,7 +73,7 @@ impl Stick {
             mounted_at: Path::new(MOUNT_DIRECTORY).join(label),
         };
         fs::create_dir_all(&stick.mounted_at).with_context(|| format!("mkdir({:?})", stick.mounted_at))?;
-        mount_read_only(first, &stick.mounted_at)
+        mount_read_only(&first.device, first.kind, &stick.mounted_at)
             .with_context(|| format!("mounting {} ({})", first.device.display(), first.kind))?;
         Ok(stick)
     }
@@ -127,16 +127,18 @@ fn kind_by_label(device: &Path, label: &str) -> Option<&'static str> {
     Some(found.kind)
 }
 
-fn mount_read_only(from: &Candidate, to: &Path) -> Result<()> {
+/// Mounts the file system `kind` (by `blkid`'s name) on `device` so that nothing at all is written to it.
+pub(crate) fn mount_read_only(device: &Path, kind: &'static str, to: &Path) -> Result<()> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    // A journal is not replayed: nothing at all is written to a stick.
-    let (kind, options) = match from.kind {
+    // A journal is not replayed.
+    let (kind, options) = match kind {
         "ext2" | "ext3" | "ext4" => ("ext4", Some("noload")),
         "xfs" => ("xfs", Some("norecovery")),
+        "btrfs" => ("btrfs", Some("rescue=nologreplay")),
         "ntfs" => ("ntfs3", None),
         other => (other, None),
     };
-    let attempt = || mount(Some(&from.device), to, Some(kind), flags, options);
+    let attempt = || mount(Some(device), to, Some(kind), flags, options);
     match attempt() {
         Err(Errno::ENODEV) => {
             modules::load(&[kind])

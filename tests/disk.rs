@@ -4,8 +4,7 @@
 mod support;
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
@@ -15,31 +14,10 @@ use landfall::disk::{
 };
 use landfall::filesystem::identify;
 use support::disk::{
-    Loop, assert_sgdisk_is_content, blkid, dump, feed, image, open, overwrite, request, run, text,
+    Loop, assert_sgdisk_is_content, blkid, dump, feed, image, open, overwrite, request, run, sfdisk_script,
+    stand_in_for_bootc, text,
 };
 use tempfile::TempDir;
-
-/// What bootc tells sfdisk (its `install/baseline.rs`), written down here a second time on purpose.
-fn sfdisk_script(request: &LayoutRequest, root_size_mib: u64) -> String {
-    let mut script = String::from("label: gpt\n");
-    if request.arch == Arch::X86_64 {
-        script += "size=1MiB, bootable, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS-BOOT\"\n";
-    }
-    let esp = if request.backend == Backend::Composefs {
-        1024
-    } else {
-        512
-    };
-    script += &format!("size={esp}MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=\"EFI-SYSTEM\"\n");
-    if request.block_setup == BlockSetup::Tpm2Luks {
-        script += "size=510MiB, name=\"boot\"\n";
-    }
-    let root = match request.arch {
-        Arch::X86_64 => "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
-        Arch::Aarch64 => "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
-    };
-    script + &format!("size={root_size_mib}MiB, type={root}, name=\"root\"\n")
-}
 
 fn planned(layout: &Layout) -> Vec<(u64, u64, String, String)> {
     let partitions = layout.partitions.iter();
@@ -281,76 +259,6 @@ fn filesystems_are_told_as_blkid_tells_them() {
             "{maker:?}"
         );
     }
-}
-
-/// An EFI system partition with a boot loader, as an image file.
-fn esp(directory: &TempDir, size_bytes: u64, sector_bytes: u64, loader: Option<&str>) -> PathBuf {
-    let path = directory.path().join("esp.img");
-    File::create(&path).unwrap().set_len(size_bytes).unwrap();
-    run(
-        "mkfs.fat",
-        &["-S", &sector_bytes.to_string(), "-n", "EFI-SYSTEM", text(&path)],
-    );
-    let program = directory.path().join("program");
-    fs::write(&program, b"MZ\x90and so on").unwrap();
-    if let Some(loader) = loader {
-        run("mmd", &["-i", text(&path), "::EFI", "::EFI/BOOT", "::EFI/Linux"]);
-        run(
-            "mcopy",
-            &["-i", text(&path), text(&program), &format!("::{loader}")],
-        );
-    }
-    path
-}
-
-/// Copies a file to where only zeros are; its holes stay holes.
-fn copy_sparse(from: &Path, disk: &File, start: u64) {
-    let source = File::open(from).unwrap();
-    let length = source.metadata().unwrap().len();
-    let mut chunk = vec![0; MIB as usize];
-    for offset in (0..length).step_by(MIB as usize) {
-        source.read_exact_at(&mut chunk, offset).unwrap();
-        if chunk.iter().any(|byte| *byte != 0) {
-            disk.write_all_at(&chunk, start + offset).unwrap();
-        }
-    }
-}
-
-/// Does to a device what bootc does, as far as a look at the disk can tell.
-fn stand_in_for_bootc(
-    directory: &TempDir,
-    device: &Path,
-    request: &LayoutRequest,
-    root_size_mib: u64,
-    loader: Option<&str>,
-) {
-    run("blkdiscard", &["--force", text(device)]);
-    let script = sfdisk_script(request, root_size_mib);
-    feed(
-        "sfdisk",
-        &[
-            "--quiet",
-            "--wipe=always",
-            "--no-reread",
-            "--no-tell-kernel",
-            text(device),
-        ],
-        &script,
-    );
-    let sector_bytes = request.geometry.sector_bytes;
-    let layout = Layout::plan(request).unwrap();
-    let disk = open(device);
-    let put = |role: Role, file: &Path| {
-        let start = layout.partition(role).unwrap().extent.start_lba * sector_bytes;
-        copy_sparse(file, &disk, start);
-    };
-    let esp_bytes = layout.partition(Role::Esp).unwrap().extent.sectors * sector_bytes;
-    put(Role::Esp, &esp(directory, esp_bytes, sector_bytes, loader));
-    let root = directory.path().join("root.img");
-    File::create(&root).unwrap().set_len(64 * MIB).unwrap();
-    run("mkfs.ext4", &["-q", "-L", "root", text(&root)]);
-    put(Role::Root, &root);
-    disk.sync_all().unwrap();
 }
 
 fn config_drive_iso(directory: &TempDir) -> ConfigDrive {

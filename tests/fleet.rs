@@ -2,15 +2,19 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use support::network::{CACHE_ADDRESS, Network, ORIGIN_ADDRESS, inside};
-use support::{LANDFALL, Ran};
-use xtask::image::{Compression, Entry, Image, Layer, Layout};
+use support::{LANDFALL, Ran, noise};
+use xtask::image::{Compression, Digest, Entry, Image, Layer, Layout};
 use xtask::registry::Registry;
 
 const NODES: u8 = 16;
@@ -19,7 +23,7 @@ struct Fleet {
     network: Network,
     origin: Registry,
     folder: tempfile::TempDir,
-    layers: Vec<String>,
+    layers: Vec<Digest>,
 }
 
 impl Fleet {
@@ -34,7 +38,7 @@ impl Fleet {
         let layers = layout.manifest("1").unwrap()["layers"].clone();
         let layers = layers.as_array().unwrap().iter();
         let layers = layers
-            .map(|layer| layer["digest"].as_str().unwrap().into())
+            .map(|layer| Digest::in_descriptor(layer).unwrap())
             .collect();
         Self {
             network,
@@ -70,28 +74,24 @@ impl Fleet {
         }
     }
 
-    /// How often each layer has left the origin.
-    fn left(&self) -> BTreeMap<usize, usize> {
-        let mut left = BTreeMap::new();
-        for (method, path, _) in self.origin.requests() {
-            let layer = self.layers.iter().position(|digest| path.ends_with(digest));
-            if let Some(layer) = layer.filter(|_| method == "GET") {
-                *left.entry(layer).or_default() += 1;
-            }
-        }
-        left
+    /// How often `registry` was asked for each layer.
+    fn asked(&self, registry: &Registry) -> [usize; LAYERS] {
+        let requests = registry.requests();
+        let for_layer = |layer: usize| {
+            let blob = format!("/blobs/{}", self.layers[layer]);
+            let gets = requests
+                .iter()
+                .filter(|(method, path, _)| method == "GET" && path.ends_with(&blob));
+            gets.count()
+        };
+        std::array::from_fn(for_layer)
     }
 }
 
 const LAYERS: usize = 6;
 
 fn content(layer: usize) -> Vec<u8> {
-    let mut state = layer as u64 + 1;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..(layer + 1) * 300_000).map(|_| next()).collect()
+    noise(layer as u64, (layer + 1) * 300_000)
 }
 
 /// Layers of very different sizes.
@@ -116,23 +116,102 @@ fn check_tree(root: &Path) {
     assert_eq!(fs::read_dir(root).unwrap().count(), LAYERS);
 }
 
-#[test]
-fn behind_distribution() {
-    let fleet = Fleet::new();
-    let cache = Registry::builder()
-        .network(&fleet.network.cache(), CACHE_ADDRESS)
-        .set(
-            "/proxy",
-            json!({ "remoteurl": format!("http://{}", fleet.origin.host()) }),
-        )
-        .start()
-        .unwrap();
-    fleet.pull(0..1, &cache.host());
-    eprintln!("{:?}", fleet.left());
-    for r in fleet.origin.requests() {
-        eprintln!("{r:?}");
+/// nginx as a cache for a registry: of all who ask for the same blob at once, one makes it fetch it.
+struct Nginx {
+    child: Child,
+    directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    fn start(fleet: &Fleet) -> Self {
+        let directory = xtask::tempdir().unwrap();
+        // The workers of a server that root starts are another user's.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let configuration = include_str!("fleet/nginx.conf")
+            .replace("DIRECTORY", directory.path().to_str().unwrap())
+            .replace("ADDRESS", CACHE_ADDRESS)
+            .replace("ORIGIN", &fleet.origin.host());
+        let path = directory.path().join("nginx.conf");
+        fs::write(&path, configuration).unwrap();
+        let mut command = inside(&fleet.network.cache(), "nginx");
+        command
+            .arg("-c")
+            .arg(&path)
+            .arg("-e")
+            .arg(directory.path().join("error.log"));
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        let nginx = Self { child, directory };
+        let file = |name| fs::read_to_string(nginx.directory.path().join(name)).unwrap_or_default();
+        // Its process's number is there once it listens.
+        wait_until(
+            "nginx to listen",
+            || !file("pid").is_empty(),
+            || file("error.log"),
+        );
+        nginx
     }
-    eprintln!("{}", cache.log());
+
+    fn host() -> String {
+        format!("{CACHE_ADDRESS}:5000")
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // Its workers end with it, if it is asked.
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+/// A cache that lets those who ask for the same blob wait for each other: every layer leaves the origin once.
+#[test]
+fn a_fleet_behind_a_cache_that_fetches_once() {
+    let fleet = Fleet::new();
+    let _cache = Nginx::start(&fleet);
+    fleet.pull(0..NODES, &Nginx::host());
+    assert_eq!(fleet.asked(&fleet.origin), [1; LAYERS]);
+}
+
+/// Distribution's own cache (2.8) fetches a blob that it doesn't have once for whoever asks and once for itself, again for
+/// each who asks before it is stored, and ignores `Range` until then (registry/proxy/proxyblobstore.go, `ServeBlob`). So
+/// no client of it can make a layer leave the origin once; but what one node has pulled costs the origin nothing more.
+#[test]
+fn a_fleet_behind_distribution_that_one_node_has_pulled_through() {
+    let fleet = Fleet::new();
+    let upstream = json!({ "remoteurl": format!("http://{}", fleet.origin.host()) });
+    let cache = Registry::builder().network(&fleet.network.cache(), CACHE_ADDRESS);
+    let cache = cache.set("/proxy", upstream).start().unwrap();
+    fleet.pull(0..1, &cache.host());
+    // The smallest was asked for its size first, in vain, and it depends whether it was stored when it was pulled.
+    let (asked, [smallest, others @ ..]) = (fleet.asked(&cache), fleet.asked(&fleet.origin));
+    assert_eq!(asked, [2, 1, 1, 1, 1, 1]);
+    assert!(
+        matches!(smallest, 2 | 3) && others == [2; LAYERS - 1],
+        "{smallest} {others:?}"
+    );
+
+    let stored = |digest: &Digest| format!("Adding new scheduler entry for os/test@{digest}");
+    let all_stored = || {
+        let log = cache.log();
+        fleet.layers.iter().all(|digest| log.contains(&stored(digest)))
+    };
+    wait_until("distribution to store what it has fetched", all_stored, || {
+        cache.log()
+    });
     fleet.pull(1..NODES, &cache.host());
-    eprintln!("{:?}", fleet.left());
+    assert_eq!(fleet.asked(&fleet.origin), [smallest, 2, 2, 2, 2, 2]);
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool, log: impl Fn() -> String) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "waited in vain for {what}: {}",
+            log()
+        );
+        sleep(Duration::from_millis(10));
+    }
 }

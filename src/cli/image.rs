@@ -56,7 +56,7 @@ fn parse_mirror(text: &str) -> Result<String, String> {
 }
 
 /// Parses a size such as `3GiB`, `512M` or `1000000`; the prefixes are powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let shift = match unit.trim_end_matches('b').trim_end_matches('i') {

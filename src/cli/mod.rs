@@ -4,6 +4,7 @@ pub mod config_drive;
 mod disks;
 mod image;
 mod install;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub use config_drive::ConfigDriveCommand;
 pub use disks::{Device, Disks, Target};
 pub use image::Image;
 pub use install::{Install, NetworkAccess};
+pub use verify::Verify;
 
 use crate::progress::Style;
 use crate::save::Destination;
@@ -62,6 +64,8 @@ pub enum Command {
     },
     /// List the disks: what is on them, which one would be chosen, and why not the others
     Disks(Disks),
+    /// Check an installed disk: partition table, boot loader, boot entries, root file system, image. Writes nothing
+    Verify(Verify),
     /// Config drives apart from an installation
     #[command(after_help = EXIT_STATUS, subcommand)]
     ConfigDrive(ConfigDriveCommand),

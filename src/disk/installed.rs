@@ -119,6 +119,14 @@ impl<'claim> InstalledDisk<'claim> {
         })
     }
 
+    /// The EFI system partition.
+    pub fn esp(&self) -> Option<Partition> {
+        let planned = self.layout.partition(Role::Esp)?;
+        self.table
+            .partitions()
+            .find(|partition| partition.number == planned.number)
+    }
+
     /// What starts the system.
     pub fn boot_loader(&self) -> Option<&BootLoader> {
         self.boot_loader.as_ref()

@@ -162,6 +162,23 @@ pub enum Role {
     Root,
 }
 
+impl Role {
+    /// The role that a partition's type says, where it says one.
+    pub(super) fn of_type(type_guid: &Uuid) -> Option<Self> {
+        match *type_guid {
+            BIOS_BOOT_TYPE => Some(Self::BiosBoot),
+            ESP_TYPE => Some(Self::Esp),
+            root if [Arch::X86_64, Arch::Aarch64]
+                .iter()
+                .any(|arch| arch.root_type() == root) =>
+            {
+                Some(Self::Root)
+            }
+            _ => None,
+        }
+    }
+}
+
 /// A partition as it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Planned {

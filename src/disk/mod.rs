@@ -22,6 +22,7 @@ mod in_use;
 mod installed;
 mod layout;
 mod mbr;
+mod parts;
 mod room;
 mod sfdisk;
 mod stale;
@@ -41,6 +42,7 @@ pub use layout::{
     Arch, Backend, BlockSetup, BootcVersion, CONFIG_DRIVE_MIB, Layout, LayoutError, LayoutRequest,
 };
 pub use layout::{Planned, Role};
+pub use parts::{Parts, check_root, find_boot_loader};
 pub use room::NoRoom;
 pub use stale::{StaleConfigDrive, stale_config_drives};
 pub use verify::{BootLoader, BootPath, VerifyError};

@@ -11,6 +11,7 @@ use crate::config_drive::ConfigDrive;
 use crate::config_drives;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
+use crate::firmware::Variables;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Found};
@@ -59,6 +60,10 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .as_deref()
         .map(read_ssh_keys)
         .transpose()?;
+    if typed.boot_entry.is_some() {
+        // Whether they can be reached is better known now.
+        Variables::of_this_machine()?;
+    }
     let disk = look_at_disk(typed)?;
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
@@ -109,7 +114,7 @@ pub fn lay_out(
         bootc,
         config_drive: typed.config_drive.is_some(),
         root_at_least_mib: found.unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
-        root_exactly_mib: None,
+        root_exactly_mib: typed.root_size_mib,
     };
     Ok(Layout::plan(&request)?)
 }

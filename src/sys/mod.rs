@@ -1,6 +1,7 @@
 //! The system calls that no crate wraps safely: the only `unsafe` code of Landfall.
 #![allow(unsafe_code)]
 
+pub mod attributes;
 pub mod block;
 pub mod mount;
 pub mod namespace;

@@ -175,26 +175,31 @@ impl LoopDisk {
     /// The hash of all that is on it: of each block that isn't zero, and where it is.
     pub fn hash(&self) -> String {
         output(Command::new("blockdev").arg("--flushbufs").arg(&self.device));
-        let file = File::open(&self.file).unwrap();
-        let mut hasher = Sha256::new();
-        let mut end = 0;
-        while let Ok(start) = lseek(&file, end, Whence::SeekData) {
-            end = lseek(&file, start, Whence::SeekHole).unwrap();
-            let mut data = vec![0; usize::try_from(end - start).unwrap()];
-            file.read_exact_at(&mut data, start.cast_unsigned()).unwrap();
-            for (index, block) in data.chunks(512).enumerate() {
-                if block.iter().any(|byte| *byte != 0) {
-                    hasher.update((start / 512 + i64::try_from(index).unwrap()).to_le_bytes());
-                    hasher.update(block);
-                }
+        hash_of_data(&self.file)
+    }
+}
+
+/// The hash of all that is in a file: of each block that isn't zero, and where it is.
+pub fn hash_of_data(file: &Path) -> String {
+    let file = File::open(file).unwrap();
+    let mut hasher = Sha256::new();
+    let mut end = 0;
+    while let Ok(start) = lseek(&file, end, Whence::SeekData) {
+        end = lseek(&file, start, Whence::SeekHole).unwrap();
+        let mut data = vec![0; usize::try_from(end - start).unwrap()];
+        file.read_exact_at(&mut data, start.cast_unsigned()).unwrap();
+        for (index, block) in data.chunks(512).enumerate() {
+            if block.iter().any(|byte| *byte != 0) {
+                hasher.update((start / 512 + i64::try_from(index).unwrap()).to_le_bytes());
+                hasher.update(block);
             }
         }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
     }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Drop for LoopDisk {
@@ -306,6 +311,16 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
         }
     });
     host
+}
+
+/// Bytes that can't be compressed, others for each seed: a layer of them is as large as they are.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..count).map(|_| next()).collect()
 }
 
 pub fn output(command: &mut Command) -> String {

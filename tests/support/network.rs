@@ -6,6 +6,7 @@
 //! ```
 
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::output;
 
@@ -24,8 +25,10 @@ pub struct Network {
 impl Network {
     /// Makes them, and the wires between them.
     pub fn new(nodes: u8) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let network = Self {
-            prefix: format!("fleet{}", std::process::id()),
+            prefix: format!("fleet{}-{number}", std::process::id()),
             nodes,
         };
         for namespace in network.all() {

@@ -12,11 +12,14 @@ use crate::apt;
 /// Every package, with what it is for.
 const PACKAGES: &[(&str, &str)] = &[
     ("apache2-utils", "htpasswd, for the registry's users"),
+    ("btrfs-progs", "a file system that may be left unclean"),
     ("busybox-static", "all programs of the smallest test images"),
     ("cpio", "packs the ramdisk"),
+    ("cryptsetup-bin", "LUKS headers to be read"),
     ("docker-registry", "the registry that images are pulled from"),
     ("dosfstools", "checks the ESP"),
     ("e2fsprogs", "checks the root file system"),
+    ("efibootmgr", "the second opinion on boot entries"),
     ("fdisk", "sfdisk, the partitioner that bootc uses"),
     ("gcc", "Landfall's dependencies compile a little C"),
     ("gdisk", "sgdisk -v, the second opinion on partition tables"),

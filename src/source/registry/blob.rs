@@ -193,7 +193,7 @@ fn body(response: Response, at: u64) -> Result<Body, Cause> {
 }
 
 /// The first byte's number in `Content-Range: bytes FIRST-LAST/SIZE`.
-fn range_start(headers: &HeaderMap) -> Option<u64> {
+pub fn range_start(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     text.trim()
         .strip_prefix("bytes ")?

@@ -7,6 +7,7 @@ use reqwest::{Response, StatusCode};
 use tokio::sync::OnceCell;
 
 use super::auth::Authenticator;
+use super::blob::range_start;
 use super::challenge::Challenge;
 use super::error::{Cause, Connection, RegistryError};
 use super::http::{Http, host_of, redirected, same_host};
@@ -40,8 +41,8 @@ pub struct Endpoint {
 struct Asked {
     path: String,
     accept: Option<String>,
-    /// The first byte that is wanted.
-    from: u64,
+    /// The bytes that are wanted (RFC 9110, section 14.2), if not all.
+    range: Option<String>,
 }
 
 impl Endpoint {
@@ -54,7 +55,7 @@ impl Endpoint {
         let asked = Asked {
             path: format!("manifests/{selector}"),
             accept: Some(ACCEPTED_MANIFESTS.join(", ")),
-            from: 0,
+            range: None,
         };
         let separator = if matches!(selector, Selector::Digest(_)) {
             '@'
@@ -90,11 +91,28 @@ impl Endpoint {
         let asked = Asked {
             path: format!("blobs/{}", blob.digest()),
             accept: None,
-            from,
+            range: (from > 0).then(|| format!("bytes={from}-")),
         };
         self.get(&asked)
             .await
             .map_err(|cause| self.error(wanted_blob(blob), cause))
+    }
+
+    /// `count` bytes of `blob` from byte `from` on; `None` where only the whole blob can be had, of which nothing is read.
+    pub async fn part(&self, blob: &Descriptor, from: u64, count: usize) -> Result<Option<Vec<u8>>, Cause> {
+        let last = from + (count as u64).saturating_sub(1);
+        let response = self
+            .get(&Asked {
+                path: format!("blobs/{}", blob.digest()),
+                accept: None,
+                range: Some(format!("bytes={from}-{last}")),
+            })
+            .await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT || range_start(response.headers()) != Some(from) {
+            return Ok(None);
+        }
+        let bytes = self.http.read(response, count as u64).await?;
+        Ok((bytes.len() == count).then_some(bytes))
     }
 
     /// `cause`, with the name of this registry on it.
@@ -147,8 +165,8 @@ impl Endpoint {
         if let Some(accept) = &asked.accept {
             request = request.header(ACCEPT, accept);
         }
-        if asked.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", asked.from));
+        if let Some(range) = &asked.range {
+            request = request.header(RANGE, range);
         }
         self.http.send(request).await
     }

@@ -129,6 +129,11 @@ impl Source for Registry {
         Box::pin(blob::open(self.0.clone(), blob.clone(), offset))
     }
 
+    fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
+        let endpoint = &self.0.endpoints[self.0.order.first_for(blob.digest())];
+        Box::pin(async move { endpoint.part(blob, offset, count).await.ok().flatten() })
+    }
+
     fn distrust(&self, blob: &Descriptor) -> bool {
         let Some((wrong, next)) = self.0.order.distrust(blob.digest()) else {
             return false;

@@ -368,3 +368,50 @@ async fn a_token_that_expires_in_mid_pull_is_renewed() {
             && asked[0].path.contains("scope=repository%3Aos%2Fweb%3Apull")
     );
 }
+
+/// A part is given by who can give it alone; everybody else is asked once, and nothing is read of what comes.
+#[tokio::test]
+async fn a_part_of_a_blob_is_had_cheaply_or_not_at_all() {
+    let content = content();
+    let blob = descriptor(&content);
+    type Answer = fn(&[u8]) -> Reply;
+    let cases: [(Answer, Option<&[u8]>); 6] = [
+        (
+            |content| Reply::new(206, &content[10..14]).header("content-range", "bytes 10-13/1200000"),
+            Some(&content[10..14]),
+        ),
+        (
+            |content| Reply::new(206, &content[..4]).header("content-range", "bytes 0-3/1200000"),
+            None,
+        ),
+        (
+            |content| Reply::new(206, &content[10..13]).header("content-range", "bytes 10-12/1200000"),
+            None,
+        ),
+        (
+            |content| Reply::new(206, &content[10..]).header("content-range", "bytes 10-1199999/1200000"),
+            None,
+        ),
+        (
+            |content| Reply {
+                stall: Some(1 << 20),
+                ..Reply::new(200, content)
+            },
+            None,
+        ),
+        (|_| Reply::new(503, ""), None),
+    ];
+    for (number, (answer, expected)) in cases.into_iter().enumerate() {
+        let served = content.clone();
+        let server = Server::start(move |request| match request.path.as_str() {
+            "/v2/" => Reply::new(200, ""),
+            _ => answer(&served),
+        })
+        .await;
+        let part = registry(&server.host, &options()).part(&blob, 10, 4).await;
+        assert_eq!(part.as_deref(), expected, "{number}");
+        let asked = server.seen("/blobs/");
+        assert_eq!(asked.len(), 1, "{number}");
+        assert_eq!(asked[0].range.as_deref(), Some("bytes=10-13"), "{number}");
+    }
+}
