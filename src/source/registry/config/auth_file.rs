@@ -37,16 +37,16 @@ pub enum Found<'a> {
     Helper(&'a str),
 }
 
-/// `config.json` and `auth.json`.
+/// `config.json` and `auth.json`. Docker writes `null` where there is nothing.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawFile {
-    #[serde(default)]
-    auths: BTreeMap<String, Entry>,
-    #[serde(default)]
-    cred_helpers: BTreeMap<String, String>,
+    auths: Option<Entries>,
+    cred_helpers: Option<BTreeMap<String, String>>,
     creds_store: Option<String>,
 }
+
+type Entries = BTreeMap<String, Option<Entry>>;
 
 /// Fields beyond these (docker's `email`, for one) mean nothing to us.
 #[derive(Deserialize)]
@@ -86,8 +86,8 @@ impl AuthFile {
             )
         };
         Ok(Self {
-            entries: by_name(raw.auths),
-            helpers: raw.cred_helpers,
+            entries: by_name(raw.auths.unwrap_or_default()),
+            helpers: raw.cred_helpers.unwrap_or_default(),
             store: raw.creds_store.filter(|name| !name.is_empty()),
         })
     }
@@ -161,9 +161,10 @@ fn decode_auth(auth: &str) -> Result<Credentials> {
 }
 
 /// Entries by the names that are looked up. A key that is spelled so already wins over one of docker's URLs.
-fn by_name(raw: BTreeMap<String, Entry>) -> BTreeMap<String, Entry> {
+fn by_name(raw: Entries) -> BTreeMap<String, Entry> {
+    let given = raw.into_iter().filter_map(|(key, entry)| Some((key, entry?)));
     let (spelled, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        raw.into_iter().partition(|(key, _)| normalized(key) == *key);
+        given.partition(|(key, _)| normalized(key) == *key);
     let mut entries = spelled;
     for (key, entry) in others {
         entries.entry(normalized(&key)).or_insert(entry);
@@ -278,6 +279,18 @@ mod tests {
                 expected,
                 "{registry}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_in_several_ways() {
+        for text in [
+            "{}",
+            r#"{"auths":null,"credHelpers":null,"credsStore":""}"#,
+            r#"{"auths":{"a.lab":null}}"#,
+        ] {
+            let file = AuthFile::parse(text.as_bytes()).unwrap();
+            assert_eq!(user(file.lookup("a.lab", "x")), None, "{text}");
         }
     }
 
