@@ -219,7 +219,7 @@ async fn what_a_token_server_says_is_shown() {
     for (answer, expected) in [
         (
             DENIED,
-            "401 Unauthorized (DENIED: requested access to the resource is denied): no credentials were given",
+            "401 Unauthorized (DENIED: requested access to the resource is denied): no credentials were found",
         ),
         (
             (
