@@ -39,7 +39,7 @@ less *                     | don't have that digest       | image               
 less * …                   | don't have that digest       | of 237 bytes (tried 3 times) | of 1200594 bytes (tried 3 ti
 more                       | image                        | image                        | image
 more …                     | broke off (end of file       | image                        | image
-401                        | no credentials were found    | no credentials were found    | no credentials were given
+401                        | no credentials were found    | no credentials were found    | no credentials were found
 403                        | answered 403 Forbidden       | answered 403 Forbidden       | answered 403 Forbidden
 404                        | answered 404 Not Found       | answered 404 Not Found       | answered 404 Not Found
 429                        | image                        | image                        | image
