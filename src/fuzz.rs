@@ -4,9 +4,13 @@
 //! a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the seeds on every change.
 //! Built for tests and for the fuzzer only.
 
+mod image;
 mod layer;
 
+use std::fmt::Display;
 use std::path::Path;
+
+use crate::source::registry::fuzz as registry;
 
 /// What the fuzzer calls, and what it begins with.
 pub struct Target {
@@ -19,16 +23,84 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[Target {
-    name: "layer",
-    run: layer,
-    seeds: layer::seeds,
-}];
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "layer",
+        run: layer,
+        seeds: layer::seeds,
+    },
+    Target {
+        name: "reference",
+        run: reference,
+        seeds: image::references,
+    },
+    Target {
+        name: "manifest",
+        run: manifest,
+        seeds: image::manifests,
+    },
+    Target {
+        name: "auth_file",
+        run: auth_file,
+        seeds: registry::auth_files,
+    },
+    Target {
+        name: "registries_conf",
+        run: registries_conf,
+        seeds: registry::registries_confs,
+    },
+    Target {
+        name: "challenge",
+        run: challenge,
+        seeds: registry::challenges,
+    },
+    Target {
+        name: "error_body",
+        run: error_body,
+        seeds: registry::error_bodies,
+    },
+];
 
 /// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can be merged,
 /// and what cannot leaves nothing.
 pub fn layer(data: &[u8]) {
     layer::run(data);
+}
+
+/// The name of an image, wherever it is: what is a name means the same when it is written and read again.
+pub fn reference(data: &[u8]) {
+    image::reference(data);
+}
+
+/// A manifest or an index, and a config: whatever they say, an image has no more layers and bytes than can be worked with.
+pub fn manifest(data: &[u8]) {
+    image::manifest(data);
+}
+
+/// A file of credentials, or a pull secret.
+pub fn auth_file(data: &[u8]) {
+    registry::auth_file(data);
+}
+
+/// A registries.conf: every image is somewhere, under a name that is one.
+pub fn registries_conf(data: &[u8]) {
+    registry::registries_conf(data);
+}
+
+/// What a registry demands.
+pub fn challenge(data: &[u8]) {
+    registry::challenge(data);
+}
+
+/// What a registry or a token server says when it fails.
+pub fn error_body(data: &[u8]) {
+    registry::error_body(data);
+}
+
+/// An error or anything else that is shown has one line.
+pub(crate) fn one_line(shown: &dyn Display) {
+    let text = shown.to_string();
+    assert!(!text.contains(['\n', '\r']), "several lines: {text}");
 }
 
 /// Puts the seeds of the target `name` into `corpus`, a directory, before the fuzzer reads it.

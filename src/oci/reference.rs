@@ -16,7 +16,7 @@ pub struct Reference {
 }
 
 /// Why a text is not an image name.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// The text has no registry in front.
     #[error(

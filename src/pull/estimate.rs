@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
+use crate::oci::image::MAX_IMAGE_BYTES;
 use crate::oci::media_type::Compression;
 use crate::oci::{Image, Layer};
 use crate::source::Source;
@@ -46,8 +47,10 @@ pub async fn estimate_unpacked_bytes(source: &dyn Source, image: &Image) -> u64 
     while let Some(size) = others.next().await {
         total = total.saturating_add(size);
     }
+    // What a frame says is the word of whoever made it.
+    let total = total.min(MAX_IMAGE_BYTES);
     // Measured on tmpfs: 3 % for the rest of each file's last page, 5 % for inodes.
-    total.saturating_add(total / 100 * 8)
+    total + total / 100 * 8
 }
 
 /// The questions of one estimate.
@@ -194,6 +197,28 @@ mod tests {
             assert_eq!(estimate, expected + expected / 100 * 8);
             assert_eq!(source.asked.into_inner().unwrap(), asked);
         }
+    }
+
+    /// A zstd frame of a few bytes that says it has 2^63 (RFC 8878, section 3.1.1.1).
+    struct Boaster;
+
+    impl Source for Boaster {
+        fn document<'a>(&'a self, _: &'a Selector) -> BoxFuture<'a, Result<RawDocument>> {
+            unreachable!("the image is resolved")
+        }
+
+        fn blob<'a>(&'a self, _: &'a Descriptor, _: u64) -> BoxFuture<'a, Result<BlobStream>> {
+            let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0b1110_0000];
+            frame.extend((1u64 << 63).to_le_bytes());
+            frame.resize(18, 0);
+            Box::pin(async move { Ok(stream::iter([Ok(frame.into())]).boxed()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_size_that_nobody_has_is_bounded() {
+        let estimate = estimate_unpacked_bytes(&Boaster, &image(&[(Compression::Zstd, 18); 3])).await;
+        assert_eq!(estimate, MAX_IMAGE_BYTES + MAX_IMAGE_BYTES / 100 * 8);
     }
 
     #[test]

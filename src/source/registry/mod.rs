@@ -21,6 +21,8 @@ pub(super) mod retry;
 mod setup;
 mod tls;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 pub(super) mod tests;
 
