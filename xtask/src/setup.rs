@@ -29,6 +29,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mtools", "reads the ESP without mounting it"),
     ("openssl", "a private CA for the registry"),
     ("ovmf", "UEFI firmware for virtual machines"),
+    ("python3", "runs cloud-init, which reads the config drive"),
     ("qemu-utils", "qemu-img"),
     ("skopeo", "pushes and copies images"),
     ("umoci", "unpacks images, the second opinion on ours"),
