@@ -18,7 +18,7 @@ use crate::progress::Progress;
 use crate::pull::{self, Options};
 use crate::source::Source;
 use crate::source::name::ImageName;
-use crate::source::registry;
+use crate::source::registry::{self, Policy};
 use crate::stick::{Place, Stick};
 use crate::store::Store;
 
@@ -50,8 +50,16 @@ pub struct Root {
 pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
     registry::Options {
         authfile: typed.authfile.clone(),
+        pull_secret: typed.pull_secret.clone(),
+        registries_conf: typed.registries_conf.clone(),
+        mirrors: typed.mirrors.clone(),
         ca_cert: typed.ca_cert.clone(),
-        tls_verify: typed.tls_verify,
+        tls_verify: typed.tls_verify != Some(false),
+        heed_insecure: typed.tls_verify.is_none(),
+        policy: Policy {
+            retries: typed.retries,
+            ..Policy::default()
+        },
         progress: progress.clone(),
         ..registry::Options::default()
     }

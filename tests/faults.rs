@@ -16,7 +16,7 @@ use landfall::pull::{self, unpack_to};
 use landfall::source::registry::{Options, Policy, Registry, Timeouts};
 use landfall::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
-use support::{assert_nothing_left, landfall};
+use support::{assert_nothing_left, landfall, noise};
 use xtask::image::{Compression, Entry, Image, Layer, Layout};
 use xtask::registry::Registry as Server;
 
@@ -39,7 +39,7 @@ less *                     | don't have that digest       | image               
 less * …                   | don't have that digest       | of 237 bytes (tried 3 times) | of 1200594 bytes (tried 3 ti
 more                       | image                        | image                        | image
 more …                     | broke off (end of file       | image                        | image
-401                        | no credentials were given    | no credentials were given    | no credentials were given
+401                        | no credentials were found    | no credentials were found    | no credentials were found
 403                        | answered 403 Forbidden       | answered 403 Forbidden       | answered 403 Forbidden
 404                        | answered 404 Not Found       | answered 404 Not Found       | answered 404 Not Found
 429                        | image                        | image                        | image
@@ -204,16 +204,6 @@ fn parse(text: &str, elsewhere: &Elsewhere) -> Fault {
     }
 }
 
-/// Bytes that can't be compressed: a layer of them is as large as they are.
-fn noise(count: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..count).map(|_| next()).collect()
-}
-
 /// A registry with one image, and the parts of its paths by which its manifest, config and larger layer are asked for.
 struct Origin {
     server: Server,
@@ -229,7 +219,7 @@ impl Origin {
         let below = Layer::new([Entry::directory("etc"), Entry::file("etc/motd", "old")]);
         let above = [
             Entry::file("etc/motd", "hello"),
-            Entry::file("noise", noise(NOISE_BYTES)),
+            Entry::file("noise", noise(1, NOISE_BYTES)),
         ];
         let above = Layer::new(above).compressed(Compression::Gzip);
         layout.add(&Image::new().layer(below).layer(above), "1").unwrap();
@@ -292,7 +282,7 @@ fn tree_fault(root: &Path) -> Option<String> {
     };
     let (top, etc) = (names(root), names(&root.join("etc")));
     let contents = fs::read(root.join("etc/motd")).unwrap() == b"hello"
-        && fs::read(root.join("noise")).unwrap() == noise(NOISE_BYTES);
+        && fs::read(root.join("noise")).unwrap() == noise(1, NOISE_BYTES);
     (top != ["etc", "noise"] || etc != ["motd"] || !contents)
         .then(|| format!("the tree is another one: {top:?} {etc:?}"))
 }

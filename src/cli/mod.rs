@@ -137,7 +137,7 @@ mod tests {
             (install.bootc.kargs, install.bootc.extra),
             (vec!["a=b".to_owned()], vec!["--new".to_owned()])
         );
-        assert!(!install.image.tls_verify && !install.wipe);
+        assert!(install.image.tls_verify == Some(false) && !install.wipe);
         assert_eq!(install.image.memory_budget, Some(2 << 30));
     }
 

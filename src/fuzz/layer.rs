@@ -52,15 +52,15 @@ thread_local! {
 
 pub fn run(data: &[u8]) {
     let before = CANARY_BEFORE.with(String::clone);
-    let base = unpack_blob(archive(BASE), 0).expect("the layer below is an honest one");
-    let outcome = unpack_blob(checksummed(data), 1);
     let place = Path::new(PLACE);
-    match outcome {
-        Ok(layer) => stack(vec![base, layer]),
+    match unpack_blob(checksummed(data), 1) {
+        Ok(layer) => {
+            let base = unpack_blob(archive(BASE), 0).expect("the layer below is an honest one");
+            stack(vec![base, layer]);
+        }
         Err(error) => {
             let error = format!("{error:#}");
             assert!(!error.contains('\n'), "an error of many lines: {error}");
-            remove_all(base.path()).unwrap();
         }
     }
     let left: Vec<_> = fs::read_dir(place)

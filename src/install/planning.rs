@@ -42,6 +42,11 @@ pub struct Plan {
 /// Decides all that can be decided, or refuses. Nothing is written.
 pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     session::check_machine()?;
+    let standard_input = Some(Path::new("-"));
+    if typed.config_drive.as_deref() == standard_input && typed.image.pull_secret.as_deref() == standard_input
+    {
+        bail!("config drive and pull secret can't both come from standard input: give one of them as a file");
+    }
     let config_drive = match &typed.config_drive {
         Some(place) => {
             let options = session::source_options(&typed.image, progress);

@@ -158,11 +158,15 @@ fn check_platform(configuration: &ImageConfiguration, wanted: &Platform) -> Resu
         variant: configuration.variant().clone(),
     };
     // The variant chose among an index's entries; a config seldom repeats it.
-    let by_architecture = Platform {
+    let unsaid = Platform {
         variant: None,
         ..wanted.clone()
     };
-    if by_architecture.accepts(&found) {
+    let runs = match found.variant {
+        Some(_) => wanted.suits(&found),
+        None => unsaid.suits(&found),
+    };
+    if runs.is_some() {
         Ok(found)
     } else {
         Err(ImageError::Platform {

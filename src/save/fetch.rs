@@ -25,16 +25,19 @@ pub async fn complete(
     (start, have): (u64, u64),
     progress: &Progress,
 ) -> Result<()> {
-    let have = have.min(blob.size());
-    match attempt(source, blob, file, (start, have), progress).await {
-        Err(error) if have > 0 && error.downcast_ref::<BlobError>().is_some() => {
-            progress.note(format!(
-                "what was there of {} is damaged; pulling it again",
-                blob.digest()
-            ));
-            attempt(source, blob, file, (start, 0), progress).await
+    let mut have = have.min(blob.size());
+    loop {
+        match attempt(source, blob, file, (start, have), progress).await {
+            Err(error) if have > 0 && error.is::<BlobError>() => {
+                progress.note(format!(
+                    "what was there of {} is damaged; pulling it again",
+                    blob.digest()
+                ));
+                have = 0;
+            }
+            Err(error) if error.is::<BlobError>() && source.distrust(blob) => {}
+            other => return other,
         }
-        other => other,
     }
 }
 

@@ -3,6 +3,8 @@
 
 pub mod disk;
 pub mod faulty;
+pub mod network;
+pub mod tokens;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -68,7 +70,7 @@ for device; do :; done
 ///
 /// There is one at a time: what Landfall leaves behind is looked for in places that all of them share.
 pub struct Lab {
-    _alone: MutexGuard<'static, ()>,
+    _alone: (MutexGuard<'static, ()>, File),
     pub directory: tempfile::TempDir,
     pub registry: Registry,
     pub layout: Layout,
@@ -84,10 +86,13 @@ impl Lab {
         static ALONE: Mutex<()> = Mutex::new(());
         // A test that failed leaves the place to the others all the same.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nor is there one in another program.
+        let lock = File::create(std::env::temp_dir().join("landfall-lab.lock")).unwrap();
+        lock.lock().unwrap();
         let directory = xtask::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         Self {
-            _alone: alone,
+            _alone: (alone, lock),
             directory,
             registry,
             layout,
@@ -306,6 +311,16 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
         }
     });
     host
+}
+
+/// Bytes that can't be compressed, others for each seed: a layer of them is as large as they are.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..count).map(|_| next()).collect()
 }
 
 pub fn output(command: &mut Command) -> String {

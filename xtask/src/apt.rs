@@ -170,6 +170,17 @@ pub fn unpack(package: &str, keep: impl Fn(&str) -> bool, directory: &Path) -> R
     Ok(())
 }
 
+/// Downloads these packages and all that they depend on, as for an empty system, into `directory`.
+pub fn download_closure(packages: &[&str], directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory.join("partial"))?;
+    let archives = format!("Dir::Cache::archives={}", directory.display());
+    let options = ["Dir::State::status=/dev/null", &archives];
+    let mut command = apt_get();
+    command.args(["install", "--yes", "--download-only", "--no-install-recommends"]);
+    command.args(options.into_iter().flat_map(|option| ["-o", option]));
+    command::run(command.args(packages)).context("downloading packages")
+}
+
 fn dependencies(package: &str) -> Result<BTreeSet<String>> {
     let arguments = ["depends", "--recurse", "--important", "--no-pre-depends", package];
     let listed = command::output(Command::new("apt-cache").args(arguments))?;

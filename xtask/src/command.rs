@@ -47,6 +47,14 @@ pub fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Fails if the program `name` did.
+pub fn check_status(name: &str, status: std::process::ExitStatus) -> Result<()> {
+    if !status.success() {
+        bail!("{name} failed ({status})");
+    }
+    Ok(())
+}
+
 fn check(command: &Command, output: &Output) -> Result<()> {
     if output.status.success() {
         return Ok(());

@@ -11,11 +11,12 @@
 //! | [`gpt`] | where a disk image's partitions are |
 //! | [`config_drive`] | an ISO 9660 config drive as OpenStack has it |
 //! | [`scenario`] | Landfall installs in a machine, the disk is checked and booted |
-//! | [`demo`], [`suite`], [`by_hand`], [`vendor`] | the chores made of these |
+//! | [`demo`], [`suite`], [`by_hand`], [`bench`], [`vendor`] | the chores made of these |
 //!
 //! Guards ([`registry::Registry`], [`vm::Running`]) own one child process each and end that one only.
 
 pub mod apt;
+pub mod bench;
 pub mod by_hand;
 pub mod command;
 pub mod config_drive;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use xtask::bench::{self, Bench};
 use xtask::by_hand::{self, Virtual};
 use xtask::vm::{Disk, Machine};
 use xtask::{demo, fixture, setup, suite, vendor};
@@ -34,6 +35,9 @@ enum Chore {
     Fixture,
     /// Install the distribution's packages that all else needs (without root: say which)
     Setup,
+    /// Measure what pulling costs, Landfall and others
+    #[command(subcommand)]
+    Bench(Bench),
     /// Fetch the sources of every dependency, for builds without a network
     Vendor,
 }
@@ -75,6 +79,7 @@ fn run(chore: Chore) -> Result<()> {
             println!("{}", setup::describe());
             setup::ensure()
         }
+        Chore::Bench(bench) => bench::run(&bench),
         Chore::Vendor => vendor::run(),
     }
 }

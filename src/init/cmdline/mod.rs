@@ -84,7 +84,7 @@ enum Meaning {
     Arguments,
 }
 
-const KEYS: [(&str, Meaning); 14] = [
+const KEYS: [(&str, Meaning); 18] = [
     ("image", Meaning::Elsewhere),
     ("device", Meaning::Elsewhere),
     ("device-hint", Meaning::Value("--device-hint")),
@@ -95,6 +95,10 @@ const KEYS: [(&str, Meaning); 14] = [
     ("wipe", Meaning::Flag("--wipe")),
     ("ca-cert", Meaning::Value("--ca-cert")),
     ("authfile", Meaning::Value("--authfile")),
+    ("pull-secret", Meaning::Value("--pull-secret")),
+    ("registries-conf", Meaning::Value("--registries-conf")),
+    ("mirror", Meaning::Value("--mirror")),
+    ("retries", Meaning::Value("--retries")),
     ("target-imgref", Meaning::Value("--target-imgref")),
     ("karg", Meaning::Value("--karg")),
     ("memory-budget", Meaning::Value("--memory-budget")),
@@ -325,6 +329,12 @@ mod tests {
                 "install|--tls-verify=true|--filesystem|xfs|--karg|a b|--ca-cert=/ca|--authfile=/auth\
                  |--target-imgref=r/o|--memory-budget=3GiB|--|r/i|/dev/vda",
             ),
+            (
+                "landfall.image=r/i landfall.device=/dev/vda landfall.mirror=a.lab landfall.mirror=b.lab/c \
+                 landfall.pull-secret=/s landfall.registries-conf=/r landfall.retries=9",
+                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--registries-conf=/r|--retries=9\
+                 |--|r/i|/dev/vda",
+            ),
         ] {
             assert_eq!(arguments(cmdline).unwrap(), expected, "{cmdline}");
         }
@@ -397,7 +407,8 @@ mod tests {
             (
                 "landfall.img=a",
                 "landfall.img on the kernel command line is unknown; known are landfall.{image,device,device-hint,\
-                 config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,target-imgref,karg,memory-budget,args}",
+                 config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,pull-secret,registries-conf,\
+                 mirror,retries,target-imgref,karg,memory-budget,args}",
             ),
         ] {
             assert_eq!(

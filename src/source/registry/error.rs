@@ -17,7 +17,7 @@ const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);
 
 /// A request to a registry that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("registry {registry}, asked for {wanted}, {cause}{}", tried(*tries))]
+#[error("registry {registry}, asked for {wanted}, {cause}{}{}", tried(*tries), without(mirrors))]
 pub struct RegistryError {
     /// `HOST[:PORT]` as the user knows it.
     pub registry: String,
@@ -27,6 +27,16 @@ pub struct RegistryError {
     pub cause: Cause,
     /// How often it was tried.
     pub tries: u32,
+    /// The mirrors that failed before.
+    pub mirrors: Vec<String>,
+}
+
+fn without(mirrors: &[String]) -> String {
+    match mirrors {
+        [] => String::new(),
+        [one] => format!("; its mirror {one} failed before"),
+        several => format!("; its mirrors {} failed before", several.join(", ")),
+    }
 }
 
 fn tried(tries: u32) -> String {
@@ -57,6 +67,8 @@ pub enum Cause {
         /// How many there should be.
         size: u64,
     },
+    /// It wants credentials, and looking for them failed.
+    Credentials(String),
     /// Something that the protocol doesn't allow.
     Protocol(String),
 }
@@ -85,6 +97,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Whose credentials were sent; `None` without any.
     pub credentials: Option<String>,
+    /// The token that was sent is none that it knows, whatever it allows.
+    pub token_refused: bool,
 }
 
 /// Why there is no connection.
@@ -125,7 +139,32 @@ impl Cause {
                 Connection::Refused | Connection::NoAddress | Connection::Broken(_) | Connection::Other(_),
             ) => Retry::After(None),
             Self::TimedOut(_) | Self::Ended { .. } => Retry::After(None),
-            Self::Connection(_) | Self::TooLarge(_) | Self::Protocol(_) => Retry::Never,
+            Self::Connection(_) | Self::TooLarge(_) | Self::Credentials(_) | Self::Protocol(_) => {
+                Retry::Never
+            }
+        }
+    }
+
+    /// Whether it is worth waiting for, even where somebody else could be asked: a connection that broke, a server that
+    /// named a time.
+    pub fn is_hitch(&self) -> bool {
+        match self {
+            Self::Ended { .. } | Self::Connection(Connection::Broken(_) | Connection::Other(_)) => true,
+            Self::Answered(answer) => answer.retry_after.is_some(),
+            Self::Elsewhere(_, _, cause) => cause.is_hitch(),
+            _ => false,
+        }
+    }
+
+    /// Whether it concerns nothing but what was asked for.
+    pub fn is_particular(&self) -> bool {
+        match self {
+            Self::Answered(answer) => {
+                answer.redirected_to.is_some() || matches!(answer.status.as_u16(), 404 | 416)
+            }
+            Self::TooLarge(_) | Self::Protocol(_) => true,
+            Self::Elsewhere(Errand::Redirect, _, cause) => cause.is_particular(),
+            _ => false,
         }
     }
 }
@@ -149,9 +188,13 @@ impl Answer {
         use StatusCode as S;
         let credentials = || match &self.credentials {
             Some(whose) => format!("{whose} may not read it: check them"),
-            None => "no credentials were given: name a file that has them with --authfile".into(),
+            None => "no credentials were found for it: give them with --authfile or --pull-secret".into(),
         };
         match self.status {
+            S::UNAUTHORIZED if self.token_refused => Some(
+                "it does not accept the token that its own token server gave: compare their clocks and keys"
+                    .into(),
+            ),
             S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
             S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
                 (Some(OciErrorCode::ManifestUnknown), _) => {
@@ -206,6 +249,7 @@ impl fmt::Display for Cause {
             }
             Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
             Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
+            Self::Credentials(why) => write!(out, "wants credentials: {why}"),
             Self::Protocol(what) => out.write_str(what),
         }
     }
@@ -311,9 +355,12 @@ fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
 /// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
 /// else came.
 pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
+    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several names.
     #[derive(serde::Deserialize)]
-    struct Details {
-        details: String,
+    struct Plain {
+        error: Option<String>,
+        #[serde(alias = "error_description", alias = "message")]
+        details: Option<String>,
     }
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) {
         let Some(first) = errors.into_iter().next() else {
@@ -325,8 +372,11 @@ pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
         let said = clean(&said.collect::<Vec<_>>().join(": "));
         return (Some(first.code), said);
     }
-    if let Ok(Details { details }) = serde_json::from_slice(body) {
-        return (None, clean(&details));
+    if let Ok(Plain { error, details }) = serde_json::from_slice(body)
+        && (error.is_some() || details.is_some())
+    {
+        let said: Vec<String> = error.into_iter().chain(details).collect();
+        return (None, clean(&said.join(": ")));
     }
     let text = String::from_utf8_lossy(body);
     // A page of HTML says less than the status alone.
@@ -381,6 +431,7 @@ mod tests {
             redirected_to: None,
             retry_after: None,
             credentials: credentials.map(Into::into),
+            token_refused: false,
         }
     }
 
@@ -396,7 +447,7 @@ mod tests {
             ),
             (
                 answer(401, "", None),
-                "answered 401 Unauthorized: no credentials were given: name a file that has them with --authfile",
+                "answered 401 Unauthorized: no credentials were found for it: give them with --authfile or --pull-secret",
             ),
             (
                 answer(403, denied, Some("the credentials of user \"bob\"")),

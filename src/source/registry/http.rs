@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
-use super::error::{Answer, Cause, Errand, connection_failure, parse_error_body};
+use super::challenge::refuses_token;
+use super::error::{Answer, Cause, Connection, Errand, connection_failure, parse_error_body};
+use super::proxy::{self, Proxies};
 use super::tls::{self, Trust};
 
 const MAX_REDIRECTS: usize = 5;
@@ -44,21 +46,28 @@ impl Default for Timeouts {
 pub struct Http {
     client: Client,
     timeouts: Timeouts,
+    proxies: Proxies,
 }
 
 impl Http {
-    /// A client that believes whom `trust` says. Proxies come from the environment.
-    pub fn new(trust: &Trust, timeouts: Timeouts) -> Result<Self> {
+    /// A client that believes whom `trust` says.
+    pub fn new(trust: &Trust, timeouts: Timeouts, proxies: &proxy::Settings) -> Result<Self> {
+        let proxies = Proxies::new(proxies)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls::client_config(trust)?)
             .connect_timeout(timeouts.connect)
-            .redirect(redirects(*trust == Trust::Anybody))
+            .proxy(proxies.for_client())
+            .redirect(redirects(trust.anybody))
             // A redirect's address may be signed, and is for the host it leads to alone.
             .referer(false)
             .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting up the HTTP client")?;
-        Ok(Self { client, timeouts })
+        Ok(Self {
+            client,
+            timeouts,
+            proxies,
+        })
     }
 
     /// The client, to make a request with.
@@ -132,6 +141,7 @@ impl Http {
             redirected_to: (!same_host(&answered_by, asked)).then_some(answered_by),
             retry_after: retry_after(response.headers()),
             credentials,
+            token_refused: refuses_token(response.headers()),
         })
     }
 
@@ -144,7 +154,17 @@ impl Http {
                 .unwrap_or_default();
             Cause::Protocol(format!("sent us elsewhere: {why}"))
         } else {
-            Cause::Connection(connection_failure(error))
+            let proxy = error.url().and_then(|url| self.proxies.shown_for(url));
+            match (connection_failure(error), proxy) {
+                // What TLS says comes through a proxy from behind it.
+                (Connection::Refused | Connection::NoAddress | Connection::Other(_), Some(proxy)) => {
+                    let why = connection_failure(error).to_string();
+                    Cause::Connection(Connection::Other(format!(
+                        "its way leads through the proxy {proxy}, which {why}"
+                    )))
+                }
+                (connection, _) => Cause::Connection(connection),
+            }
         }
     }
 }

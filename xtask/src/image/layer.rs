@@ -143,6 +143,19 @@ impl Entry {
         self
     }
 
+    /// Puts it, and the file that it is one more name of, somewhere else.
+    pub fn moved(self, to: impl Fn(&Path) -> PathBuf) -> Self {
+        let link = match self.link {
+            Some(target) if self.kind == EntryType::Link => Some(to(&target)),
+            other => other,
+        };
+        Self {
+            path: to(&self.path),
+            link,
+            ..self
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -1,0 +1,240 @@
+//! `cargo xtask bench`: what pulling an image costs, here and with the programs that people have.
+//!
+//! | chore | shows |
+//! |---|---|
+//! | `bench pull` | Landfall, podman, skopeo + umoci and crane on one image of real shape, gzip and zstd, run in turn |
+//! | `bench layers` | that the number of layers does not matter |
+//! | `bench entries` | that the cost grows with the entries, and not faster |
+//!
+//! A registry on loopback serves the images; each run has a fresh tmpfs and a cgroup of its own. Tables are printed, and
+//! kept as JSON in `target/bench`; `pull` also draws the chart of the README.
+
+mod cgroup;
+mod chart;
+mod contender;
+mod floor;
+mod image;
+mod place;
+mod table;
+mod tools;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::image::Compression;
+use crate::registry::Registry;
+use crate::{command, setup};
+use cgroup::Cost;
+use contender::{Contender, Job};
+use image::Shape;
+use place::Place;
+use tools::Tools;
+
+/// What to measure
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Landfall and others on one image of real shape
+    Pull(Options),
+    /// Landfall on the same bytes in 10, 65, 200 and 500 layers
+    Layers(Options),
+    /// Landfall on 20,000, 80,000 and 320,000 small files
+    Entries(Options),
+}
+
+/// How to measure
+#[derive(Args)]
+pub struct Options {
+    /// How often each is run, in turn
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Another landfall than the one that is built from here
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+/// Measures.
+pub fn run(bench: &Bench) -> Result<()> {
+    setup::ensure()?;
+    match bench {
+        Bench::Pull(options) => pull(options),
+        Bench::Layers(options) => series("layers", &[10, 65, 200, 500].map(Shape::Layers), options),
+        Bench::Entries(options) => series("entries", &[20_000, 80_000, 320_000].map(Shape::Entries), options),
+    }
+}
+
+/// The two compressions, with their names.
+const COMPRESSIONS: [(&str, Compression); 2] = [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
+
+/// One run and what was run.
+struct Run {
+    compression: &'static str,
+    who: &'static str,
+    cost: Cost,
+}
+
+fn pull(options: &Options) -> Result<()> {
+    let bench = Stage::new(options)?;
+    let mut runs = Vec::new();
+    let mut sizes = Vec::new();
+    for (name, compression) in COMPRESSIONS {
+        let layout = image::layout(Shape::Real, compression)?;
+        bench
+            .registry
+            .place(&layout, "latest", &format!("bench:{name}"))?;
+        sizes.push((name, image::size(&layout)?, layout));
+    }
+    for round in 1..=options.rounds {
+        for (name, _) in COMPRESSIONS {
+            for who in Contender::ALL {
+                runs.push(
+                    bench
+                        .run(name, who)
+                        .with_context(|| format!("round {round}: {}", who.name()))?,
+                );
+            }
+        }
+    }
+    let floors = sizes
+        .iter()
+        .map(|(name, _, layout)| Ok((*name, floor::measure(layout)?)));
+    let floors = floors.collect::<Result<Vec<_>>>()?;
+    let sizes: Vec<_> = sizes.into_iter().map(|(name, size, _)| (name, size)).collect();
+    print!("{}", table::pull(&runs, &sizes, &floors));
+    fs::write(crate::root().join("xtask/bench/pull.svg"), chart::draw(&runs))?;
+    bench.keep("pull", table::json(&runs, &sizes, &floors))
+}
+
+fn series(name: &str, shapes: &[Shape], options: &Options) -> Result<()> {
+    let bench = Stage::new(options)?;
+    let mut rows = Vec::new();
+    for shape in shapes {
+        let layout = image::layout(*shape, Compression::Gzip)?;
+        bench
+            .registry
+            .place(&layout, "latest", &format!("bench:{}", shape.name()))?;
+        rows.push((shape.name(), image::size(&layout)?, Vec::new()));
+    }
+    for _ in 0..options.rounds {
+        for (tag, _, costs) in &mut rows {
+            costs.push(bench.cost(tag, Contender::Run)?);
+        }
+    }
+    print!("{}", table::series(&rows));
+    bench.keep(name, table::series_json(&rows))
+}
+
+/// All that runs share.
+struct Stage {
+    registry: Registry,
+    tools: Tools,
+    landfall: PathBuf,
+    disk: Disk,
+}
+
+impl Stage {
+    fn new(options: &Options) -> Result<Self> {
+        let landfall = match &options.binary {
+            Some(binary) => fs::canonicalize(binary).with_context(|| format!("finding {binary:?}"))?,
+            None => build()?,
+        };
+        Ok(Self {
+            registry: Registry::start()?,
+            tools: Tools::fetch()?,
+            landfall,
+            disk: Disk::new()?,
+        })
+    }
+
+    fn run(&self, compression: &'static str, who: Contender) -> Result<Run> {
+        let cost = self.cost(compression, who)?;
+        eprintln!(
+            "{compression} {:16} {:6.1} s, {:6.1} s of CPU",
+            who.name(),
+            cost.wall,
+            cost.cpu
+        );
+        Ok(Run {
+            compression,
+            who: who.name(),
+            cost,
+        })
+    }
+
+    fn cost(&self, tag: &str, who: Contender) -> Result<Cost> {
+        let place = Place::new()?;
+        let job = Job {
+            image: &format!("{}/bench:{tag}", self.registry.host()),
+            place: place.path(),
+            tools: &self.tools,
+            landfall: &self.landfall,
+            disk: &self.disk.device,
+        };
+        let log = crate::target().join("bench/log");
+        cgroup::run(&who.script(&job), who.marker(), &log)
+    }
+
+    fn keep(&self, name: &str, mut figures: Value) -> Result<()> {
+        figures["machine"] = machine()?;
+        figures["versions"] = json!(self.tools.versions()?);
+        let file = crate::target().join(format!("bench/{name}.json"));
+        fs::write(&file, serde_json::to_vec_pretty(&figures)?)?;
+        println!("\nkept in {}", file.display());
+        Ok(())
+    }
+}
+
+/// A loop device that no run writes to.
+struct Disk {
+    device: PathBuf,
+    _file: tempfile::TempDir,
+}
+
+impl Disk {
+    fn new() -> Result<Self> {
+        let directory = crate::tempdir()?;
+        let file = directory.path().join("disk");
+        fs::File::create(&file)?.set_len(16 << 30)?;
+        let device = command::output(Command::new("losetup").args(["--find", "--show"]).arg(&file))?;
+        Ok(Self {
+            device: device.trim().into(),
+            _file: directory,
+        })
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = command::run(Command::new("losetup").arg("--detach").arg(&self.device));
+    }
+}
+
+fn build() -> Result<PathBuf> {
+    command::show(command::cargo().args(["build", "--release", "--package", "landfall"]))?;
+    let found = fs::read_dir(crate::target())?
+        .filter_map(|entry| Some(entry.ok()?.path().join("release/landfall")))
+        .find(|path| path.exists());
+    found.context("cargo built no landfall")
+}
+
+fn machine() -> Result<Value> {
+    let first = |file: &str, key: &str| -> Result<String> {
+        let text = fs::read_to_string(Path::new("/proc").join(file))?;
+        let line = text.lines().find(|line| line.starts_with(key));
+        let value = line
+            .and_then(|line| line.split_once(':'))
+            .map(|(_, value)| value.trim());
+        Ok(value.unwrap_or("unknown").to_string())
+    };
+    Ok(json!({
+        "processor": first("cpuinfo", "model name")?,
+        "sha_instructions": first("cpuinfo", "flags")?.split(' ').any(|flag| flag == "sha_ni"),
+        "cores": std::thread::available_parallelism()?.get(),
+        "memory": first("meminfo", "MemTotal")?,
+        "kernel": fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+    }))
+}

@@ -1,0 +1,306 @@
+//! Images of real shape for the benchmark, from Debian packages: made once for each state of their inputs.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use sha2::{Digest as _, Sha256};
+
+use crate::image::{Compression, Digest, Entry, Image, Layer, Layout};
+use crate::{apt, command};
+
+/// How many packages have a layer of their own, as tools that split images by package make them.
+const ALONE: usize = 40;
+/// How many layers the rest shares.
+const SHARED: usize = 23;
+
+/// What an image is made of, and how it is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// All packages, 65 layers: large packages alone, small ones together, something below and on top.
+    Real,
+    /// Every fourth package, in so many layers of about the same size.
+    Layers(usize),
+    /// So many small files in ten layers.
+    Entries(usize),
+}
+
+impl Shape {
+    /// A name for files and tags.
+    pub fn name(self) -> String {
+        match self {
+            Self::Real => "real".into(),
+            Self::Layers(count) => format!("layers-{count}"),
+            Self::Entries(count) => format!("entries-{count}"),
+        }
+    }
+}
+
+/// What an image is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Its layers.
+    pub layers: u64,
+    /// The entries of all layers.
+    pub entries: u64,
+    /// The size of all blobs, in bytes.
+    pub compressed_bytes: u64,
+    /// The size of all archives, in bytes.
+    pub archive_bytes: u64,
+}
+
+/// A layout whose only tag is `latest`; made if it isn't there yet.
+pub fn layout(shape: Shape, compression: Compression) -> Result<Layout> {
+    let debs = packages()?;
+    let parent = crate::target().join("bench/images");
+    fs::create_dir_all(&parent)?;
+    let lock = File::create(parent.join("lock"))?;
+    lock.lock()?;
+    let key = inputs(&debs)?;
+    let names = [Compression::Gzip, Compression::Zstd].map(|kind| (kind, file_name(shape, kind, &key)));
+    let building = |(kind, name): &(Compression, String)| -> Result<()> {
+        if parent.join(name).exists() {
+            return Ok(());
+        }
+        eprintln!("making the benchmark's image {name} (once)");
+        let unfinished = crate::tempdir()?;
+        build(shape, *kind, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
+        Ok(fs::rename(unfinished.keep(), parent.join(name))?)
+    };
+    thread::scope(|scope| {
+        let both = names.each_ref().map(|name| scope.spawn(move || building(name)));
+        both.map(|one| one.join().map_err(|_| anyhow!("making an image panicked"))?)
+            .into_iter()
+            .collect::<Result<Vec<()>>>()
+    })?;
+    Ok(Layout::open(&parent.join(file_name(shape, compression, &key))))
+}
+
+/// The size of the image in a layout.
+pub fn size(layout: &Layout) -> Result<Size> {
+    let mut size = Size::default();
+    for (path, _) in blobs(layout)? {
+        size.layers += 1;
+        size.compressed_bytes += fs::metadata(&path)?.len();
+        let mut archive = tar::Archive::new(super::floor::decoder(&path)?);
+        for entry in archive.entries()? {
+            let entry = entry?;
+            size.entries += 1;
+            size.archive_bytes += 512 + entry.size().next_multiple_of(512);
+        }
+    }
+    Ok(size)
+}
+
+/// The layers' blobs: file and media type.
+pub fn blobs(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
+    let manifest = layout.manifest("latest")?;
+    let layers = manifest["layers"].as_array().context("no layers")?;
+    let blob = |layer: &serde_json::Value| {
+        let media_type = layer["mediaType"].as_str().unwrap_or_default().to_string();
+        Ok((layout.blob(&Digest::in_descriptor(layer)?), media_type))
+    };
+    layers.iter().map(blob).collect()
+}
+
+fn file_name(shape: Shape, compression: Compression, key: &str) -> String {
+    format!("{}-{compression:?}-{key}", shape.name()).to_lowercase()
+}
+
+fn inputs(debs: &[PathBuf]) -> Result<String> {
+    let mut hash = Sha256::new();
+    hash.update(include_str!("image.rs"));
+    for deb in debs {
+        hash.update(
+            deb.file_name()
+                .context("a package has a name")?
+                .as_encoded_bytes(),
+        );
+    }
+    let digest = hash.finalize();
+    Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The packages, the largest first.
+fn packages() -> Result<Vec<PathBuf>> {
+    let list = fs::read_to_string(crate::root().join("fixtures/bench/packages"))?;
+    let wanted: Vec<&str> = (list.lines().filter(|line| !line.starts_with('#')))
+        .flat_map(str::split_whitespace)
+        .collect();
+    let directory = crate::target().join("bench/packages");
+    apt::download_closure(&wanted, &directory)?;
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            found.push((std::cmp::Reverse(fs::metadata(&path)?.len()), path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn build(shape: Shape, compression: Compression, debs: &[PathBuf], directory: &Path) -> Result<()> {
+    let layout = Layout::create(directory)?;
+    layout.add(&Image::new(), "latest")?;
+    let add = |entries: Vec<Entry>| -> Result<()> {
+        let layer = Layer::new(with_parents(entries)).compressed(compression);
+        layout.derive("latest", &[layer], "latest").map(drop)
+    };
+    match shape {
+        Shape::Real => {
+            add(base())?;
+            let (alone, rest) = debs.split_at(ALONE.min(debs.len()));
+            for deb in alone {
+                add(contents(deb)?)?;
+            }
+            for group in 0..SHARED {
+                let members = rest.iter().skip(group).step_by(SHARED);
+                add(members
+                    .map(|deb| contents(deb))
+                    .collect::<Result<Vec<_>>>()?
+                    .concat())?;
+            }
+            add(top())
+        }
+        Shape::Layers(count) => {
+            let debs = debs.iter().step_by(4);
+            let mut all: Vec<Entry> = base();
+            for deb in debs {
+                all.extend(contents(deb)?);
+            }
+            cut(all, count).into_iter().try_for_each(add)
+        }
+        Shape::Entries(count) => (0..10).try_for_each(|layer| add(small_files(layer, count / 10))),
+    }
+}
+
+/// What lies below everything: directories and the links of a merged `/usr`.
+fn base() -> Vec<Entry> {
+    let mut entries = vec![Entry::directory("usr")];
+    for name in MERGED {
+        entries.push(Entry::directory(format!("usr/{name}")));
+        entries.push(Entry::symlink(name, format!("usr/{name}")));
+    }
+    entries.extend(["dev", "proc", "sys", "run"].map(Entry::directory));
+    entries
+}
+
+const MERGED: [&str; 4] = ["bin", "sbin", "lib", "lib64"];
+
+/// What lies on top: configuration, something replaced, something removed.
+fn top() -> Vec<Entry> {
+    vec![
+        Entry::file("etc/hostname", "bench\n"),
+        Entry::file("etc/motd", "made for a benchmark\n"),
+        Entry::whiteout("usr/share/doc/bash"),
+        Entry::directory("usr/share/info"),
+        Entry::opaque("usr/share/info"),
+    ]
+}
+
+/// A package's files, where they are with a merged `/usr`.
+fn contents(deb: &Path) -> Result<Vec<Entry>> {
+    let mut child = Command::new("dpkg-deb")
+        .arg("--fsys-tarfile")
+        .arg(deb)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .context("starting dpkg-deb")?;
+    let mut archive = tar::Archive::new(child.stdout.take().context("piped above")?);
+    let mut entries = Vec::new();
+    for entry in archive.entries()? {
+        let entry = Entry::read(&mut entry?)?;
+        if !entry.path().as_os_str().is_empty() && !MERGED.iter().any(|name| entry.path() == Path::new(name))
+        {
+            entries.push(entry.moved(merged));
+        }
+    }
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
+    command::check_status("dpkg-deb", child.wait()?)?;
+    Ok(entries)
+}
+
+fn merged(path: &Path) -> PathBuf {
+    let first = path.components().next();
+    let moves = MERGED
+        .iter()
+        .any(|name| first == Path::new(name).components().next());
+    if moves {
+        Path::new("usr").join(path)
+    } else {
+        path.into()
+    }
+}
+
+/// Each parent once, before what is in it; hard links to other layers are left out.
+fn with_parents(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut seen: HashSet<PathBuf> = HashSet::from([PathBuf::new()]);
+    let mut out = Vec::new();
+    for entry in entries {
+        let path = entry.path().to_path_buf();
+        let parents: Vec<_> = path
+            .ancestors()
+            .skip(1)
+            .take_while(|parent| !seen.contains(*parent))
+            .collect();
+        for parent in parents.into_iter().rev() {
+            seen.insert(parent.into());
+            out.push(Entry::directory(parent));
+        }
+        let dangling = entry.is_hardlink() && entry.target().is_some_and(|target| !seen.contains(target));
+        if !dangling && seen.insert(path) {
+            out.push(entry);
+        }
+    }
+    out
+}
+
+/// Into so many layers of about the same size.
+fn cut(entries: Vec<Entry>, count: usize) -> Vec<Vec<Entry>> {
+    let weight = |entry: &Entry| 1024 + entry.content().len();
+    let total: usize = entries.iter().map(weight).sum();
+    let mut layers = vec![Vec::new(); count];
+    let mut before = 0;
+    for entry in entries {
+        let at = before * count / total;
+        before += weight(&entry);
+        layers[at].push(entry);
+    }
+    layers
+}
+
+/// Files of some hundred bytes, fifty in a directory.
+fn small_files(layer: usize, count: usize) -> Vec<Entry> {
+    let file = |index: usize| {
+        let path = format!("l{layer}/d{}/f{index}", index / 50);
+        Entry::file(&path, format!("{path}\n").repeat(1 + index % 60))
+    };
+    (0..count).map(file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_move_where_a_merged_usr_has_them() {
+        assert_eq!(merged(Path::new("lib/x")), Path::new("usr/lib/x"));
+        assert_eq!(merged(Path::new("library/x")), Path::new("library/x"));
+        assert_eq!(merged(Path::new("etc/lib")), Path::new("etc/lib"));
+    }
+
+    #[test]
+    fn a_cut_loses_nothing_and_every_layer_has_its_parents() {
+        let entries: Vec<_> = (0..100).map(|n| Entry::file(format!("d/f{n}"), "x")).collect();
+        let layers = cut(entries, 7);
+        assert_eq!(layers.iter().map(Vec::len).sum::<usize>(), 100);
+        for layer in layers {
+            assert!((14..=15).contains(&layer.len()));
+            assert!(with_parents(layer)[0].is_directory());
+        }
+    }
+}
