@@ -4,6 +4,11 @@
 //! a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the seeds on every change.
 //! Built for tests and for the fuzzer only.
 
+mod boot_entry;
+mod config_drive;
+mod filesystem;
+mod gpt;
+mod hints;
 mod image;
 mod layer;
 
@@ -25,29 +30,14 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target {
-        name: "layer",
-        run: layer,
-        seeds: layer::seeds,
-    },
-    Target {
-        name: "reference",
-        run: reference,
-        seeds: image::references,
-    },
-    Target {
-        name: "manifest",
-        run: manifest,
-        seeds: image::manifests,
-    },
-    Target {
         name: "auth_file",
         run: auth_file,
         seeds: registry::auth_files,
     },
     Target {
-        name: "registries_conf",
-        run: registries_conf,
-        seeds: registry::registries_confs,
+        name: "boot_entry",
+        run: boot_entry,
+        seeds: boot_entry::seeds,
     },
     Target {
         name: "challenge",
@@ -55,11 +45,76 @@ pub const TARGETS: &[Target] = &[
         seeds: registry::challenges,
     },
     Target {
+        name: "config_drive",
+        run: config_drive,
+        seeds: config_drive::seeds,
+    },
+    Target {
         name: "error_body",
         run: error_body,
         seeds: registry::error_bodies,
     },
+    Target {
+        name: "filesystem",
+        run: filesystem,
+        seeds: filesystem::seeds,
+    },
+    Target {
+        name: "gpt",
+        run: gpt,
+        seeds: gpt::seeds,
+    },
+    Target {
+        name: "hints",
+        run: hints,
+        seeds: hints::seeds,
+    },
+    Target {
+        name: "layer",
+        run: layer,
+        seeds: layer::seeds,
+    },
+    Target {
+        name: "manifest",
+        run: manifest,
+        seeds: image::manifests,
+    },
+    Target {
+        name: "reference",
+        run: reference,
+        seeds: image::references,
+    },
+    Target {
+        name: "registries_conf",
+        run: registries_conf,
+        seeds: registry::registries_confs,
+    },
 ];
+
+/// A boot entry of the firmware: what is read is written alike.
+pub fn boot_entry(data: &[u8]) {
+    boot_entry::run(data);
+}
+
+/// A config drive in any packing: bounded, and nothing is lost on its way to FAT.
+pub fn config_drive(data: &[u8]) {
+    config_drive::run(data);
+}
+
+/// A file system, read from its bytes: bounded, and labels cannot steer a terminal.
+pub fn filesystem(data: &[u8]) {
+    filesystem::run(data);
+}
+
+/// A partition table, read, added to and written: it stays on the disk, and loses nothing.
+pub fn gpt(data: &[u8]) {
+    gpt::run(data);
+}
+
+/// Root device hints: whatever they are, the reason why a disk is not chosen cannot steer a terminal.
+pub fn hints(data: &[u8]) {
+    hints::run(data);
+}
 
 /// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can be merged,
 /// and what cannot leaves nothing.

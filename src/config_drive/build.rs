@@ -26,6 +26,11 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// Two files have one path.
+    #[error(
+        "two of the files have the same path, or differ only by capital letters, which FAT does not keep apart"
+    )]
+    Clash,
     /// The files are larger than a config drive may be.
     #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
     TooLarge,

@@ -35,6 +35,7 @@ const PACKAGES: &[(&str, &str)] = &[
         "podman",
         "reads the same configuration files, the second opinion on whom they lead to",
     ),
+    ("python3", "runs cloud-init, which reads the config drive"),
     ("qemu-utils", "qemu-img"),
     ("skopeo", "pushes and copies images"),
     ("umoci", "unpacks images, the second opinion on ours"),
