@@ -14,6 +14,7 @@ use landfall::install::Summary;
 use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
+use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
 use landfall::{config_drives, init, inspect, install, run, save, unpack, verify};
 use serde::Serialize;
@@ -128,6 +129,7 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     if nix::unistd::geteuid().is_root() {
         enter_private_mounts()?;
     }
+    heap::share();
     let runtime = Runtime::new().context("starting the runtime")?;
     let result = runtime.block_on(async {
         // Before the work says its first word: whoever reads that may send a signal.

@@ -1,51 +1,172 @@
-//! Our trees against umoci's, on stacks of layers made at random: whatever umoci unpacks is the same here.
-//!
-//! The stacks keep out of places where podman and umoci themselves differ: names below a symbolic link of a lower layer,
-//! hard links to files of a lower layer, directories that no layer describes, and directories that a layer first fills
-//! and then hides the layers below of (umoci leaves the time at which it ran, or an owner of the hidden layer).
+//! Our trees against those of others: whatever umoci makes of a stack of layers, and GNU tar of a single one, is the same
+//! here. Stacks are made at random, in all dialects of tar; one is a real image, of Debian's packages.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+mod stack;
+
 use std::fs;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::notation::{archive, list};
+use super::chunks::ChunkReader;
+use super::decompress::Decompressor;
+use super::notation::{archive_as, list};
 use super::tests::{Place, unpack_archive};
 use super::*;
 use crate::oci::digest::sha256;
+use stack::{Stack, Text};
 
 /// How many stacks; each takes some tens of milliseconds. `LANDFALL_STACKS` asks for more.
-const STACKS: u64 = 40;
+const STACKS: u64 = 150;
 
 #[test]
 fn umoci_unpacks_the_same() {
-    let stacks = std::env::var("LANDFALL_STACKS").map_or(STACKS, |text| text.parse().unwrap());
-    for seed in 1..=stacks {
+    for seed in 1..=stacks() {
         let stack = Stack::random(seed);
-        let place = Place::new();
-        let layers: Vec<_> = (stack.layers.iter().enumerate())
-            .map(|(index, text)| {
-                unpack_archive(archive(text), index, &place)
-                    .unwrap_or_else(|error| panic!("{seed}: {error:#}\n{text}"))
-            })
-            .collect();
-        settle(&layers).unwrap();
-        let ours = place.path("ours");
-        fs::create_dir(&ours).unwrap();
-        merge(layers, &ours).unwrap();
-        let theirs = umoci(&stack.layers, &place);
-        assert_eq!(
-            list(&ours),
-            list(&theirs),
-            "seed {seed}\n{}",
-            stack.layers.join("\n---\n")
-        );
+        if let Some(difference) = difference(&stack.layers) {
+            let (layers, difference) = smallest(stack.layers, difference);
+            panic!("seed {seed}, made smaller:\n{layers:#?}\n{difference}");
+        }
     }
 }
 
+#[test]
+fn gnu_tar_extracts_the_same() {
+    for seed in 1..=stacks() {
+        let (dialect, text) = Stack::alone(seed);
+        let bytes = archive_as(&text, dialect);
+        let place = Place::new();
+        let theirs = place.path("theirs");
+        fs::create_dir(&theirs).unwrap();
+        fs::write(place.path("archive"), &bytes).unwrap();
+        let extracting = Command::new("tar")
+            .args([
+                "--numeric-owner",
+                "--same-owner",
+                "--preserve-permissions",
+                "--absolute-names",
+            ])
+            .args([
+                "--delay-directory-restore",
+                "--xattrs",
+                "--xattrs-include=*",
+                "--extract",
+                "--file",
+            ])
+            .arg(place.path("archive"))
+            .arg("--directory")
+            .arg(&theirs)
+            .output();
+        let output = extracting.expect("GNU tar is everywhere");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success(),
+            "seed {seed}, {dialect:?}\n{text}\n{said}"
+        );
+        let ours = merged(vec![bytes], &place).unwrap();
+        assert_eq!(list(&ours), list(&theirs), "seed {seed}, {dialect:?}\n{text}");
+    }
+}
+
+/// The fixture's image, which is made of Debian's packages, layer upon layer.
+#[test]
+fn a_debian_image_is_the_same() {
+    let layout = xtask::fixture::layout().unwrap();
+    let manifest = layout.manifest(xtask::fixture::BOOTABLE).unwrap();
+    let archives: Vec<_> = (manifest["layers"].as_array().unwrap().iter())
+        .map(|layer| {
+            let digest = xtask::image::Digest::in_descriptor(layer).unwrap();
+            let blob = fs::File::open(layout.blob(&digest)).unwrap();
+            let mut archive = Vec::new();
+            let mut reader = ChunkReader::new(Decompressor::new(ReadChunks::new(blob, 1 << 16)));
+            std::io::Read::read_to_end(&mut reader, &mut archive).unwrap();
+            archive
+        })
+        .collect();
+    let place = Place::sized("100%");
+    let theirs = umoci(&archives, &place).unwrap();
+    let ours = merged(archives, &place).unwrap();
+    let (our_list, their_list) = (list(&ours), list(&theirs));
+    let different = our_list
+        .lines()
+        .zip(their_list.lines())
+        .find(|(our, their)| our != their);
+    assert_eq!(different, None);
+    assert_eq!(our_list.lines().count(), their_list.lines().count());
+    assert!(our_list.lines().count() > 1000, "the image is a real one");
+    same_content(&ours, &theirs);
+}
+
+/// The notation shows the beginnings of files alone.
+fn same_content(ours: &Path, theirs: &Path) {
+    for entry in fs::read_dir(ours).unwrap() {
+        let entry = entry.unwrap();
+        let (kind, path) = (entry.file_type().unwrap(), theirs.join(entry.file_name()));
+        if kind.is_dir() {
+            same_content(&entry.path(), &path);
+        } else if kind.is_file() {
+            assert!(
+                fs::read(entry.path()).unwrap() == fs::read(&path).unwrap(),
+                "{path:?}"
+            );
+        }
+    }
+}
+
+/// How many stacks: `LANDFALL_STACKS` asks for more.
+fn stacks() -> u64 {
+    std::env::var("LANDFALL_STACKS").map_or(STACKS, |text| text.parse().unwrap())
+}
+
+/// What becomes of a stack here and with umoci, if it isn't the same.
+fn difference(layers: &[Text]) -> Option<String> {
+    let place = Place::new();
+    let archives: Vec<_> = (layers.iter())
+        .map(|(dialect, text)| archive_as(text, *dialect))
+        .collect();
+    let theirs = match umoci(&archives, &place) {
+        Ok(target) => list(&target),
+        Err(error) => error,
+    };
+    let ours = merged(archives, &place).map_or_else(|error| format!("{error:#}"), |path| list(&path));
+    (ours != theirs).then(|| format!("ours:\n{ours}\numoci's:\n{theirs}"))
+}
+
+/// The layers unpacked, settled and merged.
+fn merged(archives: Vec<Vec<u8>>, place: &Place) -> anyhow::Result<PathBuf> {
+    let layers = (archives.into_iter().enumerate())
+        .map(|(index, bytes)| unpack_archive(bytes, index, place))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    settle(&layers)?;
+    let ours = place.path("ours");
+    fs::create_dir(&ours)?;
+    merge(layers, &ours)?;
+    Ok(ours)
+}
+
+/// Takes away line after line, as long as there is a difference.
+fn smallest(mut layers: Vec<Text>, mut last: String) -> (Vec<Text>, String) {
+    let mut at = (0, 0);
+    while at.0 < layers.len() {
+        let lines: Vec<&str> = layers[at.0].1.lines().collect();
+        if at.1 >= lines.len() {
+            at = (at.0 + 1, 0);
+            continue;
+        }
+        let mut fewer = lines.clone();
+        fewer.remove(at.1);
+        let mut tried = layers.clone();
+        tried[at.0].1 = fewer.iter().map(|line| format!("{line}\n")).collect();
+        match difference(&tried) {
+            Some(difference) if !difference.contains("umoci failed") => (layers, last) = (tried, difference),
+            _ => at.1 += 1,
+        }
+    }
+    (layers, last)
+}
+
 /// What umoci makes of the layers.
-fn umoci(layers: &[String], place: &Place) -> PathBuf {
+fn umoci(archives: &[Vec<u8>], place: &Place) -> Result<PathBuf, String> {
     let layout = place.path("layout");
     fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
     fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
@@ -57,7 +178,6 @@ fn umoci(layers: &[String], place: &Place) -> PathBuf {
             bytes.len()
         )
     };
-    let archives: Vec<_> = layers.iter().map(|text| archive(text)).collect();
     let blobs: Vec<_> = archives.iter().map(|bytes| put(bytes, "layer.v1.tar")).collect();
     let ids: Vec<_> = archives
         .iter()
@@ -89,204 +209,11 @@ fn umoci(layers: &[String], place: &Place) -> PathBuf {
         .arg(&target)
         .output();
     let output = output.expect("`cargo xtask setup` installs umoci");
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stderr),
-        layers.join("\n---\n")
-    );
-    target
-}
-
-/// What a merged tree has at a path.
-#[derive(Clone, Copy, PartialEq)]
-enum Is {
-    Directory,
-    Other,
-}
-
-struct Stack {
-    layers: Vec<String>,
-    random: Random,
-    /// The merged tree so far.
-    merged: BTreeMap<String, Is>,
-    /// The directories of the current layer.
-    own: Vec<String>,
-}
-
-impl Stack {
-    fn random(seed: u64) -> Self {
-        let mut stack = Self {
-            layers: vec![],
-            random: Random(seed),
-            merged: BTreeMap::new(),
-            own: vec![],
-        };
-        for _ in 0..2 + stack.random.below(4) {
-            let layer = stack.layer();
-            stack.layers.push(layer);
-        }
-        stack
+    if !output.status.success() {
+        return Err(format!(
+            "umoci failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
-
-    fn layer(&mut self) -> String {
-        // Every root is described: umoci leaves the one that it made itself otherwise.
-        let mut text = String::from("dir . @1\n");
-        let mut files: Vec<String> = vec![];
-        self.own.clear();
-        for _ in 0..1 + self.random.below(12) {
-            let path = self.path();
-            match self.random.below(10) {
-                0 | 1 => self.whiteout(&path, &mut text),
-                2 => self.opaque(&path, &mut text),
-                kind => {
-                    self.parents(&path, &mut text);
-                    // What is replaced takes the names in it along.
-                    let inside = format!("{path}/");
-                    files.retain(|file| *file != path && !file.starts_with(&inside));
-                    // So do directories that had to be put above it.
-                    files.retain(|file| self.merged.get(file) == Some(&Is::Other));
-                    let line = self.entry(kind, &path, &mut files);
-                    writeln!(text, "{line}").unwrap();
-                    self.put(
-                        &path,
-                        if line.starts_with("dir") {
-                            Is::Directory
-                        } else {
-                            Is::Other
-                        },
-                    );
-                }
-            }
-        }
-        text
-    }
-
-    fn entry(&mut self, kind: u64, path: &str, files: &mut Vec<String>) -> String {
-        let attributes = self.attributes();
-        match kind {
-            3 | 4 => format!("dir {path}{attributes}"),
-            5 if !files.is_empty() => {
-                let target = files[self.random.below(files.len() as u64) as usize].clone();
-                files.push(path.into());
-                format!("hard {path} = {target}")
-            }
-            6 => format!(
-                "symlink {path} 3:4 @7 -> {}",
-                ["a", "/b/c", "../..", "\\xff"][self.random.below(4) as usize]
-            ),
-            7 => format!(
-                "{} {path} {}:{}{attributes}",
-                ["char", "block"][self.random.below(2) as usize],
-                1 + self.random.below(9),
-                self.random.below(999)
-            ),
-            8 => format!("fifo {path}{attributes}"),
-            _ => {
-                files.push(path.into());
-                format!("file {path}{attributes} \"{}\"", self.random.below(1 << 40))
-            }
-        }
-    }
-
-    fn attributes(&mut self) -> String {
-        let mut text = format!(
-            " {:04o}",
-            [0o755, 0o644, 0o4711, 0o2750, 0o1777, 0][self.random.below(6) as usize]
-        );
-        if self.random.below(3) == 0 {
-            write!(text, " {}:{}", self.random.below(5000), self.random.below(5000)).unwrap();
-        }
-        write!(
-            text,
-            " @{}.{:09}",
-            self.random.below(1 << 31),
-            1 + self.random.below(999_999_999)
-        )
-        .unwrap();
-        if self.random.below(4) == 0 {
-            write!(
-                text,
-                " {{trusted.t{}={}}}",
-                self.random.below(3),
-                self.random.below(100)
-            )
-            .unwrap();
-        }
-        text
-    }
-
-    /// One to three components of few names, so that paths meet.
-    fn path(&mut self) -> String {
-        let names = ["a", "b", "c\\xe9", "d\\n"];
-        let depth = 1 + self.random.below(3);
-        (0..depth)
-            .map(|_| names[self.random.below(4) as usize])
-            .collect::<Vec<_>>()
-            .join("/")
-    }
-
-    /// Describes parents that aren't directories yet, and some that are.
-    fn parents(&mut self, path: &str, text: &mut String) {
-        for (slash, _) in path.match_indices('/') {
-            let parent = &path[..slash];
-            if self.merged.get(parent) != Some(&Is::Directory) || self.random.below(4) == 0 {
-                let attributes = self.attributes();
-                writeln!(text, "dir {parent}{attributes}").unwrap();
-                self.put(parent, Is::Directory);
-            }
-            self.own.push(parent.into());
-        }
-    }
-
-    fn put(&mut self, path: &str, is: Is) {
-        if is == Is::Other || self.merged.get(path) == Some(&Is::Other) {
-            self.remove(path);
-        }
-        if is == Is::Directory {
-            self.own.push(path.into());
-        }
-        self.merged.insert(path.into(), is);
-    }
-
-    fn remove(&mut self, path: &str) {
-        let inside = format!("{path}/");
-        self.merged
-            .retain(|known, _| known != path && !known.starts_with(&inside));
-    }
-
-    fn whiteout(&mut self, path: &str, text: &mut String) {
-        if self.may_hide(path) && !self.own.iter().any(|own| own == path) {
-            writeln!(text, "whiteout {path}").unwrap();
-            // It may survive, if it is of this layer: then it's described once more, which does no harm.
-            self.remove(path);
-        }
-    }
-
-    fn opaque(&mut self, path: &str, text: &mut String) {
-        if self.may_hide(path) && self.merged.get(path) == Some(&Is::Directory) {
-            writeln!(text, "opaque {path}").unwrap();
-            let inside = format!("{path}/");
-            self.merged.retain(|known, _| !known.starts_with(&inside));
-        }
-    }
-
-    fn may_hide(&self, path: &str) -> bool {
-        let inside = format!("{path}/");
-        let is_directory = |(slash, _)| self.merged.get(&path[..slash]) == Some(&Is::Directory);
-        path.match_indices('/').all(is_directory) && !self.own.iter().any(|own| own.starts_with(&inside))
-    }
-}
-
-/// Knuth's linear congruential generator: the same stacks everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
+    Ok(target)
 }

@@ -32,6 +32,8 @@ mod verify;
 mod whiteout;
 
 #[cfg(test)]
+mod bombs;
+#[cfg(test)]
 mod differential;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod notation;

@@ -25,10 +25,33 @@ use super::directory::open_root;
 use super::whiteout::{OPAQUE_XATTR, ORIGIN_XATTR};
 use crate::sys::xattr;
 
+/// How an archive says what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// POSIX 1988, with extended headers for what does not fit.
+    #[default]
+    Ustar,
+    /// Everything in extended headers, and nonsense where they make it void.
+    Pax,
+    /// GNU's long names and binary numbers.
+    Gnu,
+    /// Unix V7's, for files, directories and links.
+    Old,
+}
+
 /// Archives `lines`; a `whiteout` becomes a `.wh.` name and `opaque` a `.wh..wh..opq`.
 pub fn archive(lines: &str) -> Vec<u8> {
+    archive_as(lines, Dialect::default())
+}
+
+/// As [`archive`], in another dialect.
+pub fn archive_as(lines: &str, dialect: Dialect) -> Vec<u8> {
     let entries = lines.lines().map(str::trim).filter(|line| !line.is_empty());
-    let mut bytes: Vec<u8> = entries.flat_map(|line| Line::parse(line).archived()).collect();
+    let parsed = entries.map(|line| Line {
+        dialect,
+        ..Line::parse(line)
+    });
+    let mut bytes: Vec<u8> = parsed.flat_map(Line::archived).collect();
     bytes.resize(bytes.len() + 1024, 0);
     bytes
 }
@@ -56,6 +79,7 @@ pub fn record(key: &[u8], value: &[u8]) -> Vec<u8> {
 
 #[derive(Default)]
 struct Line {
+    dialect: Dialect,
     kind: String,
     path: Vec<u8>,
     mode: Option<u32>,
@@ -145,47 +169,99 @@ impl Line {
     }
 
     fn blocks(&self, kind: u8, records: &[(&[u8], &[u8])]) -> Vec<u8> {
-        let mut pax: Vec<u8> = records
-            .iter()
+        let mut blocks = Vec::new();
+        let pax = self.pax(records);
+        if !pax.is_empty() {
+            blocks.extend(entry(b'x', b"pax", b"", &pax, &[]));
+        }
+        if self.dialect == Dialect::Gnu {
+            for (kind, text) in [(b'L', &self.path), (b'K', &self.link)] {
+                if text.len() > 100 {
+                    let name = [text, b"\0".as_slice()].concat();
+                    blocks.extend(entry(kind, b"././@LongLink", b"", &name, &[]));
+                }
+            }
+        }
+        blocks.extend_from_slice(self.header(kind).as_bytes());
+        blocks.extend_from_slice(&self.data);
+        blocks.resize(blocks.len().next_multiple_of(512), 0);
+        blocks
+    }
+
+    /// The extended header's records: what was asked for, and what the header itself has no room for.
+    fn pax(&self, records: &[(&[u8], &[u8])]) -> Vec<u8> {
+        let mut pax: Vec<u8> = (records.iter())
             .flat_map(|(key, value)| record(key, value))
             .collect();
         for (name, value) in &self.xattrs {
             pax.extend(record(&[b"SCHILY.xattr.", name.as_slice()].concat(), value));
         }
-        let mut header = tar::Header::new_ustar();
-        if self.path.len() > 100 {
+        let all = self.dialect == Dialect::Pax;
+        if all || (self.path.len() > 100 && self.dialect != Dialect::Gnu) {
             pax.extend(record(b"path", &self.path));
         }
-        if self.link.len() > 100 {
+        if (all && !self.link.is_empty()) || (self.link.len() > 100 && self.dialect != Dialect::Gnu) {
             pax.extend(record(b"linkpath", &self.link));
         }
-        match self.time.parse() {
-            Ok(seconds) => header.set_mtime(seconds),
-            Err(_) if self.time.is_empty() => header.set_mtime(0),
-            Err(_) => pax.extend(record(b"mtime", self.time.as_bytes())),
+        if !self.time.is_empty() && (all || self.time.parse::<u64>().is_err()) {
+            pax.extend(record(b"mtime", self.time.as_bytes()));
+        }
+        if all {
+            let (uid, gid) = self.owner;
+            pax.extend(record(b"uid", uid.to_string().as_bytes()));
+            pax.extend(record(b"gid", gid.to_string().as_bytes()));
+            pax.extend(record(b"size", self.data.len().to_string().as_bytes()));
+        }
+        pax
+    }
+
+    fn header(&self, kind: u8) -> tar::Header {
+        let is_device = matches!(kind, b'3' | b'4' | b'6');
+        let mut header = match self.dialect {
+            Dialect::Gnu => tar::Header::new_gnu(),
+            Dialect::Old if !is_device => tar::Header::new_old(),
+            _ => tar::Header::new_ustar(),
+        };
+        let mut path = self.path.clone();
+        header.as_mut_bytes()[156] = kind;
+        if self.dialect == Dialect::Old && kind == b'5' && path.len() < 100 {
+            // It has no type for directories.
+            path.push(b'/');
+            header.as_mut_bytes()[156] = 0;
         }
         let bytes = header.as_mut_bytes();
-        let count = self.path.len().min(100);
-        bytes[..count].copy_from_slice(&self.path[..count]);
+        let count = path.len().min(100);
+        bytes[..count].copy_from_slice(&path[..count]);
         let count = self.link.len().min(100);
         bytes[157..157 + count].copy_from_slice(&self.link[..count]);
-        bytes[156] = kind;
         header.set_mode(self.mode.unwrap_or(if kind == b'5' { 0o755 } else { 0o644 }));
-        header.set_uid(self.owner.0);
-        header.set_gid(self.owner.1);
+        let (uid, gid) = match self.dialect {
+            Dialect::Pax => (7, 7),
+            _ => self.owner,
+        };
+        header.set_uid(uid);
+        header.set_gid(gid);
+        header.set_mtime(self.time.parse().unwrap_or(0));
         header.set_size(self.data.len() as u64);
-        header.set_device_major(self.device.0).unwrap();
-        header.set_device_minor(self.device.1).unwrap();
-        header.set_cksum();
-        let mut blocks = Vec::new();
-        if !pax.is_empty() {
-            blocks.extend(entry(b'x', b"pax", b"", &pax, &[]));
+        if self.dialect == Dialect::Gnu {
+            binary_number(&mut header.as_mut_bytes()[108..116], uid);
+            binary_number(&mut header.as_mut_bytes()[124..136], self.data.len() as u64);
         }
-        blocks.extend_from_slice(header.as_bytes());
-        blocks.extend_from_slice(&self.data);
-        blocks.resize(blocks.len().next_multiple_of(512), 0);
-        blocks
+        if is_device {
+            header.set_device_major(self.device.0).unwrap();
+            header.set_device_minor(self.device.1).unwrap();
+        }
+        header.set_cksum();
+        header
     }
+}
+
+/// A number as GNU tar writes those that octal digits have no room for.
+fn binary_number(field: &mut [u8], number: u64) {
+    field.fill(0);
+    field[0] = 0x80;
+    let start = field.len() - 7;
+    field[start..].copy_from_slice(&number.to_be_bytes()[1..]);
 }
 
 fn unescape(text: &str) -> Vec<u8> {

@@ -20,6 +20,10 @@ pub struct Place(TempDir);
 
 impl Place {
     pub fn new() -> Self {
+        Self::sized("64m")
+    }
+
+    pub fn sized(size: &str) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "these tests need root");
         let dir = tempfile::tempdir().unwrap();
         mount(
@@ -27,7 +31,7 @@ impl Place {
             dir.path(),
             Some("tmpfs"),
             MsFlags::empty(),
-            Some("size=64m"),
+            Some(format!("size={size}").as_str()),
         )
         .unwrap();
         Self(dir)
@@ -245,6 +249,16 @@ fn archives_and_their_directories() {
             "through a chain of links",
             "symlink a -> b\nsymlink b -> /c/.\ndir c\nfile a/d\nhard e = a/d",
             "symlink a -> b\nsymlink b -> /c/.\ndir c\nfile c/d\nhard e = c/d",
+        ),
+        (
+            "through a magic link",
+            "symlink m -> /proc/self/root\nfile m/a\nsymlink n -> /proc/self/cwd/../b\nfile n/c",
+            "symlink m -> /proc/self/root\nsymlink n -> /proc/self/cwd/../b\ndir proc\ndir proc/self\ndir proc/self/b\nfile proc/self/b/c\ndir proc/self/cwd\ndir proc/self/root\nfile proc/self/root/a",
+        ),
+        (
+            "a file over a disk, memory, a pipe and a link out",
+            "block disk 8:0\nfile disk \"1\"\nchar mem 1:1\nfile mem \"2\"\nfifo pipe\nfile pipe \"3\"\nsymlink out -> ../outside\nfile out \"4\"",
+            "file disk \"1\"\nfile mem \"2\"\nfile out \"4\"\nfile pipe \"3\"",
         ),
         (
             "a link swapped between entries",

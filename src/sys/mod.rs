@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod block;
+pub mod heap;
 pub mod mount;
 pub mod namespace;
 pub mod net;

@@ -27,6 +27,8 @@ pub struct Cost {
     pub system: f64,
     /// The most memory at one time, processes and tmpfs together, in bytes.
     pub peak_bytes: u64,
+    /// What is still taken when all processes have ended: files on a tmpfs, in bytes.
+    pub left_bytes: u64,
     /// The most that the processes had resident at one time, all together, in bytes; sampled.
     pub resident_bytes: u64,
 }
@@ -97,6 +99,13 @@ impl Cgroup {
         }))
     }
 
+    fn taken_bytes(&self) -> Result<u64> {
+        number(&self.memory.join(match self.version {
+            Version::One => "memory.usage_in_bytes",
+            Version::Two => "memory.current",
+        }))
+    }
+
     /// What all its processes have resident, pages of tmpfs left out.
     fn resident_bytes(&self) -> u64 {
         let processes = fs::read_to_string(self.memory.join("cgroup.procs")).unwrap_or_default();
@@ -159,6 +168,7 @@ pub fn run(script: &str, marker: Option<&str>, log: &Path) -> Result<Cost> {
         cpu: user_after - user + system_after - system,
         system: system_after - system,
         peak_bytes: cgroup.peak_bytes()?,
+        left_bytes: cgroup.taken_bytes()?,
         resident_bytes,
     })
 }

@@ -1,12 +1,11 @@
 //! Images of real shape for the benchmark, from Debian packages: made once for each state of their inputs.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 
 use crate::image::{Compression, Digest, Entry, Image, Layer, Layout};
@@ -54,29 +53,18 @@ pub struct Size {
 
 /// A layout whose only tag is `latest`; made if it isn't there yet.
 pub fn layout(shape: Shape, compression: Compression) -> Result<Layout> {
-    let debs = packages()?;
     let parent = crate::target().join("bench/images");
     fs::create_dir_all(&parent)?;
-    let lock = File::create(parent.join("lock"))?;
-    lock.lock()?;
-    let key = inputs(&debs)?;
-    let names = [Compression::Gzip, Compression::Zstd].map(|kind| (kind, file_name(shape, kind, &key)));
-    let building = |(kind, name): &(Compression, String)| -> Result<()> {
-        if parent.join(name).exists() {
-            return Ok(());
-        }
+    let debs = packages()?;
+    let name = format!("{}-{compression:?}-{}", shape.name(), inputs(&debs)?).to_lowercase();
+    let directory = parent.join(&name);
+    if !directory.exists() {
         eprintln!("making the benchmark's image {name} (once)");
         let unfinished = crate::tempdir()?;
-        build(shape, *kind, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
-        Ok(fs::rename(unfinished.keep(), parent.join(name))?)
-    };
-    thread::scope(|scope| {
-        let both = names.each_ref().map(|name| scope.spawn(move || building(name)));
-        both.map(|one| one.join().map_err(|_| anyhow!("making an image panicked"))?)
-            .into_iter()
-            .collect::<Result<Vec<()>>>()
-    })?;
-    Ok(Layout::open(&parent.join(file_name(shape, compression, &key))))
+        build(shape, compression, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
+        fs::rename(unfinished.keep(), &directory)?;
+    }
+    Ok(Layout::open(&directory))
 }
 
 /// The size of the image in a layout.
@@ -104,10 +92,6 @@ pub fn blobs(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
         Ok((layout.blob(&Digest::in_descriptor(layer)?), media_type))
     };
     layers.iter().map(blob).collect()
-}
-
-fn file_name(shape: Shape, compression: Compression, key: &str) -> String {
-    format!("{}-{compression:?}-{key}", shape.name()).to_lowercase()
 }
 
 fn inputs(debs: &[PathBuf]) -> Result<String> {
@@ -221,7 +205,40 @@ fn contents(deb: &Path) -> Result<Vec<Entry>> {
     }
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
     command::check_status("dpkg-deb", child.wait()?)?;
-    Ok(entries)
+    compress_modules(entries)
+}
+
+/// Where kernels have their modules.
+const MODULES: &str = "usr/lib/modules";
+
+/// What bootable images do with a kernel: modules are compressed one by one, and an initial ramdisk lies beside them.
+fn compress_modules(entries: Vec<Entry>) -> Result<Vec<Entry>> {
+    let is_module = |entry: &Entry| {
+        let path = entry.path();
+        path.starts_with(MODULES) && path.extension().is_some_and(|extension| extension == "ko")
+    };
+    if !entries.iter().any(is_module) {
+        return Ok(entries);
+    }
+    let mut ramdisk = Vec::new();
+    let mut out = Vec::new();
+    let mut directory = PathBuf::new();
+    for entry in entries {
+        if !is_module(&entry) {
+            out.push(entry);
+            continue;
+        }
+        let inside = entry.path().strip_prefix(MODULES)?;
+        directory = Path::new(MODULES).join(inside.components().next().context("no version")?);
+        if inside.iter().any(|name| name == "drivers" || name == "fs") {
+            ramdisk.extend_from_slice(entry.content());
+        }
+        let compressed = zstd::encode_all(entry.content(), 9)?;
+        out.push(Entry::file(entry.path().with_extension("ko.zst"), compressed));
+    }
+    let compressed = zstd::encode_all(ramdisk.as_slice(), 9)?;
+    out.push(Entry::file(directory.join("initramfs.img"), compressed));
+    Ok(out)
 }
 
 fn merged(path: &Path) -> PathBuf {

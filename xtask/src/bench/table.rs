@@ -20,12 +20,8 @@ type Measure = (&'static str, &'static str, fn(&Cost) -> f64);
 pub const MEASURES: [Measure; 4] = [
     ("wall", "s", |cost| cost.wall),
     ("CPU", "s", |cost| cost.cpu),
-    ("peak memory", "MiB", |cost| {
-        cost.peak_bytes as f64 / f64::from(1 << 20)
-    }),
-    ("processes' RSS", "MiB", |cost| {
-        cost.resident_bytes as f64 / f64::from(1 << 20)
-    }),
+    ("peak memory", "MiB", |cost| mib(cost.peak_bytes)),
+    ("processes' RSS", "MiB", |cost| mib(cost.resident_bytes)),
 ];
 
 /// The middle one; of an even number, the mean of the middle two.
@@ -50,14 +46,13 @@ pub fn median_of(runs: &[Run], compression: &str, who: Contender, measure: Measu
 pub fn pull(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> String {
     let mut out = String::new();
     for ((compression, size), (_, floor)) in sizes.iter().zip(floors) {
-        let mib = |bytes: u64| bytes >> 20;
         let _ = writeln!(
             out,
             "\n{compression}: {} layers, {} entries, {} MiB compressed, {} MiB of archives; medians (ratio to podman)\n",
             size.layers,
             size.entries,
-            mib(size.compressed_bytes),
-            mib(size.archive_bytes)
+            size.compressed_bytes >> 20,
+            size.archive_bytes >> 20
         );
         let _ = write!(out, "| |");
         for (name, unit, _) in MEASURES {
@@ -84,7 +79,7 @@ pub fn pull(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> String 
         );
     }
     out.push('\n');
-    for bar in bars(runs, floors) {
+    for bar in bars(runs, sizes, floors) {
         let _ = writeln!(
             out,
             "{} {}: {:.2}, asked for at most {:.2}",
@@ -128,7 +123,7 @@ pub fn json(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Value {
             "hash_blobs": floor.hash_blobs, "inflate": floor.inflate,
             "hash_archives": floor.hash_archives, "write": floor.write, "total": floor.total(),
         }))).collect::<serde_json::Map<_, _>>(),
-        "bars": bars(runs, floors).into_iter().map(|bar| {
+        "bars": bars(runs, sizes, floors).into_iter().map(|bar| {
             json!({ "what": bar.what, "value": bar.value, "limit": bar.limit })
         }).collect::<Vec<_>>(),
     })
@@ -141,33 +136,59 @@ struct Bar {
     limit: f64,
 }
 
-fn bars(runs: &[Run], floors: &Named<Floor>) -> Vec<Bar> {
-    let [wall, cpu, peak, _] = MEASURES;
+fn bars(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Vec<Bar> {
+    let [wall, cpu, peak, resident] = MEASURES;
     let limits = [("gzip", 0.30, 0.32, 0.75), ("zstd", 0.35, 0.38, 1.0)];
     let mut bars = Vec::new();
     for (compression, wall_limit, cpu_limit, crane_limit) in limits {
-        let mut bar = |what: &str, measure, other: Contender, limit| {
-            let of = |who| median_of(runs, compression, who, measure);
-            bars.push(Bar {
-                what: format!("{compression}: {what}"),
-                value: of(Contender::Run) / of(other),
-                limit,
-            });
+        let of = |who, measure| median_of(runs, compression, who, measure);
+        let mut bar = |what: &str, value: f64, limit: f64| {
+            let what = format!("{compression}: {what}");
+            bars.push(Bar { what, value, limit });
         };
-        bar("wall time to podman's", wall, Contender::Podman, wall_limit);
-        bar("CPU to podman's", cpu, Contender::Podman, cpu_limit);
-        bar("CPU to crane | tar's", cpu, Contender::Crane, crane_limit);
-        bar("peak memory to podman's", peak, Contender::Podman, 0.72);
-        let floor = floors.iter().find(|(name, _)| *name == compression);
-        if let Some((_, floor)) = floor {
-            bars.push(Bar {
-                what: format!("{compression}: CPU to the floor's"),
-                value: median_of(runs, compression, Contender::Run, cpu) / floor.total(),
-                limit: f64::INFINITY,
-            });
+        let to = |other, measure| of(Contender::Run, measure) / of(other, measure);
+        bar("wall time to podman's", to(Contender::Podman, wall), wall_limit);
+        bar("CPU to podman's", to(Contender::Podman, cpu), cpu_limit);
+        bar("CPU to crane | tar's", to(Contender::Crane, cpu), crane_limit);
+        bar(
+            "peak memory to podman's, no blobs kept",
+            to(Contender::Podman, peak),
+            0.72,
+        );
+        if let Some((_, size)) = sizes.iter().find(|(name, _)| *name == compression) {
+            // What the files take on a tmpfs is what an unpacked image leaves there.
+            let left: Measure = ("left", "MiB", |cost| mib(cost.left_bytes));
+            let limit = of(Contender::Unpack, left) + mib(size.compressed_bytes) + 64.0;
+            bar(
+                "peak memory with blobs kept, MiB",
+                of(Contender::Install, peak),
+                limit,
+            );
+        }
+        bar(
+            "processes' RSS, MiB",
+            of(Contender::Run, resident),
+            64.0 + 8.0 * layers_in_flight(),
+        );
+        if let Some((_, floor)) = floors.iter().find(|(name, _)| *name == compression) {
+            bar(
+                "CPU to the floor's (no limit)",
+                of(Contender::Run, cpu) / floor.total(),
+                f64::INFINITY,
+            );
         }
     }
     bars
+}
+
+/// As many as Landfall pulls at the same time.
+fn layers_in_flight() -> f64 {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    (cores + 2).min(16) as f64
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A row of a series: its name, its image, its runs.
@@ -210,7 +231,7 @@ fn size_json(size: &Size) -> Value {
 
 fn cost_json(cost: &Cost) -> Value {
     json!({ "wall": cost.wall, "cpu": cost.cpu, "system": cost.system,
-        "peak_bytes": cost.peak_bytes, "resident_bytes": cost.resident_bytes })
+        "peak_bytes": cost.peak_bytes, "left_bytes": cost.left_bytes, "resident_bytes": cost.resident_bytes })
 }
 
 #[cfg(test)]
