@@ -43,7 +43,7 @@ fn what_never_ends_is_stopped() {
     let old_sparse = {
         let mut header = entry(b'S', b"", b"", b"", &[]);
         header[257..265].copy_from_slice(b"ustar  \0");
-        header[386..410].copy_from_slice(b"00000000001\000000000001\0");
+        header[386..410].copy_from_slice(b"00000000001\x0000000000001\0");
         // More of the map follows, in this block and in every other.
         header[482] = 1;
         header[504] = 1;
