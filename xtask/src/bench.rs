@@ -121,7 +121,7 @@ fn series(name: &str, shapes: &[Shape], options: &Options) -> Result<()> {
     }
     for _ in 0..options.rounds {
         for (tag, _, costs) in &mut rows {
-            costs.push(bench.cost(tag, Contender::Run)?);
+            costs.push(bench.cost(tag, Contender::Unpack)?);
         }
     }
     print!("{}", table::series(&rows));

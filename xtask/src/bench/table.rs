@@ -79,19 +79,14 @@ pub fn pull(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> String 
         );
     }
     out.push('\n');
-    for bar in bars(runs, sizes, floors) {
-        let _ = writeln!(
-            out,
-            "{} {}: {:.2}, asked for at most {:.2}",
-            if bar.value <= bar.limit {
-                "kept  "
-            } else {
-                "MISSED"
-            },
-            bar.what,
-            bar.value,
-            bar.limit
-        );
+    for Bar { what, value, limit } in bars(runs, sizes, floors) {
+        let _ = match limit {
+            None => writeln!(out, "       {what}: {value:.2}"),
+            Some(limit) => {
+                let verdict = if value <= limit { "kept  " } else { "MISSED" };
+                writeln!(out, "{verdict} {what}: {value:.2}, asked for at most {limit:.2}")
+            }
+        };
     }
     out
 }
@@ -133,7 +128,8 @@ pub fn json(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Value {
 struct Bar {
     what: String,
     value: f64,
-    limit: f64,
+    /// `None`: only to be looked at.
+    limit: Option<f64>,
 }
 
 fn bars(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Vec<Bar> {
@@ -142,18 +138,26 @@ fn bars(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Vec<Bar> {
     let mut bars = Vec::new();
     for (compression, wall_limit, cpu_limit, crane_limit) in limits {
         let of = |who, measure| median_of(runs, compression, who, measure);
-        let mut bar = |what: &str, value: f64, limit: f64| {
+        let mut bar = |what: &str, value: f64, limit: Option<f64>| {
             let what = format!("{compression}: {what}");
             bars.push(Bar { what, value, limit });
         };
         let to = |other, measure| of(Contender::Run, measure) / of(other, measure);
-        bar("wall time to podman's", to(Contender::Podman, wall), wall_limit);
-        bar("CPU to podman's", to(Contender::Podman, cpu), cpu_limit);
-        bar("CPU to crane | tar's", to(Contender::Crane, cpu), crane_limit);
+        bar(
+            "wall time to podman's",
+            to(Contender::Podman, wall),
+            Some(wall_limit),
+        );
+        bar("CPU to podman's", to(Contender::Podman, cpu), Some(cpu_limit));
+        bar(
+            "CPU to crane | tar's",
+            to(Contender::Crane, cpu),
+            Some(crane_limit),
+        );
         bar(
             "peak memory to podman's, no blobs kept",
             to(Contender::Podman, peak),
-            0.72,
+            Some(0.72),
         );
         if let Some((_, size)) = sizes.iter().find(|(name, _)| *name == compression) {
             // What the files take on a tmpfs is what an unpacked image leaves there.
@@ -162,19 +166,19 @@ fn bars(runs: &[Run], sizes: &Named<Size>, floors: &Named<Floor>) -> Vec<Bar> {
             bar(
                 "peak memory with blobs kept, MiB",
                 of(Contender::Install, peak),
-                limit,
+                Some(limit),
             );
         }
         bar(
             "processes' RSS, MiB",
             of(Contender::Run, resident),
-            64.0 + 8.0 * layers_in_flight(),
+            Some(64.0 + 8.0 * layers_in_flight()),
         );
         if let Some((_, floor)) = floors.iter().find(|(name, _)| *name == compression) {
             bar(
-                "CPU to the floor's (no limit)",
+                "CPU to the floor's",
                 of(Contender::Run, cpu) / floor.total(),
-                f64::INFINITY,
+                None,
             );
         }
     }
