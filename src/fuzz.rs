@@ -4,9 +4,18 @@
 //! a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the seeds on every change.
 //! Built for tests and for the fuzzer only.
 
+mod boot_entry;
+mod config_drive;
+mod filesystem;
+mod gpt;
+mod hints;
+mod image;
 mod layer;
 
+use std::fmt::Display;
 use std::path::Path;
+
+use crate::source::registry::fuzz as registry;
 
 /// What the fuzzer calls, and what it begins with.
 pub struct Target {
@@ -19,16 +28,134 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[Target {
-    name: "layer",
-    run: layer,
-    seeds: layer::seeds,
-}];
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "auth_file",
+        run: auth_file,
+        seeds: registry::auth_files,
+    },
+    Target {
+        name: "boot_entry",
+        run: boot_entry,
+        seeds: boot_entry::seeds,
+    },
+    Target {
+        name: "challenge",
+        run: challenge,
+        seeds: registry::challenges,
+    },
+    Target {
+        name: "config_drive",
+        run: config_drive,
+        seeds: config_drive::seeds,
+    },
+    Target {
+        name: "error_body",
+        run: error_body,
+        seeds: registry::error_bodies,
+    },
+    Target {
+        name: "filesystem",
+        run: filesystem,
+        seeds: filesystem::seeds,
+    },
+    Target {
+        name: "gpt",
+        run: gpt,
+        seeds: gpt::seeds,
+    },
+    Target {
+        name: "hints",
+        run: hints,
+        seeds: hints::seeds,
+    },
+    Target {
+        name: "layer",
+        run: layer,
+        seeds: layer::seeds,
+    },
+    Target {
+        name: "manifest",
+        run: manifest,
+        seeds: image::manifests,
+    },
+    Target {
+        name: "reference",
+        run: reference,
+        seeds: image::references,
+    },
+    Target {
+        name: "registries_conf",
+        run: registries_conf,
+        seeds: registry::registries_confs,
+    },
+];
+
+/// A boot entry of the firmware: what is read is written alike.
+pub fn boot_entry(data: &[u8]) {
+    boot_entry::run(data);
+}
+
+/// A config drive in any packing: bounded, and nothing is lost on its way to FAT.
+pub fn config_drive(data: &[u8]) {
+    config_drive::run(data);
+}
+
+/// A file system, read from its bytes: bounded, and labels cannot steer a terminal.
+pub fn filesystem(data: &[u8]) {
+    filesystem::run(data);
+}
+
+/// A partition table, read, added to and written: it stays on the disk, and loses nothing.
+pub fn gpt(data: &[u8]) {
+    gpt::run(data);
+}
+
+/// Root device hints: whatever they are, the reason why a disk is not chosen cannot steer a terminal.
+pub fn hints(data: &[u8]) {
+    hints::run(data);
+}
 
 /// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can be merged,
 /// and what cannot leaves nothing.
 pub fn layer(data: &[u8]) {
     layer::run(data);
+}
+
+/// The name of an image, wherever it is: what is a name means the same when it is written and read again.
+pub fn reference(data: &[u8]) {
+    image::reference(data);
+}
+
+/// A manifest or an index, and a config: whatever they say, an image has no more layers and bytes than can be worked with.
+pub fn manifest(data: &[u8]) {
+    image::manifest(data);
+}
+
+/// A file of credentials, or a pull secret.
+pub fn auth_file(data: &[u8]) {
+    registry::auth_file(data);
+}
+
+/// A registries.conf: every image is somewhere, under a name that is one.
+pub fn registries_conf(data: &[u8]) {
+    registry::registries_conf(data);
+}
+
+/// What a registry demands.
+pub fn challenge(data: &[u8]) {
+    registry::challenge(data);
+}
+
+/// What a registry or a token server says when it fails.
+pub fn error_body(data: &[u8]) {
+    registry::error_body(data);
+}
+
+/// An error or anything else that is shown has one line.
+pub(crate) fn one_line(shown: &dyn Display) {
+    let text = shown.to_string();
+    assert!(!text.contains(['\n', '\r']), "several lines: {text}");
 }
 
 /// Puts the seeds of the target `name` into `corpus`, a directory, before the fuzzer reads it.

@@ -2,20 +2,24 @@
 //!
 //! Nothing is written to the disk before [`Unfinished::claim`]; whatever can be known by then has been checked by then.
 
+mod consent;
 mod installer;
 mod planning;
 mod seal;
 
 use std::ops::Deref;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli;
 use crate::config_drive;
+use crate::config_drives;
 use crate::disk::{BootPath, Claim, Disk, Expendable, InstalledDisk};
+use crate::firmware::{EspPath, Firmware, Variables};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
 use crate::report::{DiskState, Report};
+use crate::verify;
 use installer::Installer;
 use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
@@ -32,6 +36,8 @@ pub async fn install(
     let plan = meter.measure(Phase::Plan, plan(typed, progress)).await?;
     let image = &plan.found.image;
     report.image = Some((&**image).into());
+
+    consent::obtain(&plan.disk, typed.yes, progress).await?;
 
     progress.tell(Event::Phase(Phase::Pull));
     let seal = Seal::new(typed.network)?;
@@ -57,8 +63,16 @@ pub async fn install(
     let bootc = report.bootc.insert(installer.report(&command));
     let relay = seal.serve(&plan.found, &root)?;
 
+    let firmware = match typed.boot_entry {
+        Some(_) => Some(Firmware::remember(Variables::of_this_machine()?)?),
+        None => None,
+    };
+
     // From here on the disk changes.
     let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state)?;
+    if typed.clear_stale_config_drives {
+        config_drives::clear_stale(claim.disk(), progress)?;
+    }
     progress.tell(Event::Phase(Phase::Install));
     let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
     meter.measure(Phase::Install, running).await?;
@@ -77,6 +91,11 @@ pub async fn install(
     let verifying = async { InstalledDisk::verify(&claim, &layout, boot) };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
 
+    let checks = verify::installed(claim.disk(), plan.found.image.digest.as_ref())?;
+    report.checks.clone_from(&checks.checks);
+    checks.tell(progress);
+    checks.refuse_failures()?;
+
     if let Some(config_drive) = &plan.config_drive {
         progress.tell(Event::Phase(Phase::ConfigDrive));
         let writing = async {
@@ -87,10 +106,26 @@ pub async fn install(
         };
         report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
     }
+    if let (Some(firmware), Some(wish)) = (firmware, typed.boot_entry) {
+        report.boot_order = Some(firmware.arrange(wish, &loader_of(&installed)?)?);
+    }
     report.disk = Some(installed.report()?);
     claim.finish();
     report.success = true;
     Ok(())
+}
+
+/// What the firmware is to start.
+fn loader_of(installed: &InstalledDisk<'_>) -> Result<EspPath> {
+    let none = "there is no boot loader that could be put into the firmware's boot order";
+    let esp = installed.esp().context(none)?;
+    Ok(EspPath {
+        partition_number: esp.number,
+        partition_uuid: esp.uuid,
+        start_lba: esp.extent.start_lba,
+        sectors: esp.extent.sectors,
+        path: installed.boot_loader().context(none)?.path.clone(),
+    })
 }
 
 /// A disk that is being installed. If that does not come to its end, the disk's partition table is cleared: half a system

@@ -11,15 +11,16 @@
 //! | what | where |
 //! |---|---|
 //! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
-//! | the commands | [`install`], [`run`], [`unpack`]; what they have in common: [`session`] |
+//! | the commands | [`install`], [`disks`], [`config_drives`], [`verify`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
 //! | words and rules of the OCI specifications, no I/O | [`oci`] |
-//! | where images come from | [`source`] |
+//! | where images come from; a file system found by its label | [`source`]; [`stick`] |
 //! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
 //! | directories become a root; looking into it | [`overlay`]; [`rootfs`] |
 //! | programs of the image, sealed off; the only file that names libcontainer is `container/helper.rs` | [`container`] |
 //! | what bootc needs, can and is asked | [`bootc`] |
 //! | the image as a registry of its own, for the image's skopeo | [`relay`] |
 //! | the target disk, from first look to verification; file systems by their first bytes | [`disk`]; [`filesystem`] |
+//! | the firmware's boot order | [`firmware`] |
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
@@ -30,12 +31,16 @@
 pub mod bootc;
 pub mod cli;
 pub mod config_drive;
+pub mod config_drives;
 pub mod container;
 pub mod disk;
+pub mod disks;
 pub mod filesystem;
+pub mod firmware;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod init;
+pub mod inspect;
 pub mod install;
 pub mod layer;
 pub mod meter;
@@ -48,8 +53,11 @@ pub mod relay;
 pub mod report;
 pub mod rootfs;
 pub mod run;
+pub mod save;
 pub mod session;
 pub mod source;
+pub mod stick;
 pub mod store;
 pub mod sys;
 pub mod unpack;
+pub mod verify;

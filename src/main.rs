@@ -1,19 +1,23 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
+use std::fmt::Display;
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use landfall::cli::{self, Cli, Command};
+use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
 use landfall::container::helper;
+use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
 use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{init, install, run, unpack};
+use landfall::{config_drives, init, inspect, install, run, save, unpack, verify};
+use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -39,6 +43,13 @@ fn execute(typed: Cli) -> u8 {
         Command::Unpack { image, to } => {
             status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
         }
+        Command::Pull { image, to } => status(interruptible(save::save(&image, &to, &progress)), UNTOUCHED),
+        Command::Inspect { image, json } => {
+            status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
+        }
+        Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
+        Command::Verify(typed) => status(interruptible(async { verify_disk(&typed) }), UNTOUCHED),
+        Command::ConfigDrive(typed) => config_drive(&typed, &progress),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
             Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
             Err(error) => status::<()>(Err(error), NOT_RUN),
@@ -56,7 +67,12 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
         // A failed installation stays the first thing to tell.
         result = result.and(report.write(path));
     }
-    match report.disk_state {
+    changed_or_not(result, report.disk_state)
+}
+
+/// The exit status says whether the disk is still as it was.
+fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
+    match state {
         DiskState::Untouched => status(result.context("the disk was not touched"), UNTOUCHED),
         DiskState::Changed => status(result, CHANGED),
     }
@@ -64,13 +80,47 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 
 async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
     let plan = install::plan(typed, progress).await?;
-    let summary = Summary::from(&plan);
+    show(&Summary::from(&plan), json)
+}
+
+async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<()> {
+    show(&inspect::inspect(typed, progress).await?, json)
+}
+
+/// Prints what a command found out, for people or for programs.
+fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(&summary)?);
+        println!("{}", serde_json::to_string_pretty(what)?);
     } else {
-        print!("{summary}");
+        print!("{what}");
     }
     Ok(())
+}
+
+fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
+    match typed {
+        ConfigDriveCommand::Write(write) => {
+            let mut state = DiskState::Untouched;
+            let result = interruptible(config_drives::write(write, progress, &mut state));
+            changed_or_not(result, state)
+        }
+        ConfigDriveCommand::Show(show) => {
+            status(config_drives::show(show, &mut io::stdout().lock()), UNTOUCHED)
+        }
+        ConfigDriveCommand::Build(build) => status(config_drives::build(build), UNTOUCHED),
+    }
+}
+
+fn verify_disk(typed: &cli::Verify) -> Result<()> {
+    let verdict = verify::verify(typed)?;
+    show(&verdict, typed.json)?;
+    verdict.refuse_failures()
+}
+
+fn list_disks(typed: &cli::Disks) -> Result<()> {
+    let inventory = Inventory::take(typed)?;
+    show(&inventory, typed.json)?;
+    inventory.refuse_if_missed()
 }
 
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.

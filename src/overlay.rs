@@ -13,6 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::layer::UnpackedLayer;
+use crate::sys::mount::unmount;
 
 /// The directory, below the overlay's base, of what is written to the mounted root.
 const UPPER: &str = "u";
@@ -67,7 +68,7 @@ impl OverlayMount {
     /// Unmounts the root.
     pub fn unmount(mut self) -> Result<()> {
         self.mounted = false;
-        umount2(&self.root, MntFlags::empty()).with_context(|| format!("umount {}", self.root.display()))
+        unmount(&self.root).with_context(|| format!("umount {}", self.root.display()))
     }
 }
 

@@ -4,6 +4,8 @@
 //! memory is bounded too. The largest layers begin first, so that no core waits for one of them at the end. The
 //! future can be dropped at any time: the threads stop at their next chunk, and the store waits for them.
 
+mod estimate;
+
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -17,12 +19,13 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::layer::{self, Chunks, SourceFailed, UnpackedLayer};
-use crate::oci::media_type::Compression;
+use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer};
 use crate::oci::{Digest, Image, Layer};
 use crate::progress::{Event, Progress};
-use crate::source::Source;
+use crate::source::{Source, url};
 use crate::store::{Store, User};
+
+pub use estimate::estimate_unpacked_bytes;
 
 /// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
 /// hundred KiB.
@@ -31,14 +34,8 @@ const CHANNEL_CHUNKS: usize = 8;
 /// The most layers at the same time by default: each takes some MiB, and some forty file descriptors of usually 1024.
 const MAX_PARALLEL: usize = 16;
 
-/// How many requests ask for sizes at the same time.
-const PARALLEL_REQUESTS: usize = 8;
-
 /// An archive may be this much larger than the store that it is unpacked into: an entry may replace another.
 const ARCHIVE_PER_BUDGET: u64 = 2;
-
-/// How many bytes come of a compressed one, where nothing better is known.
-const USUAL_RATIO: u64 = 3;
 
 /// How to pull.
 #[derive(Clone, Debug)]
@@ -83,11 +80,13 @@ pub async fn pull(
             store,
             progress,
         };
-        let count = image.layers.len();
         async move {
             let digest = layer.blob.digest();
             let unpacked = pull.run(copies.contains(digest)).await;
-            unpacked.with_context(|| format!("unpacking layer {} of {count} ({digest})", layer.index + 1))
+            unpacked.with_context(|| {
+                let (number, count, name) = (layer.index + 1, image.layers.len(), image.reference.name());
+                format!("unpacking layer {number} of {count} ({digest}) of {name}")
+            })
         }
     };
     let pulls = stream::iter(order.into_iter().map(one)).buffer_unordered(options.parallel.max(1));
@@ -127,28 +126,6 @@ pub async fn unpack_to(
     store.close()
 }
 
-/// An estimate of what `image` takes when it is unpacked, in bytes, with what a file system adds to the files.
-///
-/// A gzip blob ends with the size of its last member modulo 2^32, a zstd frame may begin with its size. Where neither
-/// says anything that can be true, or the source does not answer, it is the usual ratio.
-pub async fn estimate_unpacked_bytes(source: &dyn Source, image: &Image) -> u64 {
-    let sizes = image.layers.iter().map(|layer| async move {
-        let size = layer.blob.size();
-        let usual = size.saturating_mul(USUAL_RATIO);
-        match layer.compression {
-            Compression::None => size,
-            Compression::Gzip => gzip_size(source, layer).await.unwrap_or(usual),
-            Compression::Zstd => zstd_size(source, layer).await.unwrap_or(usual),
-        }
-    });
-    let total = stream::iter(sizes).buffer_unordered(PARALLEL_REQUESTS);
-    let total: u64 = total
-        .fold(0u64, |sum, size| async move { sum.saturating_add(size) })
-        .await;
-    // Measured on tmpfs: 3 % for the rest of each file's last page, 5 % for inodes.
-    total.saturating_add(total / 100 * 8)
-}
-
 struct LayerPull<'a> {
     source: &'a Arc<dyn Source>,
     layer: &'a Layer,
@@ -158,10 +135,14 @@ struct LayerPull<'a> {
 
 impl LayerPull<'_> {
     async fn run(&self, copy: bool) -> Result<UnpackedLayer> {
-        let unpacked = match self.attempt(copy).await {
-            // Copies are a cache: a layer needs their memory more.
-            Err(error) if is_full(&error) && self.store.drop_blobs()? => self.attempt(false).await,
-            other => other,
+        let mut copy = copy;
+        let unpacked = loop {
+            match self.attempt(copy).await {
+                // Copies are a cache: a layer needs their memory more.
+                Err(error) if is_full(&error) && self.store.drop_blobs()? => copy = false,
+                Err(error) if error.is::<BlobError>() && self.source.distrust(&self.layer.blob) => {}
+                other => break other,
+            }
         };
         let unpacked = unpacked.map_err(|error| self.explain(error))?;
         self.progress.tell(Event::LayerDone {
@@ -233,6 +214,13 @@ impl LayerPull<'_> {
     }
 
     fn explain(&self, error: Error) -> Error {
+        let elsewhere = self.layer.blob.urls().iter().flatten().next();
+        if let (true, Some(url)) = (error.is::<SourceFailed>(), elsewhere) {
+            let host = url::parse(url).map_or("elsewhere".into(), |url| format!("at {}", url::shown(&url)));
+            return error.context(format!(
+                "this layer is not distributed with the image, but {host}: put it into the registry, too"
+            ));
+        }
         match self.store.budget_bytes() {
             Some(budget) if is_full(&error) => error.context(format!(
                 "the image does not fit into {} MiB of memory: raise the memory budget, or use a machine with more",
@@ -288,43 +276,6 @@ fn choose_copies(
     chosen
 }
 
-async fn gzip_size(source: &dyn Source, layer: &Layer) -> Option<u64> {
-    let compressed = layer.blob.size();
-    let tail = read(source, layer, compressed.checked_sub(4)?, 4).await?;
-    let size = u64::from(u32::from_le_bytes(tail.try_into().ok()?));
-    plausible_gzip_size(size, compressed)
-}
-
-/// The size that a gzip blob's last four bytes stand for. Smaller than the blob, they are cut off at 32 bits, or those of
-/// the last of several members; the former is for large blobs alone.
-fn plausible_gzip_size(size: u64, compressed: u64) -> Option<u64> {
-    const WRAP: u64 = 1 << 32;
-    if size >= compressed {
-        return Some(size);
-    }
-    let wraps = (compressed - size).div_ceil(WRAP);
-    (compressed >= WRAP / 4).then(|| size + wraps * WRAP)
-}
-
-async fn zstd_size(source: &dyn Source, layer: &Layer) -> Option<u64> {
-    // RFC 8878, 3.1.1: a frame header is at most 18 bytes long.
-    let head = read(source, layer, 0, layer.blob.size().min(18)).await?;
-    let size = zstd::zstd_safe::get_frame_content_size(&head).ok()??;
-    // Less than the blob is the size of the first of several frames.
-    (size >= layer.blob.size()).then_some(size)
-}
-
-async fn read(source: &dyn Source, layer: &Layer, offset: u64, count: u64) -> Option<Vec<u8>> {
-    let count = usize::try_from(count).ok()?;
-    let mut blob = source.blob(&layer.blob, offset).await.ok()?;
-    let mut bytes = Vec::new();
-    while bytes.len() < count {
-        bytes.extend_from_slice(&blob.next().await?.ok()?);
-    }
-    bytes.truncate(count);
-    Some(bytes)
-}
-
 fn ensure_empty(to: &Path) -> Result<()> {
     match std::fs::read_dir(to) {
         Ok(mut entries) => {
@@ -374,6 +325,7 @@ mod tests {
     use super::*;
     use crate::oci::Descriptor;
     use crate::oci::digest::sha256;
+    use crate::oci::media_type::Compression;
     use crate::oci::reference::Selector;
     use crate::source::{BlobStream, RawDocument};
 
@@ -586,12 +538,47 @@ mod tests {
             let error = format!("{:#}", error.unwrap_err());
             let digest = image.layers[1].blob.digest();
             assert!(
-                error.starts_with(&format!("unpacking layer 2 of 3 ({digest}): ")),
+                error.starts_with(&format!("unpacking layer 2 of 3 ({digest}) of reg.lab/os: ")),
                 "{error}"
             );
             assert!(error.contains(expected), "{error}");
             store.close().unwrap();
             assert!(names(base.path()).is_empty());
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_layer_that_is_not_distributed_is_taken_from_the_registry_or_explained() {
+        for there in [true, false] {
+            let base = tempfile::tempdir().unwrap();
+            let (mut image, mut source) = image(&[file("a", b"1")]);
+            let layer = &mut image.layers[0];
+            layer
+                .blob
+                .set_urls(Some(vec!["https://files.lab/a?token=s3cret".into()]));
+            if !there {
+                spoil(&mut source, layer, |_| Given::Refused);
+            }
+            let store = Store::mount(base.path(), 8 * MIB).unwrap();
+            let pulled = pull(
+                Arc::new(source),
+                &image,
+                &store,
+                &Options::default(),
+                &Progress::silent(),
+            )
+            .await;
+            assert_eq!(pulled.is_ok(), there);
+            if let Err(error) = pulled {
+                let error = format!("{error:#}");
+                assert!(
+                    error.contains("not distributed with the image, but at https://files.lab/a:")
+                        && error.contains("reg.lab answered 403")
+                        && !error.contains("s3cret"),
+                    "{error}"
+                );
+            }
+            store.close().unwrap();
         }
     }
 
@@ -699,42 +686,5 @@ mod tests {
             names(base.path()),
             [PathBuf::from("empty"), "full".into(), "new".into()]
         );
-    }
-
-    #[tokio::test]
-    async fn sizes_are_read_from_the_blobs_themselves() {
-        let zeros = file("a", &vec![0; MIB as usize]);
-        let (image, source) = image(&[zeros.clone(), zeros.clone()]);
-        let expected = 2 * zeros.len() as u64;
-        // The second one's frame has no size in it, as it was compressed as a stream.
-        let estimate = estimate_unpacked_bytes(&source, &image).await;
-        let without_zstd = zeros.len() as u64 + image.layers[1].blob.size() * USUAL_RATIO;
-        assert!(
-            estimate == expected + expected / 100 * 8 || estimate == without_zstd + without_zstd / 100 * 8,
-            "{estimate}"
-        );
-    }
-
-    #[test]
-    fn the_last_four_bytes_of_a_gzip_blob() {
-        const GIB: u64 = 1 << 30;
-        for (size, compressed, expected) in [
-            (2_000, 1_000, Some(2_000)),
-            (1_000, 1_000, Some(1_000)),
-            // The last of several members.
-            (999, 1_000, None),
-            (0, GIB - 1, None),
-            // Cut off at 32 bits.
-            (0, GIB, Some(4 * GIB)),
-            (GIB, 2 * GIB, Some(5 * GIB)),
-            (GIB, 5 * GIB, Some(5 * GIB)),
-            (GIB, 5 * GIB + 1, Some(9 * GIB)),
-        ] {
-            assert_eq!(
-                plausible_gzip_size(size, compressed),
-                expected,
-                "{size} {compressed}"
-            );
-        }
     }
 }

@@ -7,8 +7,10 @@ use serde::Serialize;
 
 use crate::config_drive::Written;
 use crate::disk::TableReport;
+use crate::firmware::BootOrder;
 use crate::meter::Cost;
 use crate::oci::Image;
+use crate::verify::Check;
 
 /// The number of this format; it grows when a field changes its meaning or goes away.
 const FORMAT: u32 = 1;
@@ -42,8 +44,12 @@ pub struct Report {
     pub bootc: Option<BootcReport>,
     /// The disk with its partition table, once it is installed.
     pub disk: Option<TableReport>,
+    /// What was checked on the disk beyond that.
+    pub checks: Vec<Check>,
     /// The config drive, once it is written.
     pub config_drive: Option<Written>,
+    /// The firmware's boot order, if it was to be put right.
+    pub boot_order: Option<BootOrder>,
     /// What each phase cost.
     pub phases: Vec<Cost>,
 }
@@ -99,7 +105,9 @@ impl Report {
             image: None,
             bootc: None,
             disk: None,
+            checks: Vec::new(),
             config_drive: None,
+            boot_order: None,
             phases: Vec::new(),
         }
     }

@@ -10,14 +10,16 @@ use anyhow::{Context, Result, bail};
 use crate::cli;
 use crate::init::modules;
 use crate::meter::available_memory_bytes;
+use crate::oci::reference::Selector;
 use crate::oci::{Digest, Image, Platform};
 use crate::overlay::{ExtraFile, OverlayMount};
 use crate::plan::{Memory, Purpose};
 use crate::progress::Progress;
 use crate::pull::{self, Options};
 use crate::source::Source;
-use crate::source::registry::{self, Registry};
-use crate::source::resolve::resolve;
+use crate::source::name::ImageName;
+use crate::source::registry::{self, Policy};
+use crate::stick::{Place, Stick};
 use crate::store::Store;
 
 /// Where everything is that Landfall keeps while it works: on a file system in memory, in a directory nobody else sees.
@@ -29,8 +31,12 @@ pub struct Found {
     pub image: Arc<Image>,
     /// Its source.
     pub source: Arc<dyn Source>,
+    /// What the source was asked for.
+    pub selector: Selector,
     /// An estimate of its unpacked size in a store, in bytes.
     pub unpacked_bytes: u64,
+    /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
+    _stick: Option<Stick>,
 }
 
 /// An image's root, mounted. Nothing of it is left when it is dropped.
@@ -44,8 +50,16 @@ pub struct Root {
 pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
     registry::Options {
         authfile: typed.authfile.clone(),
+        pull_secret: typed.pull_secret.clone(),
+        registries_conf: typed.registries_conf.clone(),
+        mirrors: typed.mirrors.clone(),
         ca_cert: typed.ca_cert.clone(),
-        tls_verify: typed.tls_verify,
+        tls_verify: typed.tls_verify != Some(false),
+        heed_insecure: typed.tls_verify.is_none(),
+        policy: Policy {
+            retries: typed.retries,
+            ..Policy::default()
+        },
         progress: progress.clone(),
         ..registry::Options::default()
     }
@@ -54,15 +68,32 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
 /// Finds the image that was typed.
 pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
     let options = source_options(typed, progress);
-    let source: Arc<dyn Source> = Arc::new(Registry::new(&typed.image, &options)?);
+    let (name, stick) = plug_in(&typed.image)?;
+    let opened = name.open(&options).await?;
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
-    let image = Arc::new(resolve(&*source, &typed.image, &platform).await?);
-    let unpacked_bytes = pull::estimate_unpacked_bytes(&*source, &image).await;
+    let image = Arc::new(opened.resolve(&platform).await?);
+    let unpacked_bytes = pull::estimate_unpacked_bytes(&*opened.source, &image).await;
     Ok(Found {
         image,
-        source,
+        source: opened.source,
+        selector: opened.selector,
         unpacked_bytes,
+        _stick: stick,
     })
+}
+
+/// Mounts the stick that `name` is on, if it's on one; then the name is that of the image on the mounted stick.
+fn plug_in(name: &ImageName) -> Result<(ImageName, Option<Stick>)> {
+    let mut name = name.clone();
+    let Some(path) = name.path_mut() else {
+        return Ok((name, None));
+    };
+    let Some(place) = Place::parse(path) else {
+        return Ok((name, None));
+    };
+    let stick = Stick::mount(place.label)?;
+    *path = stick.locate(place.path);
+    Ok((name, Some(stick)))
 }
 
 /// Checks that this user may do the work.

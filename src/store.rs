@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::oci::Digest;
+use crate::sys::mount::unmount;
 
 /// The budget for one inode, in bytes: bounds what the kernel needs besides the pages, and is a tenth of what the
 /// files of an image have on average.
@@ -146,14 +147,14 @@ impl Store {
     /// Waits for its users, and removes everything.
     pub fn close(mut self) -> Result<()> {
         self.users.wait();
-        self.remove(MntFlags::empty())
+        self.remove(unmount)
     }
 
-    fn remove(&mut self, flags: MntFlags) -> Result<()> {
+    fn remove(&mut self, unmount: impl FnOnce(&Path) -> nix::Result<()>) -> Result<()> {
         self.closed = true;
         let path = &self.path;
         if self.budget_bytes.is_some() {
-            umount2(path, flags | MntFlags::UMOUNT_NOFOLLOW)
+            unmount(path)
                 .with_context(|| format!("umount2({path:?}) failed: something still uses the layers"))?;
             fs::remove_dir(path).with_context(|| format!("rmdir({path:?}) failed"))
         } else {
@@ -167,7 +168,8 @@ impl Drop for Store {
     fn drop(&mut self) {
         if !self.closed {
             self.users.wait();
-            let _ = self.remove(MntFlags::MNT_DETACH);
+            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
+            let _ = self.remove(|path| umount2(path, flags));
         }
     }
 }

@@ -1,140 +1,23 @@
-//! Disks against the programs that everyone else uses: sfdisk, sgdisk, blkid, mkfs, mtools, xorriso, on image files and
-//! loop devices. Needs root and those programs; a missing one is a failure that names it.
+//! Disks against the programs that everyone else uses: sfdisk, sgdisk, blkid, mkfs, on image files and loop devices. Needs
+//! root and those programs; a missing one is a failure that names it.
+
+mod support;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
 use landfall::disk::{
-    Arch, Backend, BlockSetup, BootPath, BootcVersion, Disk, Extent, Geometry, InstalledDisk, Layout,
-    LayoutRequest, MIB, Role, Table, TableKind,
+    Arch, Backend, BlockSetup, BootPath, Disk, Extent, Geometry, InstalledDisk, Layout, LayoutRequest, MIB,
+    Role, Table, TableKind,
 };
-use landfall::filesystem::fat::Volume;
 use landfall::filesystem::identify;
+use support::disk::{
+    Loop, assert_sgdisk_is_content, blkid, dump, feed, image, open, overwrite, request, run, sfdisk_script,
+    stand_in_for_bootc, text,
+};
 use tempfile::TempDir;
-
-/// Runs a program to its end and returns what it printed.
-fn run(program: &str, arguments: &[&str]) -> String {
-    feed(program, arguments, "")
-}
-
-fn feed(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("MTOOLS_SKIP_CHECK", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} can't be started ({error}): install it"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}\n{text}{errors}",
-        output.status
-    );
-    text
-}
-
-fn image(directory: &TempDir, size_bytes: u64) -> PathBuf {
-    let path = directory.path().join("disk.img");
-    let file = File::create(&path).unwrap();
-    file.set_len(size_bytes).unwrap();
-    path
-}
-
-fn open(path: &Path) -> File {
-    OpenOptions::new().read(true).write(true).open(path).unwrap()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-/// A loop device with sectors of a chosen size.
-struct Loop(PathBuf);
-
-impl Loop {
-    fn over(file: &Path, sector_bytes: u64) -> Self {
-        let sector = sector_bytes.to_string();
-        let node = run(
-            "losetup",
-            &["--find", "--show", "--sector-size", &sector, text(file)],
-        );
-        Self(PathBuf::from(node.trim()))
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        // The kernel keeps partitions that it was told of, even for the next file on this device. There may be none.
-        let _ = Command::new("partx").arg("--delete").arg(&self.0).output();
-        run("losetup", &["--detach", text(&self.0)]);
-    }
-}
-
-fn request(size_bytes: u64, sector_bytes: u64) -> LayoutRequest {
-    LayoutRequest {
-        geometry: Geometry::plain(size_bytes, sector_bytes),
-        arch: Arch::X86_64,
-        backend: Backend::Ostree,
-        block_setup: BlockSetup::Direct,
-        bootc: BootcVersion::default(),
-        config_drive: true,
-        root_at_least_mib: 1024,
-        root_exactly_mib: None,
-    }
-}
-
-/// What bootc tells sfdisk (its `install/baseline.rs`), written down here a second time on purpose.
-fn sfdisk_script(request: &LayoutRequest, root_size_mib: u64) -> String {
-    let mut script = String::from("label: gpt\n");
-    if request.arch == Arch::X86_64 {
-        script += "size=1MiB, bootable, type=21686148-6449-6E6F-744E-656564454649, name=\"BIOS-BOOT\"\n";
-    }
-    let esp = if request.backend == Backend::Composefs {
-        1024
-    } else {
-        512
-    };
-    script += &format!("size={esp}MiB, type=C12A7328-F81F-11D2-BA4B-00A0C93EC93B, name=\"EFI-SYSTEM\"\n");
-    if request.block_setup == BlockSetup::Tpm2Luks {
-        script += "size=510MiB, name=\"boot\"\n";
-    }
-    let root = match request.arch {
-        Arch::X86_64 => "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709",
-        Arch::Aarch64 => "B921B045-1DF0-41C3-AF44-4C6F280D3FAE",
-    };
-    script + &format!("size={root_size_mib}MiB, type={root}, name=\"root\"\n")
-}
-
-/// Partitions as sfdisk sees them: start, size, type, name.
-fn dump(device: &Path) -> Vec<(u64, u64, String, String)> {
-    let json: serde_json::Value = serde_json::from_str(&run("sfdisk", &["--json", text(device)])).unwrap();
-    let partitions = json["partitiontable"]["partitions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_string();
-    partitions
-        .iter()
-        .map(|each| {
-            (
-                each["start"].as_u64().unwrap(),
-                each["size"].as_u64().unwrap(),
-                text(&each["type"]).to_lowercase(),
-                text(&each["name"]),
-            )
-        })
-        .collect()
-}
 
 fn planned(layout: &Layout) -> Vec<(u64, u64, String, String)> {
     let partitions = layout.partitions.iter();
@@ -218,11 +101,6 @@ fn extend(path: &Path, geometry: Geometry, name: &str, extent: Extent) {
     table.add(name, linux, extent).unwrap();
     table.write(&mut disk).unwrap();
     assert!(Table::read(&mut disk, geometry).unwrap().unwrap().is_in_order());
-}
-
-fn assert_sgdisk_is_content(device: &Path) {
-    let verdict = run("sgdisk", &["--verify", text(device)]);
-    assert!(verdict.contains("No problems found"), "{verdict}");
 }
 
 #[test]
@@ -321,11 +199,6 @@ fn damaged_and_outgrown_tables_are_repaired() {
     }
 }
 
-fn overwrite(disk: &mut File, offset: u64, length: usize) {
-    disk.seek(SeekFrom::Start(offset)).unwrap();
-    disk.write_all(&vec![0xa5; length]).unwrap();
-}
-
 #[test]
 fn a_table_with_its_entries_elsewhere_is_refused_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -349,18 +222,6 @@ fn a_table_with_its_entries_elsewhere_is_refused_and_left_alone() {
             .unwrap()
             .is_in_order()
     );
-}
-
-/// `TYPE`, `LABEL` and `UUID` as blkid tells them.
-fn blkid(path: &Path) -> (String, Option<String>, Option<String>) {
-    let output = run("blkid", &["--probe", "--output", "export", text(path)]);
-    let value = |key: &str| {
-        output
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
-            .map(|value| value.replace('\\', ""))
-    };
-    (value("TYPE").expect("a type"), value("LABEL"), value("UUID"))
 }
 
 #[test]
@@ -398,162 +259,6 @@ fn filesystems_are_told_as_blkid_tells_them() {
             "{maker:?}"
         );
     }
-}
-
-#[test]
-fn config_drives_of_xorriso_and_mkfs_are_recognised() {
-    let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree/openstack/latest");
-    fs::create_dir_all(&tree).unwrap();
-    fs::write(tree.join("meta_data.json"), "{}").unwrap();
-    let iso = directory.path().join("drive.iso");
-    run(
-        "xorriso",
-        &[
-            "-as",
-            "mkisofs",
-            "-quiet",
-            "-J",
-            "-r",
-            "-V",
-            "config-2",
-            "-o",
-            text(&iso),
-            text(&directory.path().join("tree")),
-        ],
-    );
-    let drive = ConfigDrive::read(File::open(&iso).unwrap()).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        (drive.kind(), drive.label()),
-        (config_drive::Kind::Iso9660, "config-2")
-    );
-    let fat = image(&directory, 4 * MIB);
-    run("mkfs.fat", &["-n", "config-2", text(&fat)]);
-    let drive = ConfigDrive::read(File::open(&fat).unwrap()).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        (drive.kind(), drive.label()),
-        (config_drive::Kind::Vfat, "config-2")
-    );
-}
-
-#[test]
-fn files_that_mtools_writes_are_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let content: Vec<u8> = (0..70_000_u32).flat_map(|number| number.to_le_bytes()).collect();
-    let source = directory.path().join("source");
-    fs::write(&source, &content).unwrap();
-    for arguments in [
-        &["-F", "12", "-s", "64"][..],
-        &["-F", "16"],
-        &["-F", "32"],
-        &["-S", "4096", "-F", "16"],
-    ] {
-        let path = image(&directory, 64 * MIB);
-        run("mkfs.fat", &[arguments, &[text(&path)]].concat());
-        let on_image = |program: &str, rest: &[&str]| run(program, &[&["-i", text(&path)], rest].concat());
-        on_image("mmd", &["::EFI", "::EFI/Linux"]);
-        for number in 0..40 {
-            let name = format!("::EFI/Linux/a long name with ünïcode {number}.efi");
-            on_image("mcopy", &[text(&source), &name]);
-            if number % 3 == 0 {
-                on_image("mdel", &[&name]);
-            }
-        }
-        on_image("mcopy", &[text(&source), "::PLAIN.TXT"]);
-        let mut volume = Volume::open(open(&path)).unwrap();
-        let names: Vec<_> = volume
-            .list("/efi/linux")
-            .unwrap()
-            .into_iter()
-            .map(|entry| entry.name)
-            .collect();
-        assert_eq!(names.len(), 26, "{arguments:?}: {names:?}");
-        for number in (0..40).filter(|number| number % 3 != 0) {
-            let entry = volume
-                .find(&format!("EFI/linux/A LONG NAME WITH ÜNÏCODE {number}.EFI"))
-                .unwrap()
-                .unwrap();
-            assert_eq!(volume.read(&entry, u64::MAX).unwrap(), content);
-            assert_eq!(volume.read(&entry, 3).unwrap(), content[..3]);
-        }
-        assert_eq!(
-            volume.find("plain.txt").unwrap().unwrap().size_bytes,
-            content.len() as u64
-        );
-        for absent in ["EFI/Linux/none.efi", "PLAIN.TXT/below", "none/none", ""] {
-            assert_eq!(volume.find(absent).unwrap(), None);
-        }
-    }
-}
-
-/// An EFI system partition with a boot loader, as an image file.
-fn esp(directory: &TempDir, size_bytes: u64, sector_bytes: u64, loader: Option<&str>) -> PathBuf {
-    let path = directory.path().join("esp.img");
-    File::create(&path).unwrap().set_len(size_bytes).unwrap();
-    run(
-        "mkfs.fat",
-        &["-S", &sector_bytes.to_string(), "-n", "EFI-SYSTEM", text(&path)],
-    );
-    let program = directory.path().join("program");
-    fs::write(&program, b"MZ\x90and so on").unwrap();
-    if let Some(loader) = loader {
-        run("mmd", &["-i", text(&path), "::EFI", "::EFI/BOOT", "::EFI/Linux"]);
-        run(
-            "mcopy",
-            &["-i", text(&path), text(&program), &format!("::{loader}")],
-        );
-    }
-    path
-}
-
-/// Copies a file to where only zeros are; its holes stay holes.
-fn copy_sparse(from: &Path, disk: &File, start: u64) {
-    let source = File::open(from).unwrap();
-    let length = source.metadata().unwrap().len();
-    let mut chunk = vec![0; MIB as usize];
-    for offset in (0..length).step_by(MIB as usize) {
-        source.read_exact_at(&mut chunk, offset).unwrap();
-        if chunk.iter().any(|byte| *byte != 0) {
-            disk.write_all_at(&chunk, start + offset).unwrap();
-        }
-    }
-}
-
-/// Does to a device what bootc does, as far as a look at the disk can tell.
-fn stand_in_for_bootc(
-    directory: &TempDir,
-    device: &Path,
-    request: &LayoutRequest,
-    root_size_mib: u64,
-    loader: Option<&str>,
-) {
-    run("blkdiscard", &["--force", text(device)]);
-    let script = sfdisk_script(request, root_size_mib);
-    feed(
-        "sfdisk",
-        &[
-            "--quiet",
-            "--wipe=always",
-            "--no-reread",
-            "--no-tell-kernel",
-            text(device),
-        ],
-        &script,
-    );
-    let sector_bytes = request.geometry.sector_bytes;
-    let layout = Layout::plan(request).unwrap();
-    let disk = open(device);
-    let put = |role: Role, file: &Path| {
-        let start = layout.partition(role).unwrap().extent.start_lba * sector_bytes;
-        copy_sparse(file, &disk, start);
-    };
-    let esp_bytes = layout.partition(Role::Esp).unwrap().extent.sectors * sector_bytes;
-    put(Role::Esp, &esp(directory, esp_bytes, sector_bytes, loader));
-    let root = directory.path().join("root.img");
-    File::create(&root).unwrap().set_len(64 * MIB).unwrap();
-    run("mkfs.ext4", &["-q", "-L", "root", text(&root)]);
-    put(Role::Root, &root);
-    disk.sync_all().unwrap();
 }
 
 fn config_drive_iso(directory: &TempDir) -> ConfigDrive {
@@ -797,183 +502,4 @@ fn partitions_empty_and_read_only_devices_are_refused() {
             .ends_with("is read-only")
     );
     run("blockdev", &["--setrw", text(&device.0)]);
-}
-
-const JSON: &str = r#"{
-    "meta_data": {"uuid": "11111111-2222-3333-4444-555555555555", "name": "web-1", "hostname": "web-1"},
-    "user_data": "\u0023cloud-config\nhostname: web-1\n",
-    "network_data": {"links": [], "networks": [], "services": []},
-    "vendor_data": {"site": "lab"}
-}"#;
-
-/// The config drive as an image file.
-fn image_of(drive: &ConfigDrive, directory: &TempDir) -> PathBuf {
-    let path = directory.path().join("built.img");
-    let file = File::create(&path).unwrap();
-    file.set_len(drive.size_bytes()).unwrap();
-    let file = open(&path);
-    let mut region = landfall::sys::block::Region::new(&file, 0, drive.size_bytes());
-    config_drive::write(drive, &mut region).unwrap();
-    path
-}
-
-fn read_drive(input: &[u8]) -> ConfigDrive {
-    ConfigDrive::read(input).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// Takes the files out of an ISO image with xorriso.
-fn extract_iso(iso: &Path, directory: &TempDir) -> PathBuf {
-    let target = directory.path().join("extracted");
-    let _ = fs::remove_dir_all(&target);
-    run(
-        "xorriso",
-        &[
-            "-osirrox",
-            "on",
-            "-indev",
-            text(iso),
-            "-extract",
-            "/",
-            text(&target),
-        ],
-    );
-    target
-}
-
-#[test]
-fn ironics_json_becomes_a_drive_that_others_read() {
-    let directory = tempfile::tempdir().unwrap();
-    let drive = read_drive(JSON.as_bytes());
-    assert_eq!(
-        (drive.kind(), drive.label()),
-        (config_drive::Kind::Iso9660, "config-2")
-    );
-    let iso = image_of(&drive, &directory);
-    assert_eq!(blkid(&iso), ("iso9660".into(), Some("config-2".into()), None));
-    let tree = extract_iso(&iso, &directory);
-    for version in ["latest", "2012-08-10"] {
-        let read = |name: &str| fs::read_to_string(tree.join("openstack").join(version).join(name)).unwrap();
-        let json = |name: &str| serde_json::from_str::<serde_json::Value>(&read(name)).unwrap();
-        let given: serde_json::Value = serde_json::from_str(JSON).unwrap();
-        assert_eq!(json("meta_data.json"), given["meta_data"]);
-        assert_eq!(json("network_data.json"), given["network_data"]);
-        assert_eq!(json("vendor_data2.json"), given["vendor_data"]);
-        assert_eq!(read("user_data"), "#cloud-config\nhostname: web-1\n");
-    }
-}
-
-#[test]
-fn a_directory_becomes_a_drive_and_an_iso_becomes_fat() {
-    let directory = tempfile::tempdir().unwrap();
-    let source = directory.path().join("source");
-    let long = format!("a long name with ünïcode {}.json", "x".repeat(60));
-    let files: Vec<(String, Vec<u8>)> = (0..150_u32)
-        .map(|number| {
-            (
-                format!("content/{number:04}"),
-                vec![number as u8; (number * 37) as usize],
-            )
-        })
-        .chain([
-            (format!("openstack/latest/{long}"), b"long".to_vec()),
-            (
-                "openstack/latest/meta_data.json".into(),
-                b"{\"uuid\": \"x\"}".to_vec(),
-            ),
-            ("empty".into(), Vec::new()),
-            ("a/b/c/d/e/f/g/h/i/j/deep".into(), vec![1; 5000]),
-        ])
-        .collect();
-    for (name, content) in &files {
-        let path = source.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    let drive = ConfigDrive::from_directory(&source).unwrap_or_else(|error| panic!("{error}"));
-    let iso = image_of(&drive, &directory);
-    let tree = extract_iso(&iso, &directory);
-    run("diff", &["--recursive", "--brief", text(&source), text(&tree)]);
-
-    // Images as others make them: Rock Ridge, Joliet alone, neither.
-    let makers: [(&[&str], bool); 4] = [
-        (&["-J", "-r"], true),
-        (&["-r"], true),
-        (&["-J", "-joliet-long"], true),
-        (
-            &["-iso-level", "3", "-allow-lowercase", "-full-iso9660-filenames"],
-            false,
-        ),
-    ];
-    for (arguments, has_long_names) in makers {
-        let foreign = directory.path().join("foreign.iso");
-        let _ = fs::remove_file(&foreign);
-        let fixed = ["-as", "mkisofs", "-quiet", "-V", "config-2", "-o", text(&foreign)];
-        run("xorriso", &[&fixed[..], arguments, &[text(&source)]].concat());
-        check_as_fat(
-            &directory,
-            &fs::read(&foreign).unwrap(),
-            &files,
-            has_long_names,
-            &long,
-        );
-    }
-    check_as_fat(&directory, &fs::read(&iso).unwrap(), &files, true, &long);
-}
-
-/// Makes FAT for 4096-byte sectors of an ISO, has fsck and mtools look at it, and compares every file.
-fn check_as_fat(
-    directory: &TempDir,
-    iso: &[u8],
-    files: &[(String, Vec<u8>)],
-    has_long_names: bool,
-    long: &str,
-) {
-    let drive = read_drive(iso)
-        .for_sectors(4096)
-        .unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        (drive.kind(), drive.label()),
-        (config_drive::Kind::Vfat, "CONFIG-2")
-    );
-    assert!(drive.check_sector_bytes(4096).is_ok());
-    let fat = image_of(&drive, directory);
-    assert_eq!(blkid(&fat).1.as_deref(), Some("CONFIG-2"));
-    run("fsck.fat", &["-n", text(&fat)]);
-    let mut volume = Volume::open(open(&fat)).unwrap();
-    for (name, content) in files {
-        if !has_long_names && name.contains(long) {
-            continue;
-        }
-        let entry = volume
-            .find(name)
-            .unwrap()
-            .unwrap_or_else(|| panic!("{name} is missing"));
-        assert_eq!(&volume.read(&entry, u64::MAX).unwrap(), content, "{name}");
-    }
-    let listed = run("mdir", &["-i", text(&fat), "-b", "::content"]);
-    assert_eq!(listed.lines().count(), 150);
-}
-
-#[test]
-fn what_makes_no_drive_is_said_without_repeating_it() {
-    let error = |json: &str| ConfigDrive::read(json.as_bytes()).err().unwrap().to_string();
-    assert!(error("{\"meta\": {}}").contains("unknown key \"meta\""));
-    assert!(error("{\"meta_data\": []}").contains("meta_data is not an object"));
-    assert!(error("{\"user_data\": 5}").contains("user_data is neither"));
-    let broken = error("{\"user_data\": \"hunter2\", }");
-    assert!(
-        broken.contains("line 1") && !broken.contains("hunter2"),
-        "{broken}"
-    );
-    let directory = tempfile::tempdir().unwrap();
-    fs::write(directory.path().join("x".repeat(129)), "").unwrap();
-    assert!(
-        ConfigDrive::from_directory(directory.path())
-            .err()
-            .unwrap()
-            .to_string()
-            .contains("can't be written")
-    );
-    let minimal = read_drive(b"{}");
-    assert_eq!(minimal.label(), "config-2");
 }

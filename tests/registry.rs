@@ -192,7 +192,7 @@ async fn passwords() {
     );
     let error = error_of(&name, &plain()).await;
     assert!(
-        error.contains("no credentials were given: name a file that has them with --authfile"),
+        error.contains("no credentials were found for it: give them with --authfile or --pull-secret"),
         "{error}"
     );
 }

@@ -19,6 +19,9 @@ pub const QUESTIONS: [&[&str]; 3] = [
 /// Versions that take the types of partitions from udev's database alone.
 const NEEDS_UDEV: RangeInclusive<[u32; 3]> = [1, 14, 0]..=[1, 15, 1];
 
+/// Versions that run bootupd in bubblewrap (`bwrap`).
+const NEEDS_BUBBLEWRAP: RangeInclusive<[u32; 3]> = [1, 13, 0]..=[1, 15, 2];
+
 /// The answers.
 #[derive(Clone, Debug)]
 pub struct Probe {
@@ -74,12 +77,7 @@ impl Probe {
     /// Checks that this version can install where there is no udev: some can't, and notice it after the wipe ("root
     /// partition 3 has type <none>").
     pub fn check_version(&self) -> Result<()> {
-        let mut numbers = self
-            .version
-            .split('.')
-            .map(|number| number.parse::<u32>().unwrap_or(0));
-        let version: [u32; 3] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
-        if NEEDS_UDEV.contains(&version) {
+        if NEEDS_UDEV.contains(&self.numbers()) {
             bail!(
                 "the image's bootc {} needs udev's database, which the sandbox does not have: update bootc in the image \
                  to 1.15.2 or newer",
@@ -87,6 +85,19 @@ impl Probe {
             );
         }
         Ok(())
+    }
+
+    /// Whether this version runs bootupd in bubblewrap, with the ostree backend.
+    pub fn needs_bubblewrap(&self) -> bool {
+        NEEDS_BUBBLEWRAP.contains(&self.numbers())
+    }
+
+    fn numbers(&self) -> [u32; 3] {
+        let mut numbers = self
+            .version
+            .split('.')
+            .map(|number| number.parse::<u32>().unwrap_or(0));
+        std::array::from_fn(|_| numbers.next().unwrap_or(0))
     }
 
     /// The root partition's file system: the user's choice or the image's.

@@ -4,11 +4,12 @@
 use anyhow::{Result, bail};
 
 use super::options::Options;
+use super::probe::Probe;
 use crate::disk::{Backend, BlockSetup};
 use crate::rootfs::Rootfs;
 
 /// Programs that every installation runs, and for what.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("skopeo", "fetches the image for bootc"),
     ("podman", "sets up the installed system's image storage"),
     ("udevadm", "waits for partitions"),
@@ -20,9 +21,12 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("blkid", "reads partitions where there is no udev"),
     ("mount", "mounts the new file systems"),
     ("umount", "unmounts them"),
+    ("fstrim", "tells the disk what is unused"),
+    ("fsfreeze", "writes their journals out"),
 ];
 const OSTREE: (&str, &str) = ("ostree", "sets up the installed system");
 const BOOTUPD: (&str, &str) = ("bootupctl", "installs the boot loader");
+const BUBBLEWRAP: (&str, &str) = ("bwrap", "runs bootupctl for this version of bootc");
 const BOOTUPD_UPDATES: &str = "usr/lib/bootupd/updates";
 const BOOTCTL: (&str, &str) = ("bootctl", "installs the boot loader");
 const LUKS: [(&str, &str); 2] = [
@@ -39,13 +43,16 @@ pub fn check_bootc(root: &Rootfs) -> Result<()> {
     bail!("the image contains no bootc, so it cannot install itself: use the image of a bootable container")
 }
 
-/// Checks that `root` has all that an installation with `options` on `backend` needs. `filesystem` is that of the root
-/// partition, by bootc's name.
-pub fn check(root: &Rootfs, options: &Options, backend: Backend, filesystem: &str) -> Result<()> {
-    let mkfs = format!("mkfs.{filesystem}");
+/// Checks that `root` has all that an installation with `options` on `backend` needs.
+pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) -> Result<()> {
+    let mkfs = format!("mkfs.{}", probe.filesystem(options)?);
     let mut programs = PROGRAMS.to_vec();
     programs.push((&mkfs, "formats the root partition"));
-    programs.extend(boot_loader(root, options, backend));
+    let boot_loader = boot_loader(root, options, backend);
+    if backend == Backend::Ostree && boot_loader.contains(&BOOTUPD) && probe.needs_bubblewrap() {
+        programs.push(BUBBLEWRAP);
+    }
+    programs.extend(boot_loader);
     if options.block_setup == BlockSetup::Tpm2Luks {
         programs.extend(LUKS);
     }
@@ -95,8 +102,14 @@ mod tests {
     }
 
     fn checked(root: &Path, options: &Options, backend: Backend) -> String {
+        checked_for("1.16.9", root, options, backend)
+    }
+
+    fn checked_for(version: &str, root: &Path, options: &Options, backend: Backend) -> String {
         let root = Rootfs::open(root).unwrap();
-        check(&root, options, backend, "ext4")
+        let configuration = r#"{"root-fs-type":"ext4"}"#;
+        let probe = Probe::parse([&format!("bootc {version}"), "", configuration]).unwrap();
+        check(&root, options, backend, &probe)
             .err()
             .map(|error| error.to_string())
             .unwrap_or_default()
@@ -130,6 +143,18 @@ mod tests {
 
         install(root, &["ostree", "bootupctl"]);
         assert_eq!(checked(root, &options, Backend::Ostree), "");
+        for (version, expected) in [
+            ("1.12.1", ""),
+            ("1.13.0", "lacks bwrap"),
+            ("1.15.2", "lacks bwrap"),
+            ("1.16.0", ""),
+        ] {
+            let error = checked_for(version, root, &options, Backend::Ostree);
+            assert!(
+                error.contains(expected) && error.is_empty() == expected.is_empty(),
+                "{version}: {error}"
+            );
+        }
         let luks = Options {
             block_setup: BlockSetup::Tpm2Luks,
             ..Options::default()

@@ -5,22 +5,38 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::oci::{Platform, Reference};
+use crate::source::name::ImageName;
+use crate::source::registry::Policy;
 
 /// An image and how to get it.
 #[derive(Args, Clone, Debug)]
 pub struct Image {
-    /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST]
-    pub image: Reference,
+    /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST], oci-archive:FILE[:NAME] or
+    /// docker-archive:FILE[:NAME], where LABEL=STICK/PATH is a path on the file system with that label
+    pub image: ImageName,
     /// Platform to choose from an index (default: this machine's)
     #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
     pub platform: Option<Platform>,
-    /// Credentials, as in containers-auth.json(5)
+    /// The file with credentials, as in containers-auth.json(5) (default: those of podman and docker)
     #[arg(long, value_name = "FILE")]
     pub authfile: Option<PathBuf>,
-    /// Whether the registry must prove who it is; `false` also allows plain HTTP
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
-    pub tls_verify: bool,
-    /// Certificates (PEM) of authorities to trust, besides the usual ones
+    /// A file with the secret for the image's registry: USER:PASSWORD, also in base64, or a token; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub pull_secret: Option<PathBuf>,
+    /// The file that says where registries and their mirrors are, as in containers-registries.conf(5) (default: podman's)
+    #[arg(long, value_name = "FILE")]
+    pub registries_conf: Option<PathBuf>,
+    /// A mirror to ask before those that are configured; can be repeated
+    #[arg(long = "mirror", value_name = "HOST[:PORT][/PATH]", value_parser = parse_mirror)]
+    pub mirrors: Vec<String>,
+    /// How often to repeat a request that brings nothing forward
+    #[arg(long, value_name = "NUMBER", default_value_t = Policy::default().retries)]
+    pub retries: u32,
+    /// Whether registries must prove who they are; `false` also allows plain HTTP (default: true, but for registries that
+    /// are configured as insecure)
+    #[arg(long, value_name = "BOOL")]
+    pub tls_verify: Option<bool>,
+    /// Certificates (PEM) of authorities to trust, besides the usual ones and those in certs.d
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
     /// Memory that may be used (default: what is available), e.g. 3GiB
@@ -28,8 +44,19 @@ pub struct Image {
     pub memory_budget: Option<u64>,
 }
 
+/// Parses the place of a mirror.
+fn parse_mirror(text: &str) -> Result<String, String> {
+    let place = text.trim_end_matches('/');
+    match format!("{place}/image").parse::<Reference>() {
+        Ok(reference) if reference.tag().is_none() && !place.contains("://") => Ok(place.into()),
+        _ => Err(format!(
+            "{text:?} is not the place of a mirror: write HOST[:PORT][/PATH]"
+        )),
+    }
+}
+
 /// Parses a size such as `3GiB`, `512M` or `1000000`; the prefixes are powers of 1024.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let shift = match unit.trim_end_matches('b').trim_end_matches('i') {
@@ -51,6 +78,22 @@ fn parse_size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mirrors() {
+        for (text, place) in [
+            ("near.lab", Some("near.lab")),
+            ("near.lab:5000/cache/", Some("near.lab:5000/cache")),
+            ("127.0.0.1:5000", Some("127.0.0.1:5000")),
+            ("https://near.lab", None),
+            ("docker://near.lab", None),
+            ("near", None),
+            ("near.lab/os:1", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_mirror(text).ok().as_deref(), place, "{text}");
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -1,16 +1,23 @@
 //! What was typed. Nothing is decided here.
 
+pub mod config_drive;
+mod disks;
 mod image;
 mod install;
+mod verify;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+pub use config_drive::ConfigDriveCommand;
+pub use disks::{Device, Disks, Target};
 pub use image::Image;
 pub use install::{Install, NetworkAccess};
+pub use verify::Verify;
 
 use crate::progress::Style;
+use crate::save::Destination;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -55,6 +62,13 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the disks: what is on them, which one would be chosen, and why not the others
+    Disks(Disks),
+    /// Check an installed disk: partition table, boot loader, boot entries, root file system, image. Writes nothing
+    Verify(Verify),
+    /// Config drives apart from an installation
+    #[command(after_help = EXIT_STATUS, subcommand)]
+    ConfigDrive(ConfigDriveCommand),
     /// Run a command in an image, in the sandbox that `install` uses, with no disk and no network
     Run {
         /// The image
@@ -72,6 +86,24 @@ pub enum Command {
         /// The directory; it must not exist, or be empty
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
+    },
+    /// Pull an image into an OCI image layout, e.g. on a USB stick; one that was stopped goes on where it was
+    Pull {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name)
+        #[arg(long, value_name = "LAYOUT")]
+        to: Destination,
+    },
+    /// Show what an image is, without pulling it
+    Inspect {
+        /// The image
+        #[command(flatten)]
+        image: Image,
+        /// Print JSON instead of a table
+        #[arg(long)]
+        json: bool,
     },
     /// The process that runs the container.
     #[command(hide = true, name = crate::container::run::HELPER_COMMAND)]
@@ -100,12 +132,40 @@ mod tests {
             panic!("not an installation");
         };
         assert_eq!(install.image.image.to_string(), "registry.lab:5000/os/web:1.4");
-        assert_eq!(install.device, PathBuf::from("/dev/nvme0n1"));
+        assert_eq!(install.target.device, Some(Device::Path("/dev/nvme0n1".into())));
         assert_eq!(
             (install.bootc.kargs, install.bootc.extra),
             (vec!["a=b".to_owned()], vec!["--new".to_owned()])
         );
-        assert!(!install.image.tls_verify && !install.wipe);
+        assert!(install.image.tls_verify == Some(false) && !install.wipe);
         assert_eq!(install.image.memory_budget, Some(2 << 30));
+    }
+
+    #[test]
+    fn a_disk_is_named_or_described() {
+        let target = |words: &[&str]| -> Result<Target, String> {
+            let typed = Cli::try_parse_from([&["landfall", "install", "lab:5000/i"], words].concat());
+            match typed.map_err(|error| error.to_string())?.command {
+                Command::Install { install, .. } => Ok(install.target),
+                _ => Err("not an installation".into()),
+            }
+        };
+        assert_eq!(target(&["auto"]).unwrap().device, Some(Device::Auto));
+        let hints = [
+            "--device-hint",
+            "size=>= 100",
+            "--device-hint",
+            "{\"serial\": \"A\"}",
+        ];
+        let described = target(&hints).unwrap();
+        assert_eq!((described.device, described.device_hints.len()), (None, 2));
+        let both = target(&["/dev/sda", "--device-hint", "serial=A"]).unwrap();
+        assert_eq!(both.device, Some(Device::Path("/dev/sda".into())));
+        assert!(target(&[]).unwrap_err().contains("<DEVICE>"));
+        assert!(
+            target(&["--device-hint", "colour=red"])
+                .unwrap_err()
+                .contains("there are size")
+        );
     }
 }

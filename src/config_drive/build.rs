@@ -7,7 +7,7 @@ use super::decode::{ConfigDrive, ConfigDriveError, Encoding, Kind, MAX_BYTES};
 use super::iso;
 use super::tree::Tree;
 use super::vfat;
-use crate::filesystem::FilesystemError;
+use crate::filesystem::{FilesystemError, NamedFile};
 
 /// Why a config drive can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,11 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
+    /// Two files have one path.
+    #[error(
+        "two of the files have the same path, or differ only by capital letters, which FAT does not keep apart"
+    )]
+    Clash,
     /// The files are larger than a config drive may be.
     #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
     TooLarge,
@@ -47,6 +52,18 @@ impl ConfigDrive {
         Self::from_tree(&Tree::from_json(json)?, Encoding::Json)
     }
 
+    /// Its files, by path. They may hold secrets.
+    pub fn files(&self) -> Result<Vec<NamedFile>, BuildError> {
+        Ok(self.tree()?.files)
+    }
+
+    fn tree(&self) -> Result<Tree, BuildError> {
+        match self.kind() {
+            Kind::Iso9660 => Tree::from_iso(self.content()),
+            Kind::Vfat => Tree::from_fat(self.content()),
+        }
+    }
+
     fn from_tree(tree: &Tree, encoding: Encoding) -> Result<Self, ConfigDriveError> {
         Self::recognise(iso::image(tree, MAX_BYTES)?, encoding)
     }
@@ -59,10 +76,7 @@ impl ConfigDrive {
         if self.check_sector_bytes(disk).is_ok() {
             return Ok(self);
         }
-        let tree = match self.kind() {
-            Kind::Iso9660 => Tree::from_iso(self.content())?,
-            Kind::Vfat => Tree::from_fat(self.content())?,
-        };
+        let tree = self.tree()?;
         Self::recognise(vfat::image(&tree, disk as usize, MAX_BYTES)?, self.encoding())
     }
 }

@@ -187,8 +187,8 @@ impl ConfigDrive {
         })
     }
 
-    /// The bytes of the filesystem.
-    pub(super) fn content(&self) -> &[u8] {
+    /// The bytes of the filesystem. They may hold secrets.
+    pub fn content(&self) -> &[u8] {
         &self.content
     }
 

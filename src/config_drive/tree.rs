@@ -25,12 +25,16 @@ pub(super) struct Tree {
 
 impl Tree {
     fn new(mut files: Vec<NamedFile>) -> Result<Self, BuildError> {
-        files.sort_by(|one, other| one.path.cmp(&other.path));
+        // By name and not by byte: what is below a directory comes right behind it.
+        files.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
         let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
         match files.iter().find(|file| !file.path.split('/').all(is_name)) {
             Some(file) => Err(BuildError::Name {
                 name: file.path.clone(),
             }),
+            None if files.windows(2).any(|pair| clash(&pair[0].path, &pair[1].path)) => {
+                Err(BuildError::Clash)
+            }
             None if files.len() > MAX_FILES => Err(BuildError::TooLarge),
             None => Ok(Self { files }),
         }
@@ -93,6 +97,13 @@ impl Tree {
     pub(super) fn from_fat(image: &[u8]) -> Result<Self, BuildError> {
         Self::new(Volume::open(Cursor::new(image))?.read_files(MAX_BYTES)?)
     }
+}
+
+/// Whether two paths, one after the other in their order, are the same, or one of them is a file and a directory.
+fn clash(one: &str, other: &str) -> bool {
+    other
+        .strip_prefix(one)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn files_of(object: &mut Value) -> Result<Vec<NamedFile>, BuildError> {

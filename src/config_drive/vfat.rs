@@ -34,6 +34,9 @@ struct Shape {
 /// Makes an image of `tree`, labelled `CONFIG-2`, with sectors of `sector` bytes, of at most `limit` bytes.
 pub(super) fn image(tree: &Tree, sector: usize, limit: u64) -> Result<Secret, BuildError> {
     let mut directories = arrange(tree)?;
+    if directories.iter().any(has_names_alike) {
+        return Err(BuildError::Clash);
+    }
     let mut cluster = sector;
     let (shape, starts) = loop {
         let (used, starts) = place(&mut directories, tree, cluster);
@@ -69,6 +72,14 @@ pub(super) fn image(tree: &Tree, sector: usize, limit: u64) -> Result<Secret, Bu
     let left = shape.total() - out.len();
     out.write_all(&vec![0; left]).map_err(|_| BuildError::TooLarge)?;
     Ok(out)
+}
+
+/// Whether names differ only in what FAT doesn't keep apart.
+fn has_names_alike(directory: &Directory) -> bool {
+    let names = directory.directories.keys().chain(directory.files.keys());
+    let mut alike: Vec<String> = names.map(|name| name.to_lowercase()).collect();
+    alike.sort();
+    alike.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// Gives every directory but the root and every file its clusters. Returns how many are used and where files begin.

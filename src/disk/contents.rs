@@ -141,6 +141,13 @@ impl Contents {
     }
 }
 
+impl OldPartition {
+    /// Whether readers of config drives would take it for one.
+    pub fn is_config_drive(&self) -> bool {
+        self.signatures.iter().any(Signature::is_config_drive)
+    }
+}
+
 fn old_partition<D: Read + Seek>(
     disk: &mut D,
     geometry: &Geometry,

@@ -285,7 +285,7 @@ fn ata_model(page: &Path) -> Option<String> {
     (!model.is_empty()).then_some(model)
 }
 
-fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
+pub(super) fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut partitions: Vec<_> = entries
         .filter_map(|entry| {

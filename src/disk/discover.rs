@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::device::{Identity, attribute};
+use super::device::{Disk, Identity, attribute};
 use super::hints::{Candidate, Hints};
 
 /// What `auto` takes at least, in bytes.
@@ -19,6 +19,8 @@ pub struct Found {
     /// What hints are compared with.
     #[serde(flatten)]
     pub disk: Candidate,
+    /// The logical sector size in bytes.
+    pub sector_bytes: u64,
     /// Whether its medium can be taken out.
     pub removable: bool,
     /// Why it can't be the target, whatever the hints say.
@@ -110,6 +112,12 @@ pub fn choose(found: &[Found], wish: &Wish) -> Result<(Found, Vec<Rejected>), No
 }
 
 impl Found {
+    /// The disk's directory in sysfs.
+    pub(super) fn sysfs(&self) -> PathBuf {
+        let name = self.disk.name.trim_start_matches("/dev/").replace('/', "!");
+        Path::new("/sys/block").join(name)
+    }
+
     fn mismatch(&self, wish: &Wish) -> Option<String> {
         if let Some(excluded) = self.excluded {
             return Some(excluded.into());
@@ -120,6 +128,13 @@ impl Found {
             Wish::Auto if self.disk.size_bytes < AUTO_AT_LEAST_BYTES => Some("smaller than 4 GiB".into()),
             Wish::Auto => None,
         }
+    }
+}
+
+impl Disk {
+    /// The disk as hints see it.
+    pub fn found(&self) -> Found {
+        describe(&self.name.replace('!', "/"), &self.sysfs())
     }
 }
 
@@ -134,6 +149,10 @@ fn inspect(link: &Path) -> Option<Found> {
     if NO_DISKS.iter().any(is_kind) || (name.starts_with("dm-") && !is_multipath(link)) {
         return None;
     }
+    Some(describe(&name, link))
+}
+
+fn describe(name: &str, link: &Path) -> Found {
     let directory = fs::canonicalize(link).unwrap_or_else(|_| link.to_path_buf());
     let flag = |attribute_name: &str| attribute(&link.join(attribute_name)).as_deref() == Some("1");
     let sectors: u64 = attribute(&link.join("size"))
@@ -149,19 +168,21 @@ fn inspect(link: &Path) -> Option<Found> {
         vendor: identity.vendor,
         serial: identity.serial.into_iter().collect(),
         hctl: first_entry(&link.join("device/scsi_device")),
-        by_path: by_path(&name),
-        tran: transport(&name, &directory).map(str::to_string),
+        by_path: by_path(name),
+        tran: transport(name, &directory).map(str::to_string),
         ..Candidate::default()
     };
     if let Some(wwid) = identity.wwn {
         disk.add_wwid(&wwid);
     }
-    let excluded = excluded(&name, link, sectors);
-    Some(Found {
+    let excluded = excluded(name, link, sectors);
+    let sector_bytes = attribute(&link.join("queue/logical_block_size")).and_then(|bytes| bytes.parse().ok());
+    Found {
         disk,
+        sector_bytes: sector_bytes.unwrap_or(512),
         removable: flag("removable"),
         excluded,
-    })
+    }
 }
 
 fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
@@ -372,6 +393,7 @@ mod tests {
         };
         Found {
             disk,
+            sector_bytes: 512,
             removable: false,
             excluded: None,
         }

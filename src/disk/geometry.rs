@@ -1,6 +1,6 @@
 //! The size of a disk, of its sectors, and ranges of them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sys::block::Limits;
 
@@ -62,7 +62,7 @@ impl From<Limits> for Geometry {
 }
 
 /// A range of a disk, in logical sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// The first sector.
     pub start_lba: u64,

@@ -145,6 +145,11 @@ impl Table {
         Uuid::from_bytes_le(self.header.disk_guid)
     }
 
+    /// The first sector that a partition may use.
+    pub fn first_usable_lba(&self) -> u64 {
+        self.header.first_usable_lba
+    }
+
     /// The last sector that a partition may use.
     pub fn last_usable_lba(&self) -> u64 {
         self.header.last_usable_lba

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
-use super::device::{Disk, attribute};
+use super::device::{Disk, KernelPartition, attribute, device_number, kernel_partitions};
+use super::discover::Found;
 
 /// One use of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -69,16 +70,11 @@ fn list(uses: &[Use]) -> String {
 struct Devices<'disk>(Vec<((u64, u64), &'disk str)>);
 
 impl<'disk> Devices<'disk> {
-    fn of(disk: &'disk Disk) -> Self {
-        let partitions = disk
-            .partitions
+    fn of(number: (u64, u64), name: &'disk str, partitions: &'disk [KernelPartition]) -> Self {
+        let partitions = partitions
             .iter()
             .map(|partition| (partition.number, partition.name.as_str()));
-        Self(
-            std::iter::once((disk.number, disk.name.as_str()))
-                .chain(partitions)
-                .collect(),
-        )
+        Self(std::iter::once((number, name)).chain(partitions).collect())
     }
 
     fn name(&self, number: (u64, u64)) -> Option<&'disk str> {
@@ -92,17 +88,7 @@ impl<'disk> Devices<'disk> {
 impl Disk {
     /// Everything that uses the disk.
     pub fn uses(&self) -> io::Result<Vec<Use>> {
-        let devices = Devices::of(self);
-        let mut uses = Vec::new();
-        for table in mount_tables()? {
-            uses.extend(mounts(&table, &devices, node_number));
-        }
-        if let Ok(swaps) = read_text(Path::new("/proc/swaps")) {
-            uses.extend(swap_areas(&swaps, &devices, node_number));
-        }
-        uses.extend(self.holders());
-        let mut seen = HashSet::new();
-        uses.retain(|each| seen.insert(each.clone()));
+        let mut uses = listed_uses(self.number, &self.name, &self.partitions, &self.sysfs())?;
         if uses.is_empty()
             && matches!(self.open_exclusively(), Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY))
         {
@@ -124,27 +110,54 @@ impl Disk {
             .into())
         }
     }
+}
 
-    fn holders(&self) -> Vec<Use> {
+impl Found {
+    /// Everything that is known to use the disk, which need not even open.
+    pub fn uses(&self) -> io::Result<Vec<Use>> {
         let sysfs = self.sysfs();
-        let parts = self
-            .partitions
-            .iter()
-            .map(|partition| (partition.name.clone(), sysfs.join(&partition.name)));
-        let devices = std::iter::once((self.name.clone(), sysfs.clone())).chain(parts);
-        devices
-            .flat_map(|(device, directory)| {
-                let holders = fs::read_dir(directory.join("holders"))
-                    .into_iter()
-                    .flatten()
-                    .flatten();
-                holders.map(move |holder| Use::Held {
-                    device: device.clone(),
-                    by: holder_name(&holder.path()),
-                })
-            })
-            .collect()
+        let Some(number) = attribute(&sysfs.join("dev")).and_then(|dev| device_number(&dev)) else {
+            return Ok(Vec::new());
+        };
+        let name = self.disk.name.trim_start_matches("/dev/");
+        listed_uses(number, name, &kernel_partitions(&sysfs), &sysfs)
     }
+}
+
+/// What the kernel lists of the uses of a disk with this directory in sysfs.
+fn listed_uses(
+    number: (u64, u64),
+    name: &str,
+    partitions: &[KernelPartition],
+    sysfs: &Path,
+) -> io::Result<Vec<Use>> {
+    let devices = Devices::of(number, name, partitions);
+    let mut uses = Vec::new();
+    for table in mount_tables()? {
+        uses.extend(mounts(&table, &devices, node_number));
+    }
+    if let Ok(swaps) = read_text(Path::new("/proc/swaps")) {
+        uses.extend(swap_areas(&swaps, &devices, node_number));
+    }
+    uses.extend(holders(name, sysfs));
+    for partition in partitions {
+        uses.extend(holders(&partition.name, &sysfs.join(&partition.name)));
+    }
+    let mut seen = HashSet::new();
+    uses.retain(|each| seen.insert(each.clone()));
+    Ok(uses)
+}
+
+fn holders(device: &str, directory: &Path) -> Vec<Use> {
+    let holders = fs::read_dir(directory.join("holders"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let held = |holder: fs::DirEntry| Use::Held {
+        device: device.into(),
+        by: holder_name(&holder.path()),
+    };
+    holders.map(held).collect()
 }
 
 /// What the device with this sysfs directory is called: `dm-0 (vg-root)`, `md127 (raid1)`.
@@ -210,7 +223,7 @@ fn mounts(table: &str, devices: &Devices<'_>, number_of: impl Fn(&str) -> Option
         let (mount, filesystem) = line.split_once(" - ")?;
         let fields: Vec<&str> = mount.split(' ').collect();
         let source = unescape(filesystem.split(' ').nth(1)?);
-        let device = super::device::device_number(fields.get(2)?)
+        let device = device_number(fields.get(2)?)
             .and_then(|number| devices.name(number))
             .or_else(|| {
                 source

@@ -12,12 +12,10 @@ use super::device::Disk;
 use super::geometry::{Extent, Geometry};
 use super::gpt::{Partition, Table};
 use super::layout::{LINUX_TYPE, Layout, Role};
+use super::room::CONFIG_DRIVE_NAME;
 use super::verify::{self, BootLoader, BootPath, VerifyError};
 use crate::filesystem::{Signature, identify};
 use crate::sys::block::{self, Region};
-
-/// The name of the config drive's partition. Readers look for the filesystem's label; this one is for people.
-const CONFIG_DRIVE_NAME: &str = "config-2";
 
 /// An installed, verified disk.
 #[derive(Debug)]
@@ -121,6 +119,14 @@ impl<'claim> InstalledDisk<'claim> {
         })
     }
 
+    /// The EFI system partition.
+    pub fn esp(&self) -> Option<Partition> {
+        let planned = self.layout.partition(Role::Esp)?;
+        self.table
+            .partitions()
+            .find(|partition| partition.number == planned.number)
+    }
+
     /// What starts the system.
     pub fn boot_loader(&self) -> Option<&BootLoader> {
         self.boot_loader.as_ref()
@@ -134,7 +140,12 @@ impl<'claim> InstalledDisk<'claim> {
             .ok_or_else(|| anyhow!("the plan has no room for a config drive"))?;
         let partition = self.table.add(CONFIG_DRIVE_NAME, LINUX_TYPE, extent)?;
         self.table.write(&mut self.file)?;
-        self.kernel_view = Some(show_to_kernel(&self.file, &partition, &self.layout.geometry));
+        self.kernel_view = Some(show_to_kernel(
+            &self.file,
+            partition.number,
+            &extent,
+            &self.layout.geometry,
+        ));
         Ok(Slot {
             region: region_of(&self.file, &extent, &self.layout.geometry),
             partition,
@@ -191,9 +202,9 @@ fn region_of<'disk>(file: &'disk File, extent: &Extent, geometry: &Geometry) -> 
 ///
 /// The one partition first: reading the whole table again is refused while any partition is held, and a kernel that
 /// knows no GPT would forget all of them.
-fn show_to_kernel(file: &File, partition: &Partition, geometry: &Geometry) -> KernelView {
-    let (start, length) = verify::bytes_of(&partition.extent, geometry);
-    let Err(add) = block::add_partition(file, partition.number, start, length) else {
+pub(super) fn show_to_kernel(file: &File, number: u32, extent: &Extent, geometry: &Geometry) -> KernelView {
+    let (start, length) = verify::bytes_of(extent, geometry);
+    let Err(add) = block::add_partition(file, number, start, length) else {
         return KernelView::Added;
     };
     match block::reread_partitions(file) {

@@ -13,6 +13,7 @@ use serde::Serialize;
 use uuid::{Uuid, uuid};
 
 use super::geometry::{Extent, Geometry, MIB};
+use super::room::config_drive_extent;
 use super::sfdisk::Sfdisk;
 
 /// The size of the config drive's partition in MiB, as Ironic has it.
@@ -159,6 +160,23 @@ pub enum Role {
     Boot,
     /// The root filesystem, or LUKS with it inside.
     Root,
+}
+
+impl Role {
+    /// The role that a partition's type says, where it says one.
+    pub(super) fn of_type(type_guid: &Uuid) -> Option<Self> {
+        match *type_guid {
+            BIOS_BOOT_TYPE => Some(Self::BiosBoot),
+            ESP_TYPE => Some(Self::Esp),
+            root if [Arch::X86_64, Arch::Aarch64]
+                .iter()
+                .any(|arch| arch.root_type() == root) =>
+            {
+                Some(Self::Root)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A partition as it will be.
@@ -342,14 +360,6 @@ impl Layout {
     pub fn partition(&self, role: Role) -> Option<&Planned> {
         self.partitions.iter().find(|planned| planned.role == role)
     }
-}
-
-/// The last 64 MiB of the usable sectors, begun at a mebibyte (as `sgdisk --new=0:-64M` begins it).
-pub(super) fn config_drive_extent(geometry: &Geometry, last_usable_lba: u64) -> Option<Extent> {
-    let mib = geometry.sectors_per_mib();
-    let sectors = CONFIG_DRIVE_MIB * mib;
-    let start_lba = (last_usable_lba + 1).checked_sub(sectors)? / mib * mib;
-    Some(Extent { start_lba, sectors })
 }
 
 /// Finds the size of root that makes it end at `limit_lba` or as little as possible before: all extents, and the size.

@@ -4,11 +4,14 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::geometry::{Extent, Geometry};
 use crate::filesystem::read_up_to;
+use crate::sys::block::Durable;
 
 const SECTOR: usize = 512;
 const TABLE: usize = 446;
 const ENTRY: usize = 16;
 const PROTECTIVE: u8 = 0xee;
+/// FAT with 32-bit sector numbers: what Ironic gives the partition of a config drive.
+const FAT_LBA: u8 = 0x0c;
 /// More logical partitions than any tool makes; also what ends a chain that loops.
 const MAX_LOGICAL: usize = 128;
 
@@ -23,7 +26,7 @@ pub(super) struct MbrPartition {
     pub extent: Extent,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Record {
     status: u8,
     kind: u8,
@@ -117,6 +120,62 @@ fn logical<D: Read + Seek>(disk: &mut D, geometry: &Geometry, base: u64) -> io::
         at = base + u64::from(next.start);
     }
     Ok(found)
+}
+
+/// The boot sector of a disk without a GPT, to be added to.
+#[derive(Debug)]
+pub(super) struct Mbr {
+    sector: Vec<u8>,
+    records: [Record; 4],
+}
+
+impl Mbr {
+    /// Reads the boot sector; `None` when it has no partition table.
+    pub(super) fn read<D: Read + Seek>(disk: &mut D, geometry: &Geometry) -> io::Result<Option<Self>> {
+        if partitions(disk, geometry)?.is_none() {
+            return Ok(None);
+        }
+        let sector = read_up_to(disk, 0, geometry.sector_bytes as usize)?;
+        Ok(records(&sector).map(|records| Self { sector, records }))
+    }
+
+    /// The number of the first primary partition that there isn't.
+    pub(super) fn free_number(&self) -> Option<u32> {
+        let free = self.records.iter().zip(1..).find(|(record, _)| !record.is_used());
+        free.map(|(_, number)| number)
+    }
+
+    /// What the primary partitions take; an extended one with all that is in it.
+    pub(super) fn primary_extents(&self) -> Vec<Extent> {
+        let used = self.records.iter().filter(|record| record.is_used());
+        used.map(|record| partition(0, record, 0).extent).collect()
+    }
+
+    /// Adds a primary partition in the first free record. Gives its number.
+    pub(super) fn add(&mut self, extent: Extent) -> io::Result<u32> {
+        let full = || io::Error::other("the MBR has no free record");
+        let number = self.free_number().ok_or_else(full)?;
+        let beyond = |_| io::Error::other("an MBR can't count that far");
+        let start = u32::try_from(extent.start_lba).map_err(beyond)?;
+        let sectors = u32::try_from(extent.sectors).map_err(beyond)?;
+        let at = TABLE + (number as usize - 1) * ENTRY;
+        let record = &mut self.sector[at..at + ENTRY];
+        record.fill(0);
+        // Cylinder, head and sector: beyond what such numbers can say.
+        record[1..4].copy_from_slice(&[0xfe, 0xff, 0xff]);
+        record[4] = FAT_LBA;
+        record[5..8].copy_from_slice(&[0xfe, 0xff, 0xff]);
+        record[8..12].copy_from_slice(&start.to_le_bytes());
+        record[12..].copy_from_slice(&sectors.to_le_bytes());
+        Ok(number)
+    }
+
+    /// Writes the boot sector.
+    pub(super) fn write<D: Write + Seek + Durable>(&self, disk: &mut D) -> io::Result<()> {
+        disk.seek(SeekFrom::Start(0))?;
+        disk.write_all(&self.sector)?;
+        disk.make_durable()
+    }
 }
 
 /// Whether the first sector protects the whole disk from programs that don't know GPT.

@@ -10,6 +10,7 @@
 //! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other
 //! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
 
+mod amend;
 mod claim;
 mod contents;
 mod device;
@@ -21,9 +22,13 @@ mod in_use;
 mod installed;
 mod layout;
 mod mbr;
+mod parts;
+mod room;
 mod sfdisk;
+mod stale;
 mod verify;
 
+pub use amend::{Origin, Room, RoomReport, TakenRoom};
 pub use claim::{Claim, ClaimError};
 pub use contents::{Contents, Expendable, HoldsData, OldPartition, TableKind};
 pub use device::{Disk, Identity, KernelPartition, ProbeError};
@@ -37,4 +42,7 @@ pub use layout::{
     Arch, Backend, BlockSetup, BootcVersion, CONFIG_DRIVE_MIB, Layout, LayoutError, LayoutRequest,
 };
 pub use layout::{Planned, Role};
+pub use parts::{Parts, check_root, find_boot_loader};
+pub use room::NoRoom;
+pub use stale::{StaleConfigDrive, stale_config_drives};
 pub use verify::{BootLoader, BootPath, VerifyError};

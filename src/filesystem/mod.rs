@@ -4,13 +4,16 @@
 //! in them is an error, never a panic.
 
 mod bytes;
+mod clean;
 pub mod fat;
 pub mod iso9660;
+pub mod luks;
 mod signature;
 
 use zeroize::Zeroizing;
 
 pub use bytes::read_up_to;
+pub use clean::{Condition, condition};
 pub use signature::{Signature, identify};
 
 /// A file of a filesystem. Its content is wiped when it is no longer needed; there is no `Debug`.

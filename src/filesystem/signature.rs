@@ -21,6 +21,17 @@ pub struct Signature {
     pub uuid: Option<String>,
 }
 
+impl Signature {
+    /// Whether readers of config drives (cloud-init, Ignition) would take this for one.
+    pub fn is_config_drive(&self) -> bool {
+        matches!(self.kind, "vfat" | "iso9660")
+            && self
+                .label
+                .as_ref()
+                .is_some_and(|label| label.eq_ignore_ascii_case("config-2"))
+    }
+}
+
 impl fmt::Display for Signature {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.kind)?;

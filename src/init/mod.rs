@@ -24,14 +24,22 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
+use crate::cli::{Device, Target};
+use crate::disks;
 use crate::progress::{Progress, Style};
+use crate::source::name::ImageName;
+use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
 use modules::{Loaded, Loader};
 
-/// How long a disk may take to appear after its driver was loaded.
+/// How long a disk or a stick may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
+/// How long until disks are looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// After so many looks without a new disk, all are taken to be there.
+const QUIET_LOOKS: u32 = 12;
 
 /// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module. Returns
 /// otherwise. To be called before anything else.
@@ -97,11 +105,17 @@ fn install_as_the_command_line_says() -> Result<()> {
     reboot_in_order_on_ctrl_alt_del()?;
     let words = command_line()?;
     let installation = cmdline::installation(&words)?;
-    let network = Network::parse(&words)?;
+    let mut network = Network::parse(&words)?;
+    if !installation.needs_network() && network.setups.is_empty() {
+        network = Network::off();
+    }
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting what the firmware and control groups show")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
-    devices.wait_for(Path::new(&installation.device), DISK_LIMIT);
+    if let Some(typed) = &installation.typed {
+        devices.wait_for_disk(&typed.target);
+        devices.wait_for_stick(&typed.image.image);
+    }
     drop(devices);
     run_installer(&installation)
 }
@@ -152,14 +166,50 @@ impl<'a> Devices<'a> {
             .for_each(|problem| self.progress.warn(problem.as_str()));
     }
 
-    /// Waits until the disk is there; if it doesn't come, the installer says so better.
-    fn wait_for(&mut self, disk: &Path, limit: Duration) {
-        // Names in deeper directories are links that udev makes: nobody makes them here.
+    fn wait_for_disk(&mut self, target: &Target) {
+        let mut arrivals = Arrivals::default();
+        self.wait_until(|| arrivals.are_complete(target));
+    }
+
+    fn wait_for_stick(&mut self, image: &ImageName) {
+        if let ImageName::Local { path, .. } = image
+            && let Some(place) = Place::parse(path)
+        {
+            self.wait_until(|| place.is_there());
+        }
+    }
+
+    /// Waits until something has appeared; if it doesn't come, the installer says so better.
+    fn wait_until(&mut self, mut is_there: impl FnMut() -> bool) {
         let since = Instant::now();
-        while disk.parent() == Some(Path::new("/dev")) && !disk.exists() && since.elapsed() < limit {
-            sleep(Duration::from_millis(250));
+        while !is_there() && since.elapsed() < DISK_LIMIT {
+            sleep(LOOK_AGAIN);
             self.look();
         }
+    }
+}
+
+/// The disks that have appeared.
+#[derive(Default)]
+struct Arrivals {
+    seen: Vec<String>,
+    unchanged: u32,
+}
+
+impl Arrivals {
+    fn are_complete(&mut self, target: &Target) -> bool {
+        match &target.device {
+            // Names in deeper directories are links that udev makes: nobody makes them here.
+            Some(Device::Path(path)) => path.parent() != Some(Path::new("/dev")) || path.exists(),
+            _ => self.settle(disks::choosable(target)),
+        }
+    }
+
+    /// Disks come one by one: the smallest of those that are there isn't the smallest of all.
+    fn settle(&mut self, now: Vec<String>) -> bool {
+        self.unchanged = if now == self.seen { self.unchanged + 1 } else { 0 };
+        self.seen = now;
+        !self.seen.is_empty() && self.unchanged >= QUIET_LOOKS
     }
 }
 
@@ -197,5 +247,31 @@ fn run_installer(installation: &Installation) -> Result<()> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waitpid(-1)"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_are_complete_when_no_more_come() {
+        let names = |count: usize| {
+            ["/dev/sda", "/dev/sdb"][..count]
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        };
+        let mut arrivals = Arrivals::default();
+        let looks = QUIET_LOOKS as usize;
+        let counts = [vec![0; looks + 2], vec![1; looks], vec![2; looks + 1]].concat();
+        let verdicts: Vec<bool> = counts
+            .iter()
+            .map(|count| arrivals.settle(names(*count)))
+            .collect();
+        assert_eq!(
+            verdicts.iter().position(|complete| *complete),
+            Some(counts.len() - 1)
+        );
     }
 }

@@ -53,8 +53,7 @@ impl Installer {
         let probe = ask(root, seal, environment).await?;
         probe.check_version()?;
         probe.check_block_setup(typed.bootc.block_setup)?;
-        let filesystem = probe.filesystem(&typed.bootc)?;
-        requirements::check(&rootfs, &typed.bootc, backend, &filesystem)?;
+        requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
         let has_bound_images = !rootfs.list("usr/lib/bootc/bound-images.d")?.is_empty();
         Ok(Self {
             probe,

@@ -1,19 +1,20 @@
 //! Before anything is pulled: find the image, look at the machine and the disk, and refuse what cannot work.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli;
-use crate::config_drive::{ConfigDrive, MAX_INPUT_BYTES};
+use crate::config_drive::ConfigDrive;
+use crate::config_drives;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
+use crate::disks;
+use crate::firmware::Variables;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Found};
-use crate::source::url;
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
@@ -41,8 +42,16 @@ pub struct Plan {
 /// Decides all that can be decided, or refuses. Nothing is written.
 pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     session::check_machine()?;
+    let standard_input = Some(Path::new("-"));
+    if typed.config_drive.as_deref() == standard_input && typed.image.pull_secret.as_deref() == standard_input
+    {
+        bail!("config drive and pull secret can't both come from standard input: give one of them as a file");
+    }
     let config_drive = match &typed.config_drive {
-        Some(place) => Some(read_config_drive(place, typed, progress).await?),
+        Some(place) => {
+            let options = session::source_options(&typed.image, progress);
+            Some(config_drives::read(place, &options).await?)
+        }
         None => None,
     };
     let ssh_keys = typed
@@ -51,11 +60,18 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .as_deref()
         .map(read_ssh_keys)
         .transpose()?;
-    let disk = look_at_disk(typed)?;
-    if let Some(config_drive) = &config_drive {
-        config_drive.check_sector_bytes(disk.disk().geometry.sector_bytes)?;
+    if typed.boot_entry.is_some() {
+        // Whether they can be reached is better known now.
+        Variables::of_this_machine()?;
     }
+    let disk = look_at_disk(typed)?;
+    let config_drive = config_drive
+        .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
+        .transpose()?;
+    config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
     let found = session::find(&typed.image, progress).await?;
+    // A stick that the image is on is mounted only now.
+    disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
     let backend = if typed.bootc.composefs_backend {
         Backend::Composefs
@@ -98,7 +114,7 @@ pub fn lay_out(
         bootc,
         config_drive: typed.config_drive.is_some(),
         root_at_least_mib: found.unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
-        root_exactly_mib: None,
+        root_exactly_mib: typed.root_size_mib,
     };
     Ok(Layout::plan(&request)?)
 }
@@ -109,29 +125,11 @@ pub fn booted_by_uefi() -> bool {
 }
 
 fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
-    let disk = Disk::probe(&typed.device)?;
+    let disk = disks::find(&typed.target)?;
     disk.refuse_read_only()?;
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;
     Ok(contents.expendable(disk, typed.wipe)?)
-}
-
-async fn read_config_drive(place: &Path, typed: &cli::Install, progress: &Progress) -> Result<ConfigDrive> {
-    if let Some(url) = place.to_str().and_then(url::parse) {
-        let options = session::source_options(&typed.image, progress);
-        let describe = || format!("config drive {}", url::shown(&url));
-        let body = url::fetch(&url, &options, MAX_INPUT_BYTES)
-            .await
-            .with_context(describe)?;
-        return ConfigDrive::read(&body[..]).with_context(describe);
-    }
-    let read = || -> Result<ConfigDrive> {
-        if place == Path::new("-") {
-            return Ok(ConfigDrive::read(io::stdin().lock())?);
-        }
-        Ok(ConfigDrive::read(fs::File::open(place)?)?)
-    };
-    read().with_context(|| format!("config drive {}", place.display()))
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {

@@ -9,6 +9,8 @@ use super::reference::Reference;
 
 /// overlayfs stacks at most this many lower directories.
 pub const MAX_LAYERS: usize = 500;
+/// No image is larger, in bytes: what a manifest says beyond that is a lie, and sums of it overflow.
+pub const MAX_IMAGE_BYTES: u64 = 1 << 44;
 
 /// A layer: its blob in the manifest joined with its diff ID in the config.
 #[derive(Clone, Debug)]
@@ -79,6 +81,9 @@ pub enum ImageError {
     /// More layers than overlayfs can stack.
     #[error("the image has {0} layers, overlayfs stacks at most {MAX_LAYERS}: squash some")]
     TooManyLayers(usize),
+    /// More bytes than anybody has.
+    #[error("the layers have more than {} TiB, as the manifest says: it is malformed", MAX_IMAGE_BYTES >> 40)]
+    TooLarge,
     /// A layer is of no form that can be unpacked.
     #[error("layer {index} has media type {media_type}, which cannot be unpacked")]
     LayerMediaType {
@@ -158,11 +163,15 @@ fn check_platform(configuration: &ImageConfiguration, wanted: &Platform) -> Resu
         variant: configuration.variant().clone(),
     };
     // The variant chose among an index's entries; a config seldom repeats it.
-    let by_architecture = Platform {
+    let unsaid = Platform {
         variant: None,
         ..wanted.clone()
     };
-    if by_architecture.accepts(&found) {
+    let runs = match found.variant {
+        Some(_) => wanted.suits(&found),
+        None => unsaid.suits(&found),
+    };
+    if runs.is_some() {
         Ok(found)
     } else {
         Err(ImageError::Platform {
@@ -205,6 +214,11 @@ fn join(blobs: &[Descriptor], diff_ids: &[Digest]) -> Result<Vec<Layer>, ImageEr
     if blobs.len() > MAX_LAYERS {
         return Err(ImageError::TooManyLayers(blobs.len()));
     }
+    let mut sizes = blobs.iter().map(Descriptor::size);
+    let total = sizes.try_fold(0, u64::checked_add);
+    if total.is_none_or(|total| total > MAX_IMAGE_BYTES) {
+        return Err(ImageError::TooLarge);
+    }
     let layer = |(index, (blob, diff_id)): (usize, (&Descriptor, &Digest))| {
         let compression =
             media_type::layer_compression(blob.media_type()).ok_or_else(|| ImageError::LayerMediaType {
@@ -229,8 +243,12 @@ mod tests {
     use crate::oci::manifest::{self, Document};
 
     fn image(config: &str, layers: usize) -> Result<Image, ImageError> {
+        image_of(config, layers, 7)
+    }
+
+    fn image_of(config: &str, layers: usize, size: u64) -> Result<Image, ImageError> {
         let layer = format!(
-            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":7,"digest":"{}"}}"#,
+            r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","size":{size},"digest":"{}"}}"#,
             digest::sha256(b"layer")
         );
         let text = format!(
@@ -281,6 +299,19 @@ mod tests {
         ] {
             let error = image(&config, layers).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_nobody_has_are_refused() {
+        for (layers, size, fits) in [
+            (2, MAX_IMAGE_BYTES / 2, true),
+            (2, MAX_IMAGE_BYTES / 2 + 1, false),
+            (1, u64::MAX, false),
+            (2, u64::MAX, false),
+        ] {
+            let image = image_of(&config("amd64", layers), layers, size);
+            assert_eq!(image.is_ok(), fits, "{layers} {size}");
         }
     }
 }

@@ -11,6 +11,9 @@ pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 /// The largest image config that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
+/// So many platforms are named in an error.
+const MAX_NAMED: usize = 20;
+
 /// A parsed document of either kind.
 #[derive(Debug)]
 pub enum Document {
@@ -90,26 +93,35 @@ fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, Manifes
     }
 }
 
-/// The entry of `index` for `platform`: the first that suits. Entries without a platform, or of an unknown one
-/// (attestations), are never chosen.
+/// The entry of `index` for `platform`: the one that suits best, the first of several. Entries without a platform, or of
+/// an unknown one (attestations), are never chosen.
 pub fn select<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor, ManifestError> {
-    let platform_of = |entry: &Descriptor| entry.platform().as_ref().map(Platform::from);
-    let manifests = index.manifests();
-    manifests
-        .iter()
-        .find(|entry| platform_of(entry).is_some_and(|candidate| platform.accepts(&candidate)))
-        .ok_or_else(|| ManifestError::NoPlatform {
+    let suits = |entry: &Descriptor| platform.suits(&platform_of(entry)?);
+    let suiting = index.manifests().iter().filter(|entry| suits(entry).is_some());
+    // Of equals the last one is the greatest.
+    suiting.rev().max_by_key(|entry| suits(entry)).ok_or_else(|| {
+        let mut available: Vec<String> = platforms(index).iter().map(ToString::to_string).collect();
+        available.truncate(MAX_NAMED);
+        ManifestError::NoPlatform {
             wanted: platform.clone(),
-            available: match manifests
-                .iter()
-                .filter_map(platform_of)
-                .map(|p| p.to_string())
-                .collect::<Vec<_>>()
-            {
-                names if names.is_empty() => "none".into(),
+            available: match available.as_slice() {
+                [] => "none".into(),
                 names => names.join(", "),
             },
-        })
+        }
+    })
+}
+
+/// The platforms that an index has images for, as it names them; attestations have none.
+pub fn platforms(index: &ImageIndex) -> Vec<Platform> {
+    let named = index.manifests().iter().filter_map(platform_of);
+    named
+        .filter(|platform| platform.os.to_string() != "unknown")
+        .collect()
+}
+
+fn platform_of(entry: &Descriptor) -> Option<Platform> {
+    entry.platform().as_ref().map(Platform::from)
 }
 
 #[cfg(test)]
@@ -139,8 +151,72 @@ mod tests {
             let error = select(&index, &"linux/s390x".parse().unwrap())
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains("linux/arm64/v8"), "{error}");
+            assert!(error.contains("it has linux/arm64/v8: choose one"), "{error}");
         }
+    }
+
+    /// An index with an entry for each of these platforms; each entry's size is its number.
+    fn index_of(platforms: &[&str]) -> ImageIndex {
+        let entries = platforms.iter().enumerate().map(|(size, platform)| {
+            let platform: Platform = platform.parse().unwrap();
+            serde_json::json!({
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "size": size,
+                "digest": super::super::digest::sha256(b"").to_string(),
+                "platform": {
+                    "os": platform.os, "architecture": platform.architecture, "variant": platform.variant,
+                },
+            })
+        });
+        let text = serde_json::json!({ "schemaVersion": 2, "manifests": entries.collect::<Vec<_>>() });
+        match parse(text.to_string().as_bytes(), None).unwrap() {
+            Document::Index(index) => *index,
+            Document::Manifest(_) => panic!("no index"),
+        }
+    }
+
+    #[test]
+    fn the_best_that_runs_is_chosen_the_first_of_equals() {
+        let several = [
+            "linux/amd64",
+            "linux/amd64/v2",
+            "linux/amd64/v4",
+            "linux/amd64/v3",
+            "linux/amd64/v3",
+        ];
+        for (platforms, wanted, expected) in [
+            (&several[..], "linux/amd64/v1", Some(0)),
+            (&several, "linux/amd64/v2", Some(1)),
+            (&several, "linux/amd64/v3", Some(3)),
+            (&several, "linux/amd64/v4", Some(2)),
+            (&several, "linux/amd64/v9", Some(2)),
+            (&["linux/amd64/v3"], "linux/amd64/v2", None),
+            (&["unknown/unknown", "linux/arm64/v8"], "linux/arm64", Some(1)),
+            (&["linux/arm64"], "linux/arm64/v8", Some(0)),
+            (
+                &["linux/arm/v7", "linux/arm64/v8", "linux/arm64"],
+                "linux/arm64",
+                Some(1),
+            ),
+            (&[], "linux/amd64", None),
+        ] {
+            let index = index_of(platforms);
+            let chosen = select(&index, &wanted.parse().unwrap());
+            assert_eq!(
+                chosen.ok().map(Descriptor::size),
+                expected,
+                "{wanted} of {platforms:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn thousands_of_entries_make_no_novel() {
+        let index = index_of(&["linux/s390x"; 15_000]);
+        let error = select(&index, &"linux/amd64".parse().unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.len() < 1000, "{} bytes", error.len());
     }
 
     #[test]
@@ -149,6 +225,11 @@ mod tests {
         for (bytes, content_type, expected) in [
             (huge.as_slice(), None, "larger than 4 MiB"),
             (br#"{"schemaVersion":1}"#.as_slice(), None, "schema 1"),
+            (
+                br#"{"schemaVersion":1,"name":"x","fsLayers":[],"signatures":[]}"#.as_slice(),
+                Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
+                "schema 1",
+            ),
             (
                 br#"{"schemaVersion":2}"#.as_slice(),
                 Some("text/html"),

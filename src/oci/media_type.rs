@@ -9,6 +9,7 @@ const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+const DOCKER_FOREIGN_LAYER: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
 const DOCKER_FOREIGN_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
 
 /// What to send as `Accept` when asking for a manifest.
@@ -58,7 +59,7 @@ pub fn layer_compression(media_type: &MediaType) -> Option<Compression> {
         ImageLayerGzip | ImageLayerNonDistributableGzip => Some(Compression::Gzip),
         ImageLayerZstd | ImageLayerNonDistributableZstd => Some(Compression::Zstd),
         Other(other) => match other.as_str() {
-            DOCKER_LAYER => Some(Compression::None),
+            DOCKER_LAYER | DOCKER_FOREIGN_LAYER => Some(Compression::None),
             DOCKER_LAYER_GZIP | DOCKER_FOREIGN_LAYER_GZIP => Some(Compression::Gzip),
             DOCKER_LAYER_ZSTD => Some(Compression::Zstd),
             _ => None,
@@ -92,7 +93,13 @@ mod tests {
                 "application/vnd.oci.image.layer.v1.tar+zstd",
                 Some(Compression::Zstd),
             ),
+            (
+                "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+                Some(Compression::Gzip),
+            ),
             (DOCKER_LAYER_GZIP, Some(Compression::Gzip)),
+            (DOCKER_FOREIGN_LAYER_GZIP, Some(Compression::Gzip)),
+            (DOCKER_FOREIGN_LAYER, Some(Compression::None)),
             ("application/vnd.oci.image.layer.v1.tar+lzma", None),
             ("application/vnd.in-toto+json", None),
         ] {

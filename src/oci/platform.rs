@@ -11,7 +11,7 @@ pub struct Platform {
     pub os: Os,
     /// The architecture, e.g. `amd64`.
     pub architecture: Arch,
-    /// The variant of the architecture, e.g. `v8`; `None` matches any.
+    /// The variant of the architecture, e.g. `v8`; `None` is this machine's, or else the oldest.
     pub variant: Option<String>,
 }
 
@@ -25,12 +25,55 @@ impl Platform {
         }
     }
 
-    /// Whether something made for `candidate` runs on this platform.
-    pub fn accepts(&self, candidate: &Platform) -> bool {
-        self.os == candidate.os
-            && self.architecture == candidate.architecture
-            && (self.variant.is_none() || self.variant == candidate.variant)
+    /// How well something made for `candidate` suits this platform: the more the better; `None` if it doesn't run there.
+    pub fn suits(&self, candidate: &Platform) -> Option<u32> {
+        if self.os != candidate.os || self.architecture != candidate.architecture {
+            return None;
+        }
+        match (self.level(own_level), candidate.level(|_| None)) {
+            (Some(own), Some(needed)) => (needed <= own).then_some(needed),
+            // Words without an order.
+            _ => (self.variant.is_none() || self.variant == candidate.variant).then_some(0),
+        }
     }
+
+    /// The number of the variant; each can do all that those below it can. `fallback` gives it where none is named, before
+    /// the architecture's own first one.
+    fn level(&self, fallback: impl Fn(&Arch) -> Option<u32>) -> Option<u32> {
+        let first = match self.architecture {
+            Arch::Amd64 => 1,
+            Arch::ARM64 => 8,
+            Arch::ARM => 7,
+            _ => return None,
+        };
+        match &self.variant {
+            Some(name) => name.strip_prefix('v')?.parse().ok(),
+            None => Some(fallback(&self.architecture).unwrap_or(first)),
+        }
+    }
+}
+
+/// What this machine's processor can do, where that is known (x86-64 psABI, micro-architecture levels).
+fn own_level(architecture: &Arch) -> Option<u32> {
+    #[cfg(target_arch = "x86_64")]
+    if *architecture == Arch::Amd64 {
+        return Some(x86_level());
+    }
+    let _ = architecture;
+    None
+}
+
+#[cfg(target_arch = "x86_64")]
+fn x86_level() -> u32 {
+    macro_rules! all {
+        ($($feature:tt)*) => { true $(&& is_x86_feature_detected!($feature))* };
+    }
+    let levels = [
+        all!("cmpxchg16b" "popcnt" "sse3" "ssse3" "sse4.1" "sse4.2"),
+        all!("avx" "avx2" "bmi1" "bmi2" "f16c" "fma" "lzcnt" "movbe"),
+        all!("avx512f" "avx512bw" "avx512cd" "avx512dq" "avx512vl"),
+    ];
+    1 + levels.iter().take_while(|has| **has).count() as u32
 }
 
 impl From<&oci_spec::image::Platform> for Platform {
@@ -78,13 +121,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parses_and_matches() {
-        let arm: Platform = "linux/arm64".parse().unwrap();
-        let arm_v8: Platform = "linux/arm64/v8".parse().unwrap();
-        assert!(arm.accepts(&arm_v8));
-        assert!(!arm_v8.accepts(&arm));
-        assert_eq!(arm_v8.to_string(), "linux/arm64/v8");
+    fn names() {
+        let arm: Platform = "linux/arm64/v8".parse().unwrap();
+        assert_eq!(arm.to_string(), "linux/arm64/v8");
         assert!("amd64".parse::<Platform>().is_err());
-        assert!(Platform::host().accepts(&Platform::host()));
+        assert!(Platform::host().suits(&Platform::host()).is_some());
+    }
+
+    #[test]
+    fn what_runs_where() {
+        for (own, candidate, runs) in [
+            ("linux/arm64", "linux/arm64/v8", true),
+            ("linux/arm64/v8", "linux/arm64", true),
+            ("linux/arm64", "linux/arm64/v9", false),
+            ("linux/arm64/v9", "linux/arm64/v8", true),
+            ("linux/amd64/v1", "linux/amd64/v2", false),
+            ("linux/amd64/v3", "linux/amd64/v2", true),
+            ("linux/amd64/v3", "linux/amd64", true),
+            ("linux/amd64", "linux/amd64/v99", false),
+            ("linux/amd64/v3", "linux/amd64/odd", false),
+            ("linux/arm/v6", "linux/arm", false),
+            ("linux/arm", "linux/arm/v6", true),
+            ("linux/mips64le", "linux/mips64le/hardfloat", true),
+            ("linux/mips64le/softfloat", "linux/mips64le/hardfloat", false),
+            ("linux/amd64", "linux/arm64", false),
+            ("linux/amd64", "windows/amd64", false),
+        ] {
+            let suits = own
+                .parse::<Platform>()
+                .unwrap()
+                .suits(&candidate.parse().unwrap());
+            assert_eq!(suits.is_some(), runs, "{candidate} on {own}");
+        }
     }
 }

@@ -25,6 +25,8 @@ pub enum Phase {
     Plan,
     /// Pulling, verifying and unpacking the layers.
     Pull,
+    /// Pulling the layers into a layout, verified.
+    Save,
     /// The image installs itself.
     Install,
     /// Checking what is on the disk.
@@ -39,6 +41,7 @@ impl Phase {
         match self {
             Self::Plan => "Planning",
             Self::Pull => "Pulling and unpacking the layers",
+            Self::Save => "Pulling the layers",
             Self::Install => "Running the image's installer",
             Self::Verify => "Verifying the disk",
             Self::ConfigDrive => "Writing the config drive",
@@ -85,6 +88,8 @@ pub enum Event {
     Note(String),
     /// Something worth worrying about.
     Warning(String),
+    /// Something that is waited for until a person types it.
+    Question(String),
 }
 
 /// Where events go. Cheap to clone and to share between threads.
@@ -112,10 +117,10 @@ impl Progress {
                     .iter()
                     .for_each(|line| print(line));
             }),
-            Shown::WarningsOnly => Self::to(|event| {
-                if let Event::Warning(text) = event {
-                    print(&format!("warning: {}", printable(&text)));
-                }
+            Shown::WarningsOnly => Self::to(|event| match event {
+                Event::Warning(text) => print(&format!("warning: {}", printable(&text))),
+                Event::Question(text) => print(&printable(&text)),
+                _ => {}
             }),
         }
     }

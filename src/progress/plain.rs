@@ -79,6 +79,7 @@ impl Plain {
             Event::Output(text) => vec![format!("  | {}", printable(&text))],
             Event::Note(text) => vec![format!("note: {}", printable(&text))],
             Event::Warning(text) => vec![format!("warning: {}", printable(&text))],
+            Event::Question(text) => vec![printable(&text)],
         }
     }
 
@@ -110,7 +111,7 @@ impl Plain {
         } = self.pull;
         let (received, total) = (HumanBytes(received_bytes), HumanBytes(total_bytes));
         Some(format!(
-            "{percent:3} %  {received} of {total}, {layers_done} of {layers} layers unpacked"
+            "{percent:3} %  {received} of {total}, {layers_done} of {layers} layers done"
         ))
     }
 }
@@ -158,13 +159,13 @@ mod tests {
         assert_eq!(lines, ["2 layers, 1000 B to pull"]);
         for (at, received, shown) in [
             (0, 49, None),
-            (0, 1, Some("  5 %  50 B of 1000 B, 0 of 2 layers unpacked")),
+            (0, 1, Some("  5 %  50 B of 1000 B, 0 of 2 layers done")),
             (9, 49, None),
-            (10, 0, Some("  9 %  99 B of 1000 B, 0 of 2 layers unpacked")),
+            (10, 0, Some("  9 %  99 B of 1000 B, 0 of 2 layers done")),
             (19, 0, None),
-            (20, 0, Some("  9 %  99 B of 1000 B, 0 of 2 layers unpacked")),
-            (20, 881, Some(" 98 %  980 B of 1000 B, 0 of 2 layers unpacked")),
-            (20, 20, Some("100 %  1000 B of 1000 B, 0 of 2 layers unpacked")),
+            (20, 0, Some("  9 %  99 B of 1000 B, 0 of 2 layers done")),
+            (20, 881, Some(" 98 %  980 B of 1000 B, 0 of 2 layers done")),
+            (20, 20, Some("100 %  1000 B of 1000 B, 0 of 2 layers done")),
             (20, 20, None),
         ] {
             let lines = script.at(at, Event::Received(received));

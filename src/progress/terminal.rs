@@ -47,6 +47,11 @@ impl Bars {
             Event::Output(text) => self.line(&format!("  | {}", printable(&text))),
             Event::Note(text) => self.line(&format!("note: {}", printable(&text))),
             Event::Warning(text) => self.line(&format!("warning: {}", printable(&text))),
+            Event::Question(text) => {
+                // A bar that moves would draw over the answer.
+                self.end_phase();
+                print(&printable(&text));
+            }
         }
     }
 

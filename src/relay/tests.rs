@@ -105,7 +105,10 @@ async fn try_ask(
     path: &str,
     range: Option<&str>,
 ) -> Result<Answer, reqwest::Error> {
-    let trust = crate::source::registry::Trust::Anybody;
+    let trust = crate::source::registry::Trust {
+        anybody: true,
+        ..Default::default()
+    };
     let tls = crate::source::registry::tls_config(&trust).unwrap();
     let client = Client::builder().tls_backend_preconfigured(tls).build().unwrap();
     let mut request = client.request(method, format!("http://{}{path}", relay.address()));

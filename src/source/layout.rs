@@ -17,7 +17,7 @@ use crate::oci::reference::Selector;
 use crate::oci::{Descriptor, digest};
 
 /// The annotation that names a manifest in `index.json`: a tag, or a full name.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layout that was opened.
 pub struct Layout {
@@ -206,7 +206,8 @@ impl Files {
     }
 }
 
-fn blob_path(digest: &Digest) -> String {
+/// Where a layout keeps a blob.
+pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.digest())
 }
 

@@ -16,8 +16,8 @@ use std::pin::Pin;
 
 use anyhow::Result;
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
 
 use crate::oci::Descriptor;
 use crate::oci::reference::Selector;
@@ -41,4 +41,23 @@ pub trait Source: Send + Sync {
 
     /// The bytes of `blob` from `offset` on, unverified.
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>>;
+
+    /// `count` bytes of `blob` from `offset` on, unverified, from a source that can give them without the rest and without
+    /// delay: nobody is asked twice. `None` where that can't be had.
+    fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
+        Box::pin(async move {
+            let mut stream = self.blob(blob, offset).await.ok()?;
+            let mut bytes = Vec::new();
+            while bytes.len() < count {
+                bytes.extend_from_slice(&stream.next().await?.ok()?);
+            }
+            bytes.truncate(count);
+            Some(bytes)
+        })
+    }
+
+    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
+    fn distrust(&self, _blob: &Descriptor) -> bool {
+        false
+    }
 }

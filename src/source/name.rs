@@ -46,7 +46,8 @@ pub struct Opened {
     pub source: Arc<dyn Source>,
     /// The image's name. One that comes from no registry has the name that it was stored with, or one on `localhost`.
     pub reference: Reference,
-    selector: Selector,
+    /// What the source is to be asked for.
+    pub selector: Selector,
 }
 
 impl FromStr for ImageName {
@@ -116,6 +117,14 @@ impl std::fmt::Display for ImageName {
 }
 
 impl ImageName {
+    /// The file or directory that holds the image, unless that is a registry.
+    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Registry(_) => None,
+            Self::Local { path, .. } => Some(path),
+        }
+    }
+
     /// Opens the source that this names. A registry isn't asked yet.
     pub async fn open(&self, options: &Options) -> Result<Opened> {
         match self {

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
-use oci_spec::image::{ImageIndex, ImageManifest};
+use oci_spec::image::ImageManifest;
 
 use super::Source;
 use crate::oci::manifest::{self, Document, MAX_CONFIG_BYTES};
@@ -13,6 +13,8 @@ use crate::oci::{Descriptor, Digest, Image, Platform, Reference, digest};
 
 /// An index may name an index, and so on, so many times.
 const MAX_DEPTH: usize = 4;
+/// So many documents are read in search of a manifest.
+const MAX_DOCUMENTS: usize = 32;
 
 /// A manifest that has the digest it was asked for by.
 struct Verified {
@@ -44,11 +46,30 @@ pub async fn resolve_selected(
     Image::new(reference.clone(), found.digest, manifest, config, platform).with_context(doing)
 }
 
+/// A document that may lead to the manifest.
+struct Lead {
+    selector: Selector,
+    /// The size that the index says, in bytes.
+    size: Option<u64>,
+    depth: usize,
+}
+
+/// Follows the leads, the likeliest first.
 async fn find_manifest(source: &dyn Source, selector: Selector, platform: &Platform) -> Result<Verified> {
-    let (mut selector, mut size) = (selector, None);
-    for _ in 0..=MAX_DEPTH {
-        let raw = source.document(&selector).await?;
-        let digest = check(&raw.bytes, &selector, size)?;
+    let mut leads = vec![Lead {
+        selector,
+        size: None,
+        depth: 0,
+    }];
+    let mut first_miss = None;
+    for _ in 0..MAX_DOCUMENTS {
+        let Some(lead) = leads.pop() else { break };
+        ensure!(
+            lead.depth <= MAX_DEPTH,
+            "indexes are nested more than {MAX_DEPTH} deep: name a manifest by its digest"
+        );
+        let raw = source.document(&lead.selector).await?;
+        let digest = check(&raw.bytes, &lead.selector, lead.size)?;
         match manifest::parse(&raw.bytes, raw.content_type.as_deref())? {
             Document::Manifest(manifest) => {
                 return Ok(Verified {
@@ -57,27 +78,37 @@ async fn find_manifest(source: &dyn Source, selector: Selector, platform: &Platf
                     manifest,
                 });
             }
-            Document::Index(index) => {
-                let entry = choose(&index, platform)?;
-                size = Some(entry.size());
-                selector = Selector::Digest(entry.digest().clone());
-            }
+            Document::Index(index) => match manifest::select(&index, platform) {
+                Ok(entry) => leads = vec![follow(entry, lead.depth)],
+                Err(miss) => {
+                    let nested = index
+                        .manifests()
+                        .iter()
+                        .rev()
+                        .filter(|entry| is_unlabelled_index(entry));
+                    leads.extend(nested.take(MAX_DOCUMENTS).map(|entry| follow(entry, lead.depth)));
+                    first_miss.get_or_insert(miss);
+                }
+            },
         }
     }
-    bail!("indexes are nested more than {MAX_DEPTH} deep: name a manifest by its digest")
+    match first_miss {
+        Some(miss) if leads.is_empty() => Err(miss.into()),
+        _ => bail!("more than {MAX_DOCUMENTS} indexes were looked through: name a manifest by its digest"),
+    }
 }
 
-/// The entry for `platform`; else a nested index that doesn't say what it is for.
-fn choose<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor> {
-    let nested = |entry: &&Descriptor| {
-        entry.platform().is_none()
-            && media_type::document_kind(entry.media_type()) == Some(DocumentKind::Index)
-    };
-    let chosen = manifest::select(index, platform);
-    match chosen {
-        Ok(entry) => Ok(entry),
-        Err(error) => index.manifests().iter().find(nested).ok_or(error.into()),
+fn follow(entry: &Descriptor, depth: usize) -> Lead {
+    Lead {
+        selector: Selector::Digest(entry.digest().clone()),
+        size: Some(entry.size()),
+        depth: depth + 1,
     }
+}
+
+/// Whether an entry is an index that doesn't say what it is for.
+fn is_unlabelled_index(entry: &Descriptor) -> bool {
+    entry.platform().is_none() && media_type::document_kind(entry.media_type()) == Some(DocumentKind::Index)
 }
 
 /// The digest of `bytes`, which is the one asked for.
@@ -102,27 +133,43 @@ fn check(bytes: &[u8], selector: &Selector, size: Option<u64>) -> Result<Digest>
     }
 }
 
-/// The config's bytes, as many as its descriptor says; the digest is for [`Image::new`] to check.
+/// The config's bytes. They have the digest that the descriptor says, or there is no place left that might.
 async fn fetch_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
     let size = config.size();
     ensure!(
         size <= MAX_CONFIG_BYTES,
         "the image config has {size} bytes, at most {MAX_CONFIG_BYTES} are read"
     );
-    let doing = || format!("reading the image config ({})", config.digest());
-    let mut stream = source.blob(config, 0).await.with_context(doing)?;
+    loop {
+        let bytes = read_config(source, config)
+            .await
+            .with_context(|| format!("reading the image config ({})", config.digest()))?;
+        // [`Image::new`] refuses the bytes, if nobody has better ones.
+        if digest::matches(&bytes, config.digest())? || !source.distrust(config) {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// As many bytes as the descriptor says.
+async fn read_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
+    let size = config.size();
+    let mut stream = source.blob(config, 0).await?;
     let mut bytes = Vec::with_capacity(size as usize);
     while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk.with_context(doing)?);
+        bytes.extend_from_slice(&chunk?);
         ensure!(
             bytes.len() as u64 <= size,
-            "the image config is longer than the {size} bytes of its manifest"
+            "it is longer than the {size} bytes of its manifest"
         );
     }
+    let found = bytes.len();
     ensure!(
-        bytes.len() as u64 == size,
-        "the image config ends after {} of the {size} bytes of its manifest",
-        bytes.len()
+        found as u64 == size,
+        "it ends after {found} of the {size} bytes of its manifest"
     );
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

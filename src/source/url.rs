@@ -25,7 +25,7 @@ pub fn shown(url: &Url) -> String {
 
 /// Fetches a file of at most `limit_bytes`.
 pub async fn fetch(url: &Url, options: &Options, limit_bytes: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let http = Http::new(&trust(options), options.timeouts.clone())?;
+    let http = Http::new(&trust(options), options.timeouts.clone(), &options.proxies)?;
     let mut backoff = Backoff::new(options.policy.clone());
     loop {
         let cause = match fetch_once(&http, url, limit_bytes).await {

@@ -1,8 +1,10 @@
 //! The system calls that no crate wraps safely: the only `unsafe` code of Landfall.
 #![allow(unsafe_code)]
 
+pub mod attributes;
 pub mod block;
 pub mod heap;
+pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod packet;

@@ -1,6 +1,11 @@
 //! What the end-to-end tests share: a lab with a registry, a disk and tiny images that install themselves.
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
+pub mod disk;
+pub mod faulty;
+pub mod network;
+pub mod tokens;
+
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::net::{TcpListener, TcpStream};
@@ -38,7 +43,16 @@ const PROGRAMS: [&str; 17] = [
     "mkfs.fat",
     "mkfs.ext4",
 ];
-const MORE_PROGRAMS: [&str; 6] = ["blkid", "mount", "umount", "ostree", "bootupctl", "ip"];
+const MORE_PROGRAMS: [&str; 8] = [
+    "blkid",
+    "mount",
+    "umount",
+    "fstrim",
+    "fsfreeze",
+    "ostree",
+    "bootupctl",
+    "ip",
+];
 
 /// What a test's bootc says before it does anything, as real ones do.
 const BOOTC_HEAD: &str = r#"#!/bin/sh
@@ -56,7 +70,7 @@ for device; do :; done
 ///
 /// There is one at a time: what Landfall leaves behind is looked for in places that all of them share.
 pub struct Lab {
-    _alone: MutexGuard<'static, ()>,
+    _alone: (MutexGuard<'static, ()>, File),
     pub directory: tempfile::TempDir,
     pub registry: Registry,
     pub layout: Layout,
@@ -72,10 +86,13 @@ impl Lab {
         static ALONE: Mutex<()> = Mutex::new(());
         // A test that failed leaves the place to the others all the same.
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nor is there one in another program.
+        let lock = File::create(std::env::temp_dir().join("landfall-lab.lock")).unwrap();
+        lock.lock().unwrap();
         let directory = xtask::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         Self {
-            _alone: alone,
+            _alone: (alone, lock),
             directory,
             registry,
             layout,
@@ -158,26 +175,31 @@ impl LoopDisk {
     /// The hash of all that is on it: of each block that isn't zero, and where it is.
     pub fn hash(&self) -> String {
         output(Command::new("blockdev").arg("--flushbufs").arg(&self.device));
-        let file = File::open(&self.file).unwrap();
-        let mut hasher = Sha256::new();
-        let mut end = 0;
-        while let Ok(start) = lseek(&file, end, Whence::SeekData) {
-            end = lseek(&file, start, Whence::SeekHole).unwrap();
-            let mut data = vec![0; usize::try_from(end - start).unwrap()];
-            file.read_exact_at(&mut data, start.cast_unsigned()).unwrap();
-            for (index, block) in data.chunks(512).enumerate() {
-                if block.iter().any(|byte| *byte != 0) {
-                    hasher.update((start / 512 + i64::try_from(index).unwrap()).to_le_bytes());
-                    hasher.update(block);
-                }
+        hash_of_data(&self.file)
+    }
+}
+
+/// The hash of all that is in a file: of each block that isn't zero, and where it is.
+pub fn hash_of_data(file: &Path) -> String {
+    let file = File::open(file).unwrap();
+    let mut hasher = Sha256::new();
+    let mut end = 0;
+    while let Ok(start) = lseek(&file, end, Whence::SeekData) {
+        end = lseek(&file, start, Whence::SeekHole).unwrap();
+        let mut data = vec![0; usize::try_from(end - start).unwrap()];
+        file.read_exact_at(&mut data, start.cast_unsigned()).unwrap();
+        for (index, block) in data.chunks(512).enumerate() {
+            if block.iter().any(|byte| *byte != 0) {
+                hasher.update((start / 512 + i64::try_from(index).unwrap()).to_le_bytes());
+                hasher.update(block);
             }
         }
-        hasher
-            .finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
     }
+    hasher
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 impl Drop for LoopDisk {
@@ -264,6 +286,10 @@ pub fn assert_nothing_left() {
     assert!(!mounts.contains("landfall"), "a mount is left:\n{mounts}");
     let left = fs::read_dir("/run/landfall").map(Iterator::count).unwrap_or(0);
     assert_eq!(left, 0, "something is left in /run/landfall");
+    assert!(
+        !Path::new("/run/landfall-sticks").exists(),
+        "a stick's mount point is left"
+    );
 }
 
 /// A proxy in front of a registry that stops passing on answers after so many bytes, and says nothing more.
@@ -285,6 +311,16 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
         }
     });
     host
+}
+
+/// Bytes that can't be compressed, others for each seed: a layer of them is as large as they are.
+pub fn noise(seed: u64, count: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    (0..count).map(|_| next()).collect()
 }
 
 pub fn output(command: &mut Command) -> String {

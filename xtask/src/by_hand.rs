@@ -71,6 +71,7 @@ pub fn run(wanted: &Virtual) -> Result<()> {
         landfall: &landfall,
         image: &image,
         disk: &disk,
+        second: None,
         config_drive: wanted.config_drive.as_deref(),
         memory_mib: wanted.memory,
         arguments: &format!("{more} {}", wanted.arguments),

@@ -41,6 +41,7 @@ pub fn run() -> Result<()> {
         landfall: &landfall,
         image: &format!("{}/os/fixture:1", registry.host_for_vm()),
         disk: &disk,
+        second: None,
         config_drive: Some(&drive),
         memory_mib: 1024,
         arguments: "landfall.tls-verify=0",

@@ -32,7 +32,15 @@ pub mod tls;
 pub struct Builder {
     users: Vec<(String, String)>,
     tls: bool,
+    clients: bool,
+    network: Option<Network>,
     settings: Vec<(String, Value)>,
+}
+
+/// Where a registry listens, if that is not this machine's loopback.
+struct Network {
+    namespace: String,
+    address: String,
 }
 
 impl Builder {
@@ -45,6 +53,28 @@ impl Builder {
     /// Speaks TLS only, with a certificate of a private CA made for this registry.
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// Lets only those in who have [`Registry::client`]'s certificate. Implies [`Builder::tls`].
+    pub fn client_certificates(mut self) -> Self {
+        self.tls = true;
+        self.clients = true;
+        self
+    }
+
+    /// Is a pull-through cache of another registry.
+    pub fn cache_of(self, other: &Registry) -> Self {
+        let scheme = if other.ca.is_some() { "https" } else { "http" };
+        self.set("/proxy/remoteurl", format!("{scheme}://{}", other.host()))
+    }
+
+    /// Listens on an address in a network namespace (of `ip netns`).
+    pub fn network(mut self, namespace: &str, address: &str) -> Self {
+        self.network = Some(Network {
+            namespace: namespace.into(),
+            address: address.into(),
+        });
         self
     }
 
@@ -62,20 +92,35 @@ impl Builder {
         } else {
             None
         };
-        let config = self.config(directory.path(), ca.as_ref())?;
+        let mut config = self.config(directory.path(), ca.as_ref())?;
+        let client = match &ca {
+            Some(ca) if self.clients => {
+                config["http"]["tls"]["clientcas"] = json!([ca.certificate]);
+                Some(ca.issue("client", &["DNS:client"])?)
+            }
+            _ => None,
+        };
         let config_file = directory.path().join("config.yml");
         fs::write(&config_file, serde_json::to_vec_pretty(&config)?)?; // JSON is YAML too
         let log = directory.path().join("log");
-        let child = spawn(&config_file, &log)?;
+        let child = spawn(&config_file, &log, self.network.as_ref())?;
         let mut registry = Registry {
             child,
+            address: self.address().into(),
             port: 0,
             ca: ca.map(|ca| ca.certificate),
+            client,
             log,
             directory,
         };
         registry.port = registry.wait_for_port()?;
         Ok(registry)
+    }
+
+    fn address(&self) -> &str {
+        self.network
+            .as_ref()
+            .map_or("127.0.0.1", |network| &network.address)
     }
 
     fn config(&self, directory: &Path, ca: Option<&tls::Authority>) -> Result<Value> {
@@ -86,7 +131,7 @@ impl Builder {
                 "filesystem": { "rootdirectory": directory.join("storage") },
                 "delete": { "enabled": true },
             },
-            "http": { "addr": "127.0.0.1:0" },
+            "http": { "addr": format!("{}:0", self.address()) },
         });
         if let Some(ca) = ca {
             let server = ca.issue("server", &tls::SERVER_NAMES)?;
@@ -122,9 +167,18 @@ fn set(config: &mut Value, pointer: &str, value: Value) {
     *place = value;
 }
 
-fn spawn(config: &Path, log: &Path) -> Result<Child> {
+fn spawn(config: &Path, log: &Path, network: Option<&Network>) -> Result<Child> {
     let log = File::create(log)?;
-    Command::new("docker-registry")
+    let mut command = match network {
+        Some(Network { namespace, .. }) => {
+            let mut command = Command::new("ip");
+            // It becomes the program that it starts, so there is one process to end.
+            command.args(["netns", "exec", namespace, "docker-registry"]);
+            command
+        }
+        None => Command::new("docker-registry"),
+    };
+    command
         .arg("serve")
         .arg(config)
         .stdin(Stdio::null())
@@ -137,8 +191,10 @@ fn spawn(config: &Path, log: &Path) -> Result<Child> {
 /// A running registry; dropping it ends the process and removes what it stored.
 pub struct Registry {
     child: Child,
+    address: String,
     port: u16,
     ca: Option<PathBuf>,
+    client: Option<tls::Identity>,
     log: PathBuf,
     directory: TempDir,
 }
@@ -154,9 +210,9 @@ impl Registry {
         Builder::default()
     }
 
-    /// `127.0.0.1:PORT`, the first part of every image name here.
+    /// `ADDRESS:PORT`, the first part of every image name here; the address is 127.0.0.1 unless it was set.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.address, self.port)
     }
 
     /// The same registry as a virtual machine with QEMU's user network sees it.
@@ -174,9 +230,19 @@ impl Registry {
         self.ca.as_deref()
     }
 
+    /// Who may come in, where only those with a certificate may.
+    pub fn client(&self) -> Option<&tls::Identity> {
+        self.client.as_ref()
+    }
+
     /// What the registry logged so far, the access log with it.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The requests that were logged so far: method, path and status of each.
+    pub fn requests(&self) -> Vec<(String, String, u16)> {
+        self.log().lines().filter_map(logged_request).collect()
     }
 
     /// The file that holds a blob (or manifest), to be damaged.
@@ -239,12 +305,11 @@ impl Registry {
         self.directory.path().join("storage/docker/registry/v2")
     }
 
-    /// The kernel chose the port; the log tells which. A connection then proves that it is served.
+    /// The kernel chose the port; the log tells which, once it accepts connections.
     fn wait_for_port(&mut self) -> Result<u16> {
         let guard = Instant::now();
         loop {
-            if let Some(port) = listening_port(&self.log()) {
-                std::net::TcpStream::connect(("127.0.0.1", port)).context("connecting to the registry")?;
+            if let Some(port) = listening_port(&self.log(), &self.address) {
                 return Ok(port);
             }
             if let Some(status) = self.child.try_wait()? {
@@ -269,9 +334,18 @@ fn link(directory: &Path, digest: &Digest) -> Result<()> {
     Ok(fs::write(directory.join("link"), digest.to_string())?)
 }
 
-fn listening_port(log: &str) -> Option<u16> {
-    let (_, rest) = log.split_once("listening on 127.0.0.1:")?;
+fn listening_port(log: &str, address: &str) -> Option<u16> {
+    let (_, rest) = log.split_once(&format!("listening on {address}:"))?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// A line of the access log: `ADDRESS - - [TIME] "GET /v2/ HTTP/1.1" 200 2 "" "AGENT"`.
+fn logged_request(line: &str) -> Option<(String, String, u16)> {
+    let (_, rest) = line.split_once("] \"")?;
+    let (request, rest) = rest.split_once("\" ")?;
+    let mut words = request.split(' ');
+    let status = rest.split(' ').next()?.parse().ok()?;
+    Some((words.next()?.into(), words.next()?.into(), status))
 }
 
 impl Drop for Registry {
@@ -296,8 +370,20 @@ mod tests {
             ("level=info msg=\"starting\"", None),
         ];
         for (log, port) in rows {
-            assert_eq!(listening_port(log), port, "{log}");
+            assert_eq!(listening_port(log, "127.0.0.1"), port, "{log}");
         }
+    }
+
+    #[test]
+    fn the_log_tells_requests() {
+        let line =
+            r#"10.0.0.1 - - [23/Nov/2026:18:00:00 +0000] "GET /v2/a/manifests/1 HTTP/1.1" 404 96 "" "x/1""#;
+        let (method, path, status) = logged_request(line).unwrap();
+        assert_eq!(
+            (method.as_str(), path.as_str(), status),
+            ("GET", "/v2/a/manifests/1", 404)
+        );
+        assert_eq!(logged_request("level=info msg=\"listening\""), None);
     }
 
     #[test]

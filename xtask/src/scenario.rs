@@ -26,6 +26,8 @@ pub struct Installation<'a> {
     pub image: &'a str,
     /// The disk to install onto.
     pub disk: &'a Disk,
+    /// Another disk, which comes before the first by name.
+    pub second: Option<&'a Disk>,
     /// The config drive, put into the ramdisk.
     pub config_drive: Option<&'a Path>,
     /// The machine's memory.
@@ -86,6 +88,9 @@ impl Installation<'_> {
     }
 
     fn watched(&self, mut machine: Machine) -> Machine {
+        if let Some(second) = self.second {
+            machine = machine.second(second);
+        }
         if let Some(prefix) = self.echo {
             machine = machine.echo(prefix);
         }
@@ -99,7 +104,10 @@ impl Installation<'_> {
         let mut words = vec![
             "console=ttyS0".to_string(),
             format!("landfall.image={}", self.image),
-            format!("landfall.device={}", self.disk.device()),
+            match self.second {
+                None => format!("landfall.device={}", self.disk.device()),
+                Some(_) => "landfall.device-hint=serial=landfall".into(),
+            },
             "landfall.after=poweroff landfall.after-failure=poweroff".to_string(),
         ];
         words.extend(

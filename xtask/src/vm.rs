@@ -76,21 +76,21 @@ impl Disk {
         if self.nvme { "/dev/nvme0n1" } else { "/dev/vda" }
     }
 
-    fn options(&self) -> [String; 4] {
+    /// The disk with this place in the firmware's boot order; the first one's serial number is `landfall`.
+    fn options(&self, place: usize) -> [String; 4] {
         let size = self.sector_size;
-        let driver = if self.nvme {
-            "nvme,serial=landfall"
-        } else {
-            "virtio-blk-pci,serial=landfall"
-        };
+        let driver = if self.nvme { "nvme" } else { "virtio-blk-pci" };
+        let serial = if place == 1 { "landfall" } else { "other" };
         [
             "-drive".into(),
             format!(
-                "if=none,id=disk,format=raw,cache=unsafe,discard=unmap,file={}",
+                "if=none,id=disk{place},format=raw,cache=unsafe,discard=unmap,file={}",
                 self.path.display()
             ),
             "-device".into(),
-            format!("{driver},drive=disk,bootindex=1,logical_block_size={size},physical_block_size={size}"),
+            format!(
+                "{driver},serial={serial},drive=disk{place},bootindex={place},logical_block_size={size},physical_block_size={size}"
+            ),
         ]
     }
 }
@@ -99,6 +99,7 @@ impl Disk {
 #[derive(Debug, Clone)]
 pub struct Machine {
     disk: Disk,
+    second: Option<Disk>,
     memory_mib: u32,
     kernel: Option<(PathBuf, PathBuf, String)>,
     network: bool,
@@ -111,11 +112,20 @@ impl Machine {
     pub fn new(disk: &Disk) -> Self {
         Self {
             disk: disk.clone(),
+            second: None,
             memory_mib: 1024,
             kernel: None,
             network: false,
             echo: None,
             log: None,
+        }
+    }
+
+    /// Has another disk, which comes before the first by name.
+    pub fn second(self, disk: &Disk) -> Self {
+        Self {
+            second: Some(disk.clone()),
+            ..self
         }
     }
 
@@ -216,7 +226,11 @@ impl Machine {
             "-serial",
             "chardev:console",
         ]);
-        command.args(firmware(directory)?).args(self.disk.options());
+        command.args(firmware(directory)?);
+        if let Some(second) = &self.second {
+            command.args(second.options(2));
+        }
+        command.args(self.disk.options(1));
         match self.network {
             true => command.args(["-nic", "user,model=virtio-net-pci,ipv6=off"]),
             false => command.args(["-nic", "none"]),

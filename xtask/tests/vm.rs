@@ -1,17 +1,26 @@
 //! The scenario that Landfall is for, in a machine that has nothing else: a ramdisk of Landfall and kernel modules
-//! installs an image of more than 100 layers onto a disk, which other people's tools then check, and which boots.
+//! installs an image of more than 100 layers onto a disk, which other people's tools then check, and which boots. A second
+//! one has all that makes disks hard: large sectors, what others left on them, another disk with an old config drive.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
 
 use anyhow::Result;
 use xtask::registry::Registry;
 use xtask::scenario::{self, Installation};
 use xtask::vm::Disk;
-use xtask::{apt, config_drive, demo, fixture, suite};
+use xtask::{apt, command, config_drive, demo, fixture, suite};
+
+fn what_is_missing() -> Option<String> {
+    let missing = apt::missing(&["qemu-system-x86", "ovmf", "docker-registry", "mmdebstrap"]);
+    (!missing.is_empty()).then(|| format!("{} missing; run `cargo xtask setup`", missing.join(", ")))
+}
 
 #[test]
 fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Result<()> {
-    let missing = apt::missing(&["qemu-system-x86", "ovmf", "docker-registry", "mmdebstrap"]);
-    if !missing.is_empty() {
-        let reason = format!("{} missing; run `cargo xtask setup`", missing.join(", "));
+    if let Some(reason) = what_is_missing() {
         return suite::cannot_run("the scenario in a virtual machine", &reason);
     }
     let layout = fixture::layout()?;
@@ -31,6 +40,7 @@ fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Resul
         landfall: &demo::build_landfall()?,
         image: &image,
         disk: &disk,
+        second: None,
         config_drive: Some(&drive),
         memory_mib: 1024,
         arguments: "landfall.tls-verify=0 landfall.args=\"--karg landfall-test=yes\"",
@@ -59,5 +69,107 @@ fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Resul
         transcript.contains("greetings-from-the-config-drive"),
         "{transcript}"
     );
+    Ok(())
+}
+
+/// Ironic's JSON for a config drive; what is in it is what the other scenario's files say.
+const JSON: &str = r##"{
+    "meta_data": {"uuid": "2f1a2f3c-2d0c-4b8b-9f55-6f0d2f6a5d10", "hostname": "node-18.lab", "name": "node-18"},
+    "user_data": "#cloud-config\nruncmd: [echo, greetings-from-the-json]\n"
+}"##;
+
+/// A GPT, and in its partitions what LVM and software RAID leave behind.
+fn leave_behind(disk: &Disk) -> Result<()> {
+    let sector = disk.logical_sector_size().to_string();
+    let two_partitions = b"g\nn\n1\n\n+100M\nn\n2\n\n+100M\nw\n";
+    let mut fdisk = Command::new("fdisk");
+    command::filter(
+        fdisk.args(["--sector-size", &sector]).arg(&disk.path),
+        two_partitions,
+    )?;
+    let file = fs::OpenOptions::new().write(true).open(&disk.path)?;
+    let partition = |index: u64| (1 + 100 * index) << 20;
+    file.write_all_at(b"LABELONE", partition(0) + 512)?;
+    file.write_all_at(&[0xfc, 0x4e, 0x2b, 0xa9], partition(1) + 4096)?;
+    Ok(())
+}
+
+/// A disk with an MBR and a config drive that somebody forgot.
+fn forgotten(path: &Path) -> Result<Disk> {
+    let disk = Disk::create(path, 64)?;
+    command::filter(
+        Command::new("sfdisk").arg("--quiet").arg(path),
+        b"label: dos\nsize=32MiB, type=c\n",
+    )?;
+    let drive = path.with_extension("iso");
+    let files = [(
+        "openstack/latest/meta_data.json",
+        r#"{"uuid": "x", "hostname": "forgotten.lab"}"#,
+    )];
+    config_drive::create(&drive, &files)?;
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all_at(&fs::read(drive)?, 1 << 20)?;
+    Ok(disk)
+}
+
+#[test]
+fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_its_own_config_drive()
+-> Result<()> {
+    if let Some(reason) = what_is_missing() {
+        return suite::cannot_run("the scenario in a virtual machine", &reason);
+    }
+    let layout = fixture::layout()?;
+    let registry = Registry::start()?;
+    registry.place(&layout, fixture::BOOTABLE, "os/fixture:1")?;
+    let directory = xtask::tempdir()?;
+    let drive = directory.path().join("config-drive.json");
+    fs::write(&drive, JSON)?;
+    let disk = Disk::create(&directory.path().join("disk.img"), 2048)?.sector_size(4096);
+    leave_behind(&disk)?;
+    let other = forgotten(&directory.path().join("other.img"))?;
+    let installation = Installation {
+        landfall: &demo::build_landfall()?,
+        image: &format!("{}/os/fixture:1", registry.host_for_vm()),
+        disk: &disk,
+        second: Some(&other),
+        config_drive: Some(&drive),
+        memory_mib: 1024,
+        arguments: "landfall.tls-verify=0 landfall.wipe \
+                    landfall.args=\"--clear-stale-config-drives --boot-entry keep --root-size 1200MiB\"",
+        echo: Some("vm: "),
+        log: None,
+    };
+    let said = installation.run()?;
+    for expected in [
+        "will lose what it holds: a GPT with 2 partitions; 1: 100 MiB, LVM2_member; 2: 100 MiB, linux_raid_member",
+        "the config drive becomes FAT",
+        "removed the old config drive on partition 1 of /dev/v",
+        "root: ext4, clean",
+        "boot entries: the files of fixture.conf are there",
+        "image on the disk: sha256:",
+    ] {
+        assert!(
+            said.contains(expected),
+            "{expected:?} is not in what was said:\n{said}"
+        );
+    }
+    let found = scenario::check_disk(&disk, None)?;
+    assert!(
+        found.iter().any(|line| line.contains("TYPE=vfat LABEL=CONFIG-2")),
+        "{found:#?}"
+    );
+    let left = fs::read(&other.path)?;
+    assert!(
+        left[1 << 20..33 << 20].iter().all(|byte| *byte == 0),
+        "the old config drive is still there"
+    );
+
+    let (_, transcript) = installation.boot()?;
+    assert!(
+        transcript.contains("node-18.lab"),
+        "the config drive was not read:\n{transcript}"
+    );
+    assert!(transcript.contains("greetings-from-the-json"), "{transcript}");
+    assert!(!transcript.contains("forgotten.lab"), "{transcript}");
     Ok(())
 }

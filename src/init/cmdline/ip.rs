@@ -53,6 +53,18 @@ pub enum Method {
 }
 
 impl Network {
+    /// No network at all.
+    pub fn off() -> Self {
+        let setup = Setup {
+            method: Method::Off,
+            ..Setup::default()
+        };
+        Self {
+            setups: vec![setup],
+            ..Self::default()
+        }
+    }
+
     /// Reads the words of the kernel command line.
     pub fn parse(words: &[String]) -> Result<Self> {
         let mut network = Self::default();

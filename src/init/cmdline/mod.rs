@@ -6,8 +6,14 @@
 pub mod ip;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+use crate::cli::{Cli, Command, Install};
+use crate::source::name::ImageName;
+use crate::source::url;
 
 /// What happens after a success (`landfall.after=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,12 +51,23 @@ pub struct Ending {
 }
 
 /// What is to be installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
-    /// The disk, as it was given.
-    pub device: String,
+    /// The same, read; `None` when that makes no sense, which the installer says better.
+    pub typed: Option<Box<Install>>,
+}
+
+impl Installation {
+    /// Whether anything comes from the network.
+    pub fn needs_network(&self) -> bool {
+        self.typed.as_ref().is_none_or(|typed| {
+            let config_drive = typed.config_drive.as_deref().and_then(Path::to_str);
+            matches!(typed.image.image, ImageName::Registry(_))
+                || config_drive.is_some_and(|text| url::parse(text).is_some())
+        })
+    }
 }
 
 /// What each key becomes.
@@ -67,9 +84,10 @@ enum Meaning {
     Arguments,
 }
 
-const KEYS: [(&str, Meaning); 13] = [
+const KEYS: [(&str, Meaning); 18] = [
     ("image", Meaning::Elsewhere),
     ("device", Meaning::Elsewhere),
+    ("device-hint", Meaning::Value("--device-hint")),
     ("config-drive", Meaning::Value("--config-drive")),
     ("after", Meaning::Elsewhere),
     ("after-failure", Meaning::Elsewhere),
@@ -77,6 +95,10 @@ const KEYS: [(&str, Meaning); 13] = [
     ("wipe", Meaning::Flag("--wipe")),
     ("ca-cert", Meaning::Value("--ca-cert")),
     ("authfile", Meaning::Value("--authfile")),
+    ("pull-secret", Meaning::Value("--pull-secret")),
+    ("registries-conf", Meaning::Value("--registries-conf")),
+    ("mirror", Meaning::Value("--mirror")),
+    ("retries", Meaning::Value("--retries")),
     ("target-imgref", Meaning::Value("--target-imgref")),
     ("karg", Meaning::Value("--karg")),
     ("memory-budget", Meaning::Value("--memory-budget")),
@@ -158,17 +180,33 @@ pub fn installation(words: &[String]) -> Result<Installation> {
         add(&mut arguments, meaning, value)
             .with_context(|| format!("reading landfall.{key} on the kernel command line"))?;
     }
-    let required = |key: &str, example: &str| match last(words, key) {
-        Some(value) if !value.is_empty() => Ok(value.to_owned()),
-        _ => bail!("the kernel command line has no landfall.{key}: add e.g. landfall.{key}={example}"),
+    let given = |key: &str| last(words, key).filter(|value| !value.is_empty());
+    let required = |key: &str, example: &str| {
+        given(key).map(str::to_owned).with_context(|| {
+            format!("the kernel command line has no landfall.{key}: add e.g. landfall.{key}={example}")
+        })
     };
     let image = required("image", "registry.lab:5000/os/web:1.4")?;
-    let device = required("device", "/dev/nvme0n1")?;
-    arguments.extend(["--".to_owned(), image, device.clone()]);
+    arguments.extend(["--".to_owned(), image]);
+    if given("device-hint").is_none() {
+        arguments.push(required("device", "/dev/nvme0n1, or landfall.device=auto")?);
+    } else {
+        arguments.extend(given("device").map(str::to_owned));
+    }
     Ok(Installation {
+        typed: typed(&arguments),
         arguments: arguments.into_iter().map(OsString::from).collect(),
-        device,
     })
+}
+
+/// What these arguments mean.
+fn typed(arguments: &[String]) -> Option<Box<Install>> {
+    let program = std::iter::once("landfall");
+    let typed = Cli::try_parse_from(program.chain(arguments.iter().map(String::as_str))).ok()?;
+    match typed.command {
+        Command::Install { install, .. } => Some(Box::new(install)),
+        _ => None,
+    }
 }
 
 fn add(arguments: &mut Vec<String>, meaning: &Meaning, value: Option<&str>) -> Result<()> {
@@ -224,6 +262,8 @@ fn shell_words(text: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Device;
+    use crate::cli::Target;
 
     #[test]
     fn words_are_split_as_the_kernel_does() {
@@ -266,6 +306,10 @@ mod tests {
             .join("|"))
     }
 
+    fn target_of(cmdline: &str) -> Target {
+        installation(&words(cmdline)).unwrap().typed.unwrap().target
+    }
+
     #[test]
     fn the_command_line_becomes_an_installation() {
         for (cmdline, expected) in [
@@ -285,15 +329,51 @@ mod tests {
                 "install|--tls-verify=true|--filesystem|xfs|--karg|a b|--ca-cert=/ca|--authfile=/auth\
                  |--target-imgref=r/o|--memory-budget=3GiB|--|r/i|/dev/vda",
             ),
+            (
+                "landfall.image=r/i landfall.device=/dev/vda landfall.mirror=a.lab landfall.mirror=b.lab/c \
+                 landfall.pull-secret=/s landfall.registries-conf=/r landfall.retries=9",
+                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--registries-conf=/r|--retries=9\
+                 |--|r/i|/dev/vda",
+            ),
         ] {
             assert_eq!(arguments(cmdline).unwrap(), expected, "{cmdline}");
         }
         assert_eq!(
-            installation(&words("landfall.image=a landfall.device=/dev/vdb"))
-                .unwrap()
-                .device,
-            "/dev/vdb"
+            target_of("landfall.image=lab:5000/i landfall.device=/dev/vdb").device,
+            Some(Device::Path("/dev/vdb".into()))
         );
+        let described = target_of(
+            "landfall.image=lab:5000/i \"landfall.device-hint=size=>= 100\" landfall.device-hint=tran=nvme",
+        );
+        assert_eq!((described.device, described.device_hints.len()), (None, 2));
+        assert_eq!(
+            target_of("landfall.image=lab:5000/i landfall.device=auto landfall.device-hint=tran=nvme").device,
+            Some(Device::Auto)
+        );
+    }
+
+    #[test]
+    fn a_stick_alone_needs_no_network() {
+        for (cmdline, expected) in [
+            ("landfall.image=r.lab/i", true),
+            ("landfall.image=oci://r.lab/i", true),
+            ("landfall.image=oci:LABEL=STICK/os", false),
+            (
+                "landfall.image=oci-archive:/os.tar landfall.config-drive=/cd.iso",
+                false,
+            ),
+            (
+                "landfall.image=oci:LABEL=STICK/os landfall.config-drive=http://r.lab/cd",
+                true,
+            ),
+        ] {
+            let words = words(&format!("{cmdline} landfall.device=/dev/vda"));
+            assert_eq!(
+                installation(&words).unwrap().needs_network(),
+                expected,
+                "{cmdline}"
+            );
+        }
     }
 
     #[test]
@@ -305,7 +385,8 @@ mod tests {
             ),
             (
                 "landfall.image=a landfall.device=",
-                "the kernel command line has no landfall.device: add e.g. landfall.device=/dev/nvme0n1",
+                "the kernel command line has no landfall.device: add e.g. landfall.device=/dev/nvme0n1, or \
+                 landfall.device=auto",
             ),
             (
                 "landfall.image",
@@ -325,8 +406,9 @@ mod tests {
             ),
             (
                 "landfall.img=a",
-                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,config-drive,\
-                 after,after-failure,tls-verify,wipe,ca-cert,authfile,target-imgref,karg,memory-budget,args}",
+                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,device-hint,\
+                 config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,pull-secret,registries-conf,\
+                 mirror,retries,target-imgref,karg,memory-budget,args}",
             ),
         ] {
             assert_eq!(

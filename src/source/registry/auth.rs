@@ -14,9 +14,9 @@ use reqwest::{RequestBuilder, Url};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::authfile::Credentials;
 use super::challenge::Challenge;
-use super::error::Cause;
+use super::config::keys::{Credentials, Keys};
+use super::error::{Cause, Errand};
 use super::http::{Http, host_of};
 
 /// The largest answer of a token server, in bytes.
@@ -24,18 +24,9 @@ const MAX_TOKEN_BYTES: u64 = 1 << 20;
 /// How we introduce ourselves to an OAuth2 server.
 const CLIENT_ID: &str = "landfall";
 
-/// Credentials, and where they come from.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// The credentials.
-    pub credentials: Credentials,
-    /// For messages: `the credentials of user "bob" (reg.lab in /root/auth.json)`.
-    pub described: String,
-}
-
 /// Authenticates at one registry for one repository. Several transfers share it.
 pub struct Authenticator {
-    known: Option<Known>,
+    keys: Keys,
     scope: String,
     /// Whether a password may go to a token server without TLS.
     plain_allowed: bool,
@@ -51,8 +42,13 @@ struct State {
 
 #[derive(Clone)]
 enum Grant {
-    Basic,
+    Basic(Arc<Password>),
     Bearer(Arc<Zeroizing<String>>),
+}
+
+struct Password {
+    user: String,
+    password: Zeroizing<String>,
 }
 
 /// What to send with a request, and which grant it is.
@@ -64,9 +60,9 @@ pub struct Authorization {
 
 impl Authenticator {
     /// Authenticates for pulls from `repository`.
-    pub fn new(repository: &str, known: Option<Known>, plain_allowed: bool) -> Self {
+    pub fn new(repository: &str, keys: Keys, plain_allowed: bool) -> Self {
         Self {
-            known,
+            keys,
             scope: format!("repository:{repository}:pull"),
             plain_allowed,
             state: Mutex::default(),
@@ -75,7 +71,7 @@ impl Authenticator {
 
     /// For messages: whose credentials are used.
     pub fn described(&self) -> Option<String> {
-        self.known.as_ref().map(|known| known.described.clone())
+        self.keys.described()
     }
 
     /// What to send now.
@@ -93,16 +89,10 @@ impl Authenticator {
         request: RequestBuilder,
         authorization: &Authorization,
     ) -> Result<RequestBuilder, Cause> {
-        Ok(match (&authorization.grant, &self.known) {
-            (Some(Grant::Bearer(token)), _) => request.header(AUTHORIZATION, bearer(token)?),
-            (
-                Some(Grant::Basic),
-                Some(Known {
-                    credentials: Credentials::Password { user, password },
-                    ..
-                }),
-            ) => request.basic_auth(user, Some(password.as_str())),
-            _ => request,
+        Ok(match &authorization.grant {
+            Some(Grant::Bearer(token)) => request.header(AUTHORIZATION, bearer(token)?),
+            Some(Grant::Basic(whose)) => request.basic_auth(&whose.user, Some(whose.password.as_str())),
+            None => request,
         })
     }
 
@@ -113,21 +103,35 @@ impl Authenticator {
         if state.generation != seen {
             return Ok(true);
         }
-        let grant = match challenge {
-            Some(Challenge::Bearer {
-                realm,
-                service,
-                scope,
-            }) => {
-                let token = self
-                    .fetch_token(http, &realm, service.as_deref(), scope.as_deref())
-                    .await?;
+        let known = self.keys.find().await?.map(|known| &known.credentials);
+        let grant = match (challenge, known) {
+            (None, _) => return Ok(false),
+            // Where the user has the token itself, nobody is asked for one; a second time it would be the same one.
+            (Some(_), Some(Credentials::Bearer(token))) if state.grant.is_none() => {
+                Grant::Bearer(Arc::new(token.clone()))
+            }
+            (Some(_), Some(Credentials::Bearer(_))) => return Ok(false),
+            (
+                Some(Challenge::Bearer {
+                    realm,
+                    service,
+                    scope,
+                }),
+                _,
+            ) => {
+                let (service, scope) = (service.as_deref(), scope.as_deref());
+                let token = self.fetch_token(http, &realm, service, scope, known).await?;
                 Grant::Bearer(Arc::new(token))
             }
-            Some(Challenge::Basic) if self.has_password() && !matches!(state.grant, Some(Grant::Basic)) => {
-                Grant::Basic
+            (Some(Challenge::Basic), Some(Credentials::Password { user, password }))
+                if !matches!(state.grant, Some(Grant::Basic(_))) =>
+            {
+                Grant::Basic(Arc::new(Password {
+                    user: user.clone(),
+                    password: password.clone(),
+                }))
             }
-            _ => return Ok(false),
+            (Some(Challenge::Basic), _) => return Ok(false),
         };
         *state = State {
             generation: seen + 1,
@@ -136,51 +140,42 @@ impl Authenticator {
         Ok(true)
     }
 
-    fn has_password(&self) -> bool {
-        matches!(
-            &self.known,
-            Some(Known {
-                credentials: Credentials::Password { .. },
-                ..
-            })
-        )
-    }
-
     async fn fetch_token(
         &self,
         http: &Http,
         realm: &str,
         service: Option<&str>,
         scope: Option<&str>,
+        known: Option<&Credentials>,
     ) -> Result<Zeroizing<String>, Cause> {
-        let url = self.check_realm(realm)?;
+        let url = self.check_realm(realm, known)?;
         let host = host_of(&url);
-        let request = self.token_request(http, url, service, scope);
-        let response = http
-            .send(request)
-            .await
-            .map_err(|cause| at_token_server(&host, cause))?;
+        let request = self.token_request(http, url, service, scope, known);
+        let failed = |cause| Cause::Elsewhere(Errand::Token, host.clone(), Box::new(cause));
+        let response = http.send(request).await.map_err(failed)?;
         if !response.status().is_success() {
             let answer = http.explain(response, &host, self.described()).await;
-            return Err(Cause::TokenServer(host, answer));
+            return Err(failed(Cause::Answered(answer)));
         }
-        let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await?);
+        let body = Zeroizing::new(http.read(response, MAX_TOKEN_BYTES).await.map_err(failed)?);
         match serde_json::from_slice(&body) {
-            Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token }) => {
+            Ok(RegistryToken::Token { token } | RegistryToken::AccessToken { access_token: token })
+                if !token.is_empty() =>
+            {
                 Ok(Zeroizing::new(token))
             }
-            Err(_) => Err(Cause::Protocol(format!(
+            _ => Err(Cause::Protocol(format!(
                 "wants a token from {host}, which sent none in its answer"
             ))),
         }
     }
 
-    fn check_realm(&self, realm: &str) -> Result<Url, Cause> {
+    fn check_realm(&self, realm: &str, known: Option<&Credentials>) -> Result<Url, Cause> {
         let url =
             Url::parse(realm).map_err(|_| Cause::Protocol("names a token server that is no URL".into()))?;
         match url.scheme() {
             "https" => Ok(url),
-            "http" if self.plain_allowed || self.known.is_none() => Ok(url),
+            "http" if self.plain_allowed || known.is_none() => Ok(url),
             _ => Err(Cause::Protocol(format!(
                 "wants the credentials sent unencrypted to {}: --tls-verify=false would allow that",
                 host_of(&url)
@@ -195,11 +190,12 @@ impl Authenticator {
         mut url: Url,
         service: Option<&str>,
         scope: Option<&str>,
+        known: Option<&Credentials>,
     ) -> RequestBuilder {
         let scopes: Vec<&str> = std::iter::once(self.scope.as_str())
             .chain(scope.filter(|scope| *scope != self.scope))
             .collect();
-        match self.known.as_ref().map(|known| &known.credentials) {
+        match known {
             Some(Credentials::IdentityToken(token)) => {
                 let joined = scopes.join(" ");
                 let mut form = vec![
@@ -243,15 +239,4 @@ fn form_encoded(pairs: &[(&str, &str)]) -> String {
     let mut url = Url::parse("http://form/").expect("a constant URL");
     url.query_pairs_mut().extend_pairs(pairs);
     url.query().unwrap_or_default().into()
-}
-
-/// The same cause, but said of the token server.
-fn at_token_server(host: &str, cause: Cause) -> Cause {
-    use super::error::Connection;
-    match cause {
-        Cause::Connection(connection) => Cause::Connection(Connection::Other(format!(
-            "it wants a token from {host}, which {connection}"
-        ))),
-        other => other,
-    }
 }

@@ -14,6 +14,7 @@ use reqwest::{Response, StatusCode};
 use super::Shared;
 use super::endpoint::{Endpoint, wanted_blob};
 use super::error::{Cause, RegistryError};
+use super::http::{host_of, redirected};
 use super::retry::Backoff;
 use crate::source::BlobStream;
 
@@ -23,6 +24,8 @@ struct Transfer {
     blob: Descriptor,
     /// The next byte to hand out.
     at: u64,
+    /// Whether anything was handed out.
+    begun: bool,
     endpoint: usize,
     backoff: Backoff,
     body: Option<Body>,
@@ -37,13 +40,14 @@ struct Body {
 
 /// Opens `blob` from byte `offset` on. The first answer is awaited, so that what fails at once fails here.
 pub async fn open(shared: Arc<Shared>, blob: Descriptor, offset: u64) -> Result<BlobStream> {
-    let backoff = Backoff::new(shared.policy.clone());
+    let endpoint = shared.order.first_for(blob.digest());
     let mut transfer = Transfer {
+        backoff: shared.backoff(endpoint),
         shared,
         blob,
         at: offset,
-        endpoint: 0,
-        backoff,
+        begun: false,
+        endpoint,
         body: None,
     };
     if transfer.at < transfer.blob.size() {
@@ -83,8 +87,10 @@ impl Transfer {
         let Some(body) = &mut self.body else {
             return Ok(None);
         };
-        let http = &self.shared.endpoints[self.endpoint].http;
-        let Some(mut chunk) = http.chunk(&mut body.response).await? else {
+        let endpoint = &self.shared.endpoints[self.endpoint];
+        let chunk = endpoint.http.chunk(&mut body.response).await;
+        let chunk = chunk.map_err(|cause| redirected(cause, host_of(body.response.url()), &endpoint.host))?;
+        let Some(mut chunk) = chunk else {
             return Err(Cause::Ended {
                 at: self.at,
                 size: self.blob.size(),
@@ -98,6 +104,10 @@ impl Transfer {
         }
         if chunk.len() as u64 > self.blob.size() - self.at {
             return Err(Cause::TooLarge(self.blob.size()));
+        }
+        if !self.begun {
+            self.begun = true;
+            self.shared.order.served(self.blob.digest(), self.endpoint);
         }
         self.at += chunk.len() as u64;
         self.backoff.progress(chunk.len() as u64);
@@ -141,19 +151,22 @@ impl Transfer {
         &self.shared.endpoints[self.endpoint]
     }
 
-    /// Waits for the next try, or turns to the next mirror, or gives up.
+    /// Waits for the next try, or turns to the next endpoint, or gives up.
     async fn recover(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        match self.shared.wait(&mut self.backoff, error).await {
-            Err(error) if self.endpoint + 1 < self.shared.endpoints.len() => {
-                self.endpoint += 1;
-                self.backoff = Backoff::new(self.shared.policy.clone());
-                self.shared
-                    .progress
-                    .note(format!("{error}; going on at {}", self.current().name));
-                Ok(())
-            }
-            other => other,
+        let shared = &self.shared;
+        let Err(error) = shared.wait(self.endpoint, &mut self.backoff, error).await else {
+            return Ok(());
+        };
+        let Some(next) = shared.order.after(self.endpoint) else {
+            return Err(shared.with_mirrors(error));
+        };
+        if !error.cause.is_particular() {
+            shared.order.give_up(self.endpoint);
         }
+        shared.turn(&error, next);
+        self.endpoint = next;
+        self.backoff = shared.backoff(next);
+        Ok(())
     }
 }
 
@@ -180,7 +193,7 @@ fn body(response: Response, at: u64) -> Result<Body, Cause> {
 }
 
 /// The first byte's number in `Content-Range: bytes FIRST-LAST/SIZE`.
-fn range_start(headers: &HeaderMap) -> Option<u64> {
+pub fn range_start(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
     text.trim()
         .strip_prefix("bytes ")?

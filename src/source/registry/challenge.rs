@@ -36,6 +36,15 @@ impl Challenge {
     }
 }
 
+/// Whether the registry says that the token it was given is none (RFC 6750, section 3.1), whatever it allows.
+pub fn refuses_token(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(WWW_AUTHENTICATE).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| ChallengeParser::new(text).map_while(Result::ok))
+        .any(|challenge| parameter(&challenge, "error").as_deref() == Some("invalid_token"))
+}
+
 /// The challenges of known schemes in one header value. What follows a syntax error is ignored.
 pub fn parse(value: &str) -> Vec<Challenge> {
     ChallengeParser::new(value)
@@ -44,14 +53,14 @@ pub fn parse(value: &str) -> Vec<Challenge> {
         .collect()
 }
 
+fn parameter(challenge: &ChallengeRef<'_>, name: &str) -> Option<String> {
+    let mut parameters = challenge.params.iter();
+    let found = parameters.find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| value.to_unescaped())
+}
+
 fn known(challenge: &ChallengeRef<'_>) -> Option<Challenge> {
-    let parameter = |name: &str| {
-        let found = challenge
-            .params
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
-        found.map(|(_, value)| value.to_unescaped())
-    };
+    let parameter = |name| parameter(challenge, name);
     if challenge.scheme.eq_ignore_ascii_case("basic") {
         Some(Challenge::Basic)
     } else if challenge.scheme.eq_ignore_ascii_case("bearer") {
@@ -75,6 +84,22 @@ mod tests {
             realm: realm.into(),
             service: service.map(Into::into),
             scope: scope.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_refused() {
+        for (value, refused) in [
+            (r#"Bearer realm="https://a/t",error="invalid_token""#, true),
+            (
+                r#"Basic realm="x", bearer realm="https://a/t", error=invalid_token"#,
+                true,
+            ),
+            (r#"Bearer realm="https://a/t",error="insufficient_scope""#, false),
+            (r#"Bearer realm="invalid_token""#, false),
+        ] {
+            let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, value.parse().unwrap())]);
+            assert_eq!(refuses_token(&headers), refused, "{value}");
         }
     }
 

@@ -7,9 +7,10 @@ use reqwest::{Response, StatusCode};
 use tokio::sync::OnceCell;
 
 use super::auth::Authenticator;
+use super::blob::range_start;
 use super::challenge::Challenge;
 use super::error::{Cause, Connection, RegistryError};
-use super::http::{Http, host_of, same_host};
+use super::http::{Http, host_of, redirected, same_host};
 use crate::oci::digest;
 use crate::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::oci::media_type::ACCEPTED_MANIFESTS;
@@ -24,6 +25,8 @@ pub struct Endpoint {
     pub host: String,
     /// The repository's path there.
     pub repository: String,
+    /// What the image is called there, if it is asked for by tag.
+    pub selector: Selector,
     /// Whether plain HTTP will do where there is no TLS.
     pub plain_allowed: bool,
     /// How it is spoken to.
@@ -38,17 +41,21 @@ pub struct Endpoint {
 struct Asked {
     path: String,
     accept: Option<String>,
-    /// The first byte that is wanted.
-    from: u64,
+    /// The bytes that are wanted (RFC 9110, section 14.2), if not all.
+    range: Option<String>,
 }
 
 impl Endpoint {
     /// The document that `selector` names, at most [`MAX_DOCUMENT_BYTES`] of it. What is asked for by digest has it.
     pub async fn document(&self, selector: &Selector) -> Result<RawDocument, RegistryError> {
+        let selector = match selector {
+            Selector::Tag(_) => &self.selector,
+            Selector::Digest(_) => selector,
+        };
         let asked = Asked {
             path: format!("manifests/{selector}"),
             accept: Some(ACCEPTED_MANIFESTS.join(", ")),
-            from: 0,
+            range: None,
         };
         let separator = if matches!(selector, Selector::Digest(_)) {
             '@'
@@ -65,7 +72,9 @@ impl Endpoint {
         let response = self.get(asked).await?;
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok()).map(Into::into);
-        let bytes = self.http.read(response, MAX_DOCUMENT_BYTES as u64).await?;
+        let host = host_of(response.url());
+        let bytes = self.http.read(response, MAX_DOCUMENT_BYTES as u64).await;
+        let bytes = bytes.map_err(|cause| redirected(cause, host, &self.host))?;
         if let Selector::Digest(digest) = selector
             && digest::matches(&bytes, digest).is_ok_and(|same| !same)
         {
@@ -82,11 +91,28 @@ impl Endpoint {
         let asked = Asked {
             path: format!("blobs/{}", blob.digest()),
             accept: None,
-            from,
+            range: (from > 0).then(|| format!("bytes={from}-")),
         };
         self.get(&asked)
             .await
             .map_err(|cause| self.error(wanted_blob(blob), cause))
+    }
+
+    /// `count` bytes of `blob` from byte `from` on; `None` where only the whole blob can be had, of which nothing is read.
+    pub async fn part(&self, blob: &Descriptor, from: u64, count: usize) -> Result<Option<Vec<u8>>, Cause> {
+        let last = from + (count as u64).saturating_sub(1);
+        let response = self
+            .get(&Asked {
+                path: format!("blobs/{}", blob.digest()),
+                accept: None,
+                range: Some(format!("bytes={from}-{last}")),
+            })
+            .await?;
+        if response.status() != StatusCode::PARTIAL_CONTENT || range_start(response.headers()) != Some(from) {
+            return Ok(None);
+        }
+        let bytes = self.http.read(response, count as u64).await?;
+        Ok((bytes.len() == count).then_some(bytes))
     }
 
     /// `cause`, with the name of this registry on it.
@@ -96,6 +122,7 @@ impl Endpoint {
             wanted,
             cause,
             tries: 1,
+            mirrors: Vec::new(),
         }
     }
 
@@ -138,8 +165,8 @@ impl Endpoint {
         if let Some(accept) = &asked.accept {
             request = request.header(ACCEPT, accept);
         }
-        if asked.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", asked.from));
+        if let Some(range) = &asked.range {
+            request = request.header(RANGE, range);
         }
         self.http.send(request).await
     }

@@ -17,7 +17,7 @@ const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);
 
 /// A request to a registry that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("registry {registry}, asked for {wanted}, {cause}{}", tried(*tries))]
+#[error("registry {registry}, asked for {wanted}, {cause}{}{}", tried(*tries), without(mirrors))]
 pub struct RegistryError {
     /// `HOST[:PORT]` as the user knows it.
     pub registry: String,
@@ -27,6 +27,16 @@ pub struct RegistryError {
     pub cause: Cause,
     /// How often it was tried.
     pub tries: u32,
+    /// The mirrors that failed before.
+    pub mirrors: Vec<String>,
+}
+
+fn without(mirrors: &[String]) -> String {
+    match mirrors {
+        [] => String::new(),
+        [one] => format!("; its mirror {one} failed before"),
+        several => format!("; its mirrors {} failed before", several.join(", ")),
+    }
 }
 
 fn tried(tries: u32) -> String {
@@ -42,8 +52,8 @@ fn tried(tries: u32) -> String {
 pub enum Cause {
     /// An HTTP answer that is none of those hoped for.
     Answered(Box<Answer>),
-    /// The token server's answer, and its host.
-    TokenServer(String, Box<Answer>),
+    /// Another host failed, to which the registry sent us.
+    Elsewhere(Errand, String, Box<Cause>),
     /// No connection, or none that holds.
     Connection(Connection),
     /// No answer, or no further byte, for so long.
@@ -57,8 +67,19 @@ pub enum Cause {
         /// How many there should be.
         size: u64,
     },
+    /// It wants credentials, and looking for them failed.
+    Credentials(String),
     /// Something that the protocol doesn't allow.
     Protocol(String),
+}
+
+/// What a registry sends its clients to other hosts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A token.
+    Token,
+    /// What they asked for.
+    Redirect,
 }
 
 /// An HTTP answer, as far as it matters.
@@ -76,6 +97,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// Whose credentials were sent; `None` without any.
     pub credentials: Option<String>,
+    /// The token that was sent is none that it knows, whatever it allows.
+    pub token_refused: bool,
 }
 
 /// Why there is no connection.
@@ -91,6 +114,10 @@ pub enum Connection {
     Untrusted(String),
     /// The certificate's time is not now.
     WrongTime(String),
+    /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
+    Unwelcome(String),
+    /// It broke in the middle of an answer, in the words of the layers below.
+    Broken(String),
     /// Anything else, in the words of the layers below.
     Other(String),
 }
@@ -108,12 +135,38 @@ impl Cause {
     /// Whether the same request may succeed later.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Answered(answer) | Self::TokenServer(_, answer) => answer.retry(),
-            Self::Connection(Connection::Refused | Connection::NoAddress | Connection::Other(_)) => {
-                Retry::After(None)
-            }
+            Self::Answered(answer) => answer.retry(),
+            Self::Elsewhere(_, _, cause) => cause.retry(),
+            Self::Connection(
+                Connection::Refused | Connection::NoAddress | Connection::Broken(_) | Connection::Other(_),
+            ) => Retry::After(None),
             Self::TimedOut(_) | Self::Ended { .. } => Retry::After(None),
-            Self::Connection(_) | Self::TooLarge(_) | Self::Protocol(_) => Retry::Never,
+            Self::Connection(_) | Self::TooLarge(_) | Self::Credentials(_) | Self::Protocol(_) => {
+                Retry::Never
+            }
+        }
+    }
+
+    /// Whether it is worth waiting for, even where somebody else could be asked: a connection that broke, a server that
+    /// named a time.
+    pub fn is_hitch(&self) -> bool {
+        match self {
+            Self::Ended { .. } | Self::Connection(Connection::Broken(_) | Connection::Other(_)) => true,
+            Self::Answered(answer) => answer.retry_after.is_some(),
+            Self::Elsewhere(_, _, cause) => cause.is_hitch(),
+            _ => false,
+        }
+    }
+
+    /// Whether it concerns nothing but what was asked for.
+    pub fn is_particular(&self) -> bool {
+        match self {
+            Self::Answered(answer) => {
+                answer.redirected_to.is_some() || matches!(answer.status.as_u16(), 404 | 416)
+            }
+            Self::TooLarge(_) | Self::Protocol(_) => true,
+            Self::Elsewhere(Errand::Redirect, _, cause) => cause.is_particular(),
+            _ => false,
         }
     }
 }
@@ -137,9 +190,13 @@ impl Answer {
         use StatusCode as S;
         let credentials = || match &self.credentials {
             Some(whose) => format!("{whose} may not read it: check them"),
-            None => "no credentials were given: name a file that has them with --authfile".into(),
+            None => "no credentials were found for it: give them with --authfile or --pull-secret".into(),
         };
         match self.status {
+            S::UNAUTHORIZED if self.token_refused => Some(
+                "it does not accept the token that its own token server gave: compare their clocks and keys"
+                    .into(),
+            ),
             S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
             S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
                 (Some(OciErrorCode::ManifestUnknown), _) => {
@@ -150,6 +207,10 @@ impl Answer {
                 (Some(_), None) => "the registry has it not: check the name, or push the image again".into(),
                 (None, None) => "check the image's name, and that this is a registry".into(),
             }),
+            S::PROXY_AUTHENTICATION_REQUIRED => Some(
+                "the proxy wants user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
+                    .into(),
+            ),
             S::TOO_MANY_REQUESTS => Some("try again later, or with credentials".into()),
             _ => None,
         }
@@ -180,7 +241,10 @@ impl fmt::Display for Cause {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Answered(answer) => write!(out, "{answer}"),
-            Self::TokenServer(host, answer) => write!(out, "wants a token from {host}, which {answer}"),
+            Self::Elsewhere(Errand::Token, host, cause) => {
+                write!(out, "wants a token from {host}, which {cause}")
+            }
+            Self::Elsewhere(Errand::Redirect, host, cause) => write!(out, "sent us to {host}, which {cause}"),
             Self::Connection(connection) => write!(out, "{connection}"),
             Self::TimedOut(after) => {
                 write!(
@@ -191,6 +255,7 @@ impl fmt::Display for Cause {
             }
             Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
             Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
+            Self::Credentials(why) => write!(out, "wants credentials: {why}"),
             Self::Protocol(what) => out.write_str(what),
         }
     }
@@ -210,6 +275,13 @@ impl fmt::Display for Connection {
                  or trust anybody with --tls-verify=false"
             ),
             Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
+            Self::Unwelcome(why) => write!(
+                out,
+                "wants a client certificate that it knows ({why}): put it into certs.d/HOST:PORT, as *.cert with its *.key"
+            ),
+            Self::Broken(why) => {
+                write!(out, "broke off ({why}): check the network between here and there")
+            }
             Self::Other(why) => write!(out, "cannot be reached: {why}"),
         }
     }
@@ -233,7 +305,11 @@ pub fn connection_failure(error: &reqwest::Error) -> Connection {
         }
         level = cause.source();
     }
-    Connection::Other(clean(&last))
+    if error.is_connect() {
+        Connection::Other(clean(&last))
+    } else {
+        Connection::Broken(clean(&last))
+    }
 }
 
 /// The TLS error that `error` is or wraps. An `io::Error` hides what it wraps from `source`.
@@ -258,8 +334,27 @@ fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
             Connection::Untrusted("no known authority signed it".into())
         }
         rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
+        rustls::Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
+            Connection::Unwelcome(format!("{alert:?}"))
+        }
         other => Connection::Other(clean(&other.to_string())),
     }
+}
+
+/// Whether a server says with this that it misses a client certificate, or doesn't like ours (RFC 8446, section 6.2).
+fn is_of_client_certificate(alert: rustls::AlertDescription) -> bool {
+    use rustls::AlertDescription as A;
+    matches!(
+        alert,
+        A::CertificateRequired
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+    )
 }
 
 /// Why a certificate's time is not now: the certificate's fault, or our clock's.
@@ -289,9 +384,12 @@ fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
 /// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
 /// else came.
 pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
+    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several names.
     #[derive(serde::Deserialize)]
-    struct Details {
-        details: String,
+    struct Plain {
+        error: Option<String>,
+        #[serde(alias = "error_description", alias = "message")]
+        details: Option<String>,
     }
     if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) {
         let Some(first) = errors.into_iter().next() else {
@@ -303,8 +401,11 @@ pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
         let said = clean(&said.collect::<Vec<_>>().join(": "));
         return (Some(first.code), said);
     }
-    if let Ok(Details { details }) = serde_json::from_slice(body) {
-        return (None, clean(&details));
+    if let Ok(Plain { error, details }) = serde_json::from_slice(body)
+        && (error.is_some() || details.is_some())
+    {
+        let said: Vec<String> = error.into_iter().chain(details).collect();
+        return (None, clean(&said.join(": ")));
     }
     let text = String::from_utf8_lossy(body);
     // A page of HTML says less than the status alone.
@@ -359,6 +460,7 @@ mod tests {
             redirected_to: None,
             retry_after: None,
             credentials: credentials.map(Into::into),
+            token_refused: false,
         }
     }
 
@@ -374,7 +476,7 @@ mod tests {
             ),
             (
                 answer(401, "", None),
-                "answered 401 Unauthorized: no credentials were given: name a file that has them with --authfile",
+                "answered 401 Unauthorized: no credentials were found for it: give them with --authfile or --pull-secret",
             ),
             (
                 answer(403, denied, Some("the credentials of user \"bob\"")),

@@ -1,17 +1,25 @@
 //! One HTTP client: timeouts, redirects, and reads that end. It knows nothing of images.
 
+use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
-use super::error::{Answer, Cause, connection_failure, parse_error_body};
+use super::challenge::refuses_token;
+use super::error::{Answer, Cause, Connection, Errand, connection_failure, parse_error_body};
+use super::proxy::{self, Proxies};
 use super::tls::{self, Trust};
 
 const MAX_REDIRECTS: usize = 5;
 /// How much of an unwanted answer is read, in bytes.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
+
+tokio::task_local! {
+    /// The host that the last redirect led the request to that is under way: errors of the client library don't tell it.
+    static SENT_TO: Cell<Option<String>>;
+}
 
 /// How long to wait for what.
 #[derive(Clone, Debug)]
@@ -38,19 +46,28 @@ impl Default for Timeouts {
 pub struct Http {
     client: Client,
     timeouts: Timeouts,
+    proxies: Proxies,
 }
 
 impl Http {
-    /// A client that believes whom `trust` says. Proxies come from the environment.
-    pub fn new(trust: &Trust, timeouts: Timeouts) -> Result<Self> {
+    /// A client that believes whom `trust` says.
+    pub fn new(trust: &Trust, timeouts: Timeouts, proxies: &proxy::Settings) -> Result<Self> {
+        let proxies = Proxies::new(proxies)?;
         let client = Client::builder()
             .tls_backend_preconfigured(tls::client_config(trust)?)
             .connect_timeout(timeouts.connect)
-            .redirect(redirects(*trust == Trust::Anybody))
+            .proxy(proxies.for_client())
+            .redirect(redirects(trust.anybody))
+            // A redirect's address may be signed, and is for the host it leads to alone.
+            .referer(false)
             .user_agent(concat!("landfall/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("setting up the HTTP client")?;
-        Ok(Self { client, timeouts })
+        Ok(Self {
+            client,
+            timeouts,
+            proxies,
+        })
     }
 
     /// The client, to make a request with.
@@ -60,10 +77,21 @@ impl Http {
 
     /// Sends a request and waits for the head of its answer, whatever the status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Cause> {
-        match tokio::time::timeout(self.timeouts.answer, request.send()).await {
-            Ok(answer) => answer.map_err(|error| self.failure(&error)),
-            Err(_) => Err(Cause::TimedOut(self.timeouts.answer)),
-        }
+        let request = request.build().map_err(|error| self.failure(&error))?;
+        let asked = host_of(request.url());
+        let answer = tokio::time::timeout(self.timeouts.answer, self.client.execute(request));
+        let exchange = async {
+            let cause = match answer.await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => self.failure(&error),
+                Err(_) => Cause::TimedOut(self.timeouts.answer),
+            };
+            Err(match SENT_TO.with(Cell::take) {
+                Some(host) => redirected(cause, host, &asked),
+                None => cause,
+            })
+        };
+        SENT_TO.scope(Cell::default(), exchange).await
     }
 
     /// The next piece of a body; `None` at its end.
@@ -113,6 +141,7 @@ impl Http {
             redirected_to: (!same_host(&answered_by, asked)).then_some(answered_by),
             retry_after: retry_after(response.headers()),
             credentials,
+            token_refused: refuses_token(response.headers()),
         })
     }
 
@@ -125,8 +154,30 @@ impl Http {
                 .unwrap_or_default();
             Cause::Protocol(format!("sent us elsewhere: {why}"))
         } else {
-            Cause::Connection(connection_failure(error))
+            Cause::Connection(self.connection_failure(error))
         }
+    }
+
+    /// Who can't be reached may be the proxy. What TLS says comes through it from behind.
+    fn connection_failure(&self, error: &reqwest::Error) -> Connection {
+        use Connection::{NoAddress, Other, Refused};
+        let failure = connection_failure(error);
+        let proxy = error.url().and_then(|url| self.proxies.shown_for(url));
+        match proxy {
+            Some(proxy) if matches!(failure, Refused | NoAddress | Other(_)) => Other(format!(
+                "its way leads through the proxy {proxy}, which {failure}"
+            )),
+            _ => failure,
+        }
+    }
+}
+
+/// `cause`, as it came from `host`; that is told if it is another one than was asked.
+pub fn redirected(cause: Cause, host: String, asked: &str) -> Cause {
+    if same_host(&host, asked) {
+        cause
+    } else {
+        Cause::Elsewhere(Errand::Redirect, host, Box::new(cause))
     }
 }
 
@@ -171,6 +222,8 @@ fn redirects(insecure: bool) -> redirect::Policy {
                 "from TLS to plain HTTP at {host}; --tls-verify=false would allow that"
             ))
         } else {
+            // Outside of a request's scope there is nobody to tell.
+            let _ = SENT_TO.try_with(|host| host.set(Some(host_of(attempt.url()))));
             attempt.follow()
         }
     })

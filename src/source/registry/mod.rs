@@ -1,22 +1,28 @@
 //! Images in a registry (OCI distribution spec, and Docker's registry API v2).
 //!
 //! ```text
-//! Registry ── endpoints: one, or mirrors first ── retry: patience ── blob: transfers that go on
-//!    Endpoint ── one request: http (timeouts, redirects) · auth (challenges, tokens) · tls (whom to believe)
+//! Registry ── setup: what config/ (the files of podman and skopeo) says of an image ── endpoints: mirrors first
+//!    order: who is asked next ── retry: patience ── blob: transfers that go on
+//!    Endpoint ── one request: http (timeouts, redirects, proxy) · auth (challenges, tokens) · tls (whom to believe)
 //! ```
 //!
 //! Nothing that comes from there is believed: documents are read up to a limit, blobs are handed on unverified.
 
 mod auth;
-mod authfile;
 mod blob;
-mod challenge;
+pub(crate) mod challenge;
+pub(crate) mod config;
 mod endpoint;
 pub(super) mod error;
 pub(super) mod http;
+mod order;
+mod proxy;
 pub(super) mod retry;
+mod setup;
 mod tls;
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -25,18 +31,17 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use futures_util::future::BoxFuture;
-use tokio::sync::OnceCell;
 
-pub use error::{Answer, Cause, Connection, RegistryError};
+pub use config::places::Places;
+pub use error::{Answer, Cause, Connection, Errand, RegistryError};
 pub use http::Timeouts;
+pub use proxy::Settings as ProxySettings;
 pub use retry::Policy;
-pub use tls::{Trust, client_config as tls_config};
+pub use tls::{ClientCertificate, Trust, client_config as tls_config};
 
-use self::auth::{Authenticator, Known};
-use self::authfile::{AuthFile, Credentials};
 use self::endpoint::Endpoint;
 use self::error::Retry;
-use self::http::Http;
+use self::order::Order;
 use self::retry::Backoff;
 use super::{BlobStream, RawDocument, Source};
 use crate::oci::reference::Selector;
@@ -46,12 +51,24 @@ use crate::progress::Progress;
 /// How to speak to registries.
 #[derive(Clone)]
 pub struct Options {
-    /// A containers-auth.json with credentials.
+    /// The only containers-auth.json that counts.
     pub authfile: Option<PathBuf>,
+    /// A file with a secret for the image's own registry; `-` is standard input.
+    pub pull_secret: Option<PathBuf>,
+    /// The registries.conf that counts.
+    pub registries_conf: Option<PathBuf>,
+    /// Mirrors to be asked before all others: `HOST[:PORT][/PATH]`.
+    pub mirrors: Vec<String>,
     /// Certificate authorities to believe besides the system's, PEM.
     pub ca_cert: Option<PathBuf>,
     /// Whether TLS must be there and must be right. Without, any certificate will do, and plain HTTP too.
     pub tls_verify: bool,
+    /// Whether registries.conf may say otherwise of a registry (`insecure`).
+    pub heed_insecure: bool,
+    /// Where configuration files are.
+    pub places: Places,
+    /// The way out.
+    pub proxies: ProxySettings,
     /// How often to try again.
     pub policy: Policy,
     /// How long to wait.
@@ -64,8 +81,14 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             authfile: None,
+            pull_secret: None,
+            registries_conf: None,
+            mirrors: Vec::new(),
             ca_cert: None,
             tls_verify: true,
+            heed_insecure: true,
+            places: Places::usual(),
+            proxies: ProxySettings::from_environment(),
             policy: Policy::default(),
             timeouts: Timeouts::default(),
             progress: Progress::silent(),
@@ -78,19 +101,21 @@ pub struct Registry(Arc<Shared>);
 
 /// What the transfers of a registry have in common.
 struct Shared {
-    /// In the order in which they are asked; the registry itself is the last.
+    /// Mirrors first; the registry itself is the last.
     endpoints: Vec<Endpoint>,
+    order: Order,
     policy: Policy,
     progress: Progress,
 }
 
 impl Registry {
-    /// Prepares to pull from the repository that `reference` names. Reads the files that `options` name; nothing is
-    /// sent yet.
+    /// Prepares to pull from the repository that `reference` names, wherever that is. Reads configuration files; nothing
+    /// is sent yet.
     pub fn new(reference: &Reference, options: &Options) -> Result<Self> {
-        let endpoint = endpoint(reference, options)?;
+        let endpoints = setup::endpoints(reference, options)?;
         Ok(Self(Arc::new(Shared {
-            endpoints: vec![endpoint],
+            order: Order::new(endpoints.len()),
+            endpoints,
             policy: options.policy.clone(),
             progress: options.progress.clone(),
         })))
@@ -105,40 +130,77 @@ impl Source for Registry {
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>> {
         Box::pin(blob::open(self.0.clone(), blob.clone(), offset))
     }
+
+    fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
+        let endpoint = &self.0.endpoints[self.0.order.first_for(blob.digest())];
+        Box::pin(async move { endpoint.part(blob, offset, count).await.ok().flatten() })
+    }
+
+    fn distrust(&self, blob: &Descriptor) -> bool {
+        let Some((wrong, next)) = self.0.order.distrust(blob.digest()) else {
+            return false;
+        };
+        self.0.progress.note(format!(
+            "mirror {} has something else for blob {}; asking {} for it",
+            self.0.endpoints[wrong].name,
+            blob.digest(),
+            self.0.endpoints[next].name
+        ));
+        true
+    }
 }
 
 impl Shared {
     async fn document(&self, selector: &Selector) -> Result<RawDocument, RegistryError> {
-        let (last, mirrors) = self.endpoints.split_last().expect("a registry has an endpoint");
-        for mirror in mirrors {
-            match self.document_from(mirror, selector).await {
-                Ok(document) => return Ok(document),
-                Err(error) => self.progress.note(format!("{error}; asking elsewhere")),
-            }
-        }
-        self.document_from(last, selector).await
-    }
-
-    async fn document_from(
-        &self,
-        endpoint: &Endpoint,
-        selector: &Selector,
-    ) -> Result<RawDocument, RegistryError> {
-        let mut backoff = Backoff::new(self.policy.clone());
+        let mut at = self.order.first();
         loop {
-            match endpoint.document(selector).await {
+            let error = match self.document_from(at, selector).await {
                 Ok(document) => return Ok(document),
-                Err(error) => self.wait(&mut backoff, error).await?,
+                Err(error) => error,
+            };
+            let Some(next) = self.order.after(at) else {
+                return Err(self.with_mirrors(error));
+            };
+            // Who doesn't have the image is not asked for its parts, either.
+            self.order.give_up(at);
+            self.turn(&error, next);
+            at = next;
+        }
+    }
+
+    async fn document_from(&self, at: usize, selector: &Selector) -> Result<RawDocument, RegistryError> {
+        let mut backoff = self.backoff(at);
+        loop {
+            match self.endpoints[at].document(selector).await {
+                Ok(document) => return Ok(document),
+                Err(error) => self.wait(at, &mut backoff, error).await?,
             }
         }
     }
 
-    /// After `error`: waits until it is time to try again, or gives the error back.
-    async fn wait(&self, backoff: &mut Backoff, mut error: RegistryError) -> Result<(), RegistryError> {
+    /// Patience with one endpoint: little where there is another.
+    fn backoff(&self, at: usize) -> Backoff {
+        let mut policy = self.policy.clone();
+        if self.order.after(at).is_some() {
+            policy.retries = policy.retries.min(1);
+        }
+        Backoff::new(policy)
+    }
+
+    /// After `error` at an endpoint: waits until it is time to try again there, or gives the error back.
+    async fn wait(
+        &self,
+        at: usize,
+        backoff: &mut Backoff,
+        mut error: RegistryError,
+    ) -> Result<(), RegistryError> {
         error.tries = backoff.failures() + 1;
         let Retry::After(asked) = error.cause.retry() else {
             return Err(error);
         };
+        if self.order.after(at).is_some() && !error.cause.is_hitch() {
+            return Err(error);
+        }
         let Some(wait) = backoff.next_wait(asked) else {
             return Err(error);
         };
@@ -147,54 +209,26 @@ impl Shared {
         tokio::time::sleep(wait).await;
         Ok(())
     }
+
+    /// Tells that another endpoint is asked.
+    fn turn(&self, error: &RegistryError, next: usize) {
+        let next = &self.endpoints[next].name;
+        self.progress.note(format!("{error}; asking {next}"));
+    }
+
+    /// The last endpoint's error, with those that had failed before.
+    fn with_mirrors(&self, mut error: RegistryError) -> RegistryError {
+        let failed = self.order.given_up(&self.endpoints);
+        error.mirrors = failed.map(|endpoint| endpoint.name.clone()).collect();
+        error
+    }
 }
 
-/// Whom to believe.
+/// Whom to believe, where no registry is concerned.
 pub(super) fn trust(options: &Options) -> Trust {
-    if options.tls_verify {
-        Trust::Verify {
-            ca_cert: options.ca_cert.clone(),
-        }
-    } else {
-        Trust::Anybody
+    Trust {
+        anybody: !options.tls_verify,
+        authorities: options.ca_cert.iter().cloned().collect(),
+        client: Vec::new(),
     }
-}
-
-fn endpoint(reference: &Reference, options: &Options) -> Result<Endpoint> {
-    let plain_allowed = !options.tls_verify;
-    let known = known(reference, options)?;
-    Ok(Endpoint {
-        name: reference.registry().into(),
-        host: real_host(reference.registry()).into(),
-        repository: reference.repository().into(),
-        plain_allowed,
-        http: Http::new(&trust(options), options.timeouts.clone())?,
-        auth: Authenticator::new(reference.repository(), known, plain_allowed),
-        scheme: OnceCell::new(),
-    })
-}
-
-/// The host that serves a registry's API: Docker's is at another place than its name says.
-fn real_host(registry: &str) -> &str {
-    match registry {
-        "docker.io" | "index.docker.io" => "registry-1.docker.io",
-        other => other,
-    }
-}
-
-fn known(reference: &Reference, options: &Options) -> Result<Option<Known>> {
-    let Some(path) = &options.authfile else {
-        return Ok(None);
-    };
-    let file = AuthFile::read(path)?;
-    let found = file.lookup(reference.registry(), reference.repository());
-    Ok(found.map(|(key, credentials)| Known {
-        credentials: credentials.clone(),
-        described: match credentials {
-            Credentials::Password { user, .. } => {
-                format!("the credentials of user {user:?} ({key} in {})", path.display())
-            }
-            Credentials::IdentityToken(_) => format!("the identity token ({key} in {})", path.display()),
-        },
-    }))
 }

@@ -1,4 +1,4 @@
-//! TLS: which certificate authorities are believed.
+//! TLS: which certificate authorities are believed, and which certificates we have ourselves.
 //!
 //! The system's bundle if there is one, else Mozilla's that is built in (a ramdisk often carries none), and what the
 //! user adds. The certificates are always given to rustls by us: the HTTP client's own verifier panics on a system
@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use zeroize::Zeroizing;
 
 /// Where distributions keep their bundle of certificates.
 const SYSTEM_BUNDLES: [&str; 6] = [
@@ -24,16 +27,25 @@ const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Whom to believe.
+/// Whom to believe, and who we are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Whether anybody is believed: the names and the dates in certificates don't matter either. Otherwise certificates
+    /// must be signed by a known authority.
+    pub anybody: bool,
+    /// Files (PEM) with more authorities.
+    pub authorities: Vec<PathBuf>,
+    /// What we show to servers that want to know who we are.
+    pub client: Vec<ClientCertificate>,
+}
+
+/// A certificate of our own, in PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trust {
-    /// Certificates must be signed by a known authority, or by one in this PEM file.
-    Verify {
-        /// More authorities.
-        ca_cert: Option<PathBuf>,
-    },
-    /// Anybody: the names and the dates in certificates don't matter either.
-    Anybody,
+pub struct ClientCertificate {
+    /// The certificate, with those between it and an authority.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
 }
 
 /// The TLS configuration for `trust`.
@@ -42,23 +54,25 @@ pub fn client_config(trust: &Trust) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .context("setting up TLS")?;
-    Ok(match trust {
-        Trust::Verify { ca_cert } => builder
-            .with_root_certificates(authorities(ca_cert.as_deref())?)
-            .with_no_client_auth(),
-        Trust::Anybody => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(NoVerification(provider)))
-            .with_no_client_auth(),
-    })
+    let builder = if trust.anybody {
+        let verifier = Arc::new(NoVerification(provider.clone()));
+        builder.dangerous().with_custom_certificate_verifier(verifier)
+    } else {
+        builder.with_root_certificates(authorities(&trust.authorities)?)
+    };
+    if trust.client.is_empty() {
+        return Ok(builder.with_no_client_auth());
+    }
+    let identities = Identities::load(&trust.client, &provider)?;
+    Ok(builder.with_client_cert_resolver(Arc::new(identities)))
 }
 
-fn authorities(ca_cert: Option<&Path>) -> Result<RootCertStore> {
+fn authorities(files: &[PathBuf]) -> Result<RootCertStore> {
     let mut store = RootCertStore::empty();
     let bundle = system_bundle().unwrap_or_else(|| webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec());
     // A bundle may hold oddities that rustls can't use; the others still count.
     store.add_parsable_certificates(bundle);
-    if let Some(path) = ca_cert {
+    for path in files {
         let doing = || format!("reading certificate authorities from {}", path.display());
         let certificates = read_pem(path).with_context(doing)?;
         ensure!(
@@ -87,6 +101,51 @@ fn system_bundle() -> Option<Vec<CertificateDer<'static>>> {
 fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let bytes = std::fs::read(path)?;
     Ok(CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>()?)
+}
+
+/// Our certificates, of which a server gets one from an authority that it names.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl Identities {
+    fn load(files: &[ClientCertificate], provider: &CryptoProvider) -> Result<Self> {
+        let load = |ClientCertificate { certificate, key }: &ClientCertificate| {
+            let doing = || format!("reading the client certificate {}", certificate.display());
+            let chain = read_pem(certificate).with_context(doing)?;
+            ensure!(!chain.is_empty(), "{}: it holds no PEM certificate", doing());
+            let doing = || format!("reading the key {} of {}", key.display(), certificate.display());
+            let pem = Zeroizing::new(std::fs::read(key).with_context(doing)?);
+            // The parser's error could show what it stumbled over.
+            let key = PrivateKeyDer::from_pem_slice(&pem).ok();
+            let key =
+                key.with_context(|| format!("{}: it holds no PEM key without a passphrase", doing()))?;
+            let identity = CertifiedKey::from_der(chain, key, provider).with_context(doing)?;
+            Ok(Arc::new(identity))
+        };
+        files.iter().map(load).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl ResolvesClientCert for Identities {
+    fn resolve(&self, authorities: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        // An issuer's name is in a certificate byte by byte as the server names it.
+        let issued = |identity: &&Arc<CertifiedKey>| {
+            authorities.iter().any(|name| {
+                let mut chain = identity.cert.iter();
+                chain.any(|certificate| certificate.windows(name.len()).any(|part| part == *name))
+            })
+        };
+        let usable = || {
+            self.0
+                .iter()
+                .filter(|identity| identity.key.choose_scheme(schemes).is_some())
+        };
+        usable().find(issued).or(usable().next()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
 }
 
 /// Believes every certificate; signatures are still checked, so that what is encrypted is for whom we talk to.
@@ -159,15 +218,57 @@ mod tests {
             (path, "holds no PEM certificate"),
             ("/nonexistent/ca.pem".into(), "No such file"),
         ] {
-            let trust = Trust::Verify { ca_cert: Some(path) };
+            let trust = Trust {
+                authorities: vec![path],
+                ..Trust::default()
+            };
             let error = format!("{:#}", client_config(&trust).unwrap_err());
             assert!(error.contains(expected) && error.contains("ca.pem"), "{error}");
         }
     }
 
     #[test]
+    fn a_client_certificate_that_cannot_be_used_is_named_without_its_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = ClientCertificate {
+            certificate: folder.path().join("a.cert"),
+            key: folder.path().join("a.key"),
+        };
+        let trust = Trust {
+            client: vec![client.clone()],
+            ..Trust::default()
+        };
+        let certificate = webpki_root_certs::TLS_SERVER_ROOT_CERTS[0].as_ref();
+        let body = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, certificate);
+        let certificate = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        for (certificate, key, expected) in [
+            (None, None, "a.cert: No such file"),
+            (Some("s3cret"), None, "a.cert: it holds no PEM certificate"),
+            (Some(certificate.as_str()), None, "a.key of"),
+            (
+                Some(&certificate),
+                Some("s3cret"),
+                "it holds no PEM key without a passphrase",
+            ),
+        ] {
+            for (path, content) in [(&client.certificate, certificate), (&client.key, key)] {
+                if let Some(content) = content {
+                    std::fs::write(path, content).unwrap();
+                }
+            }
+            let error = format!("{:#}", client_config(&trust).unwrap_err());
+            assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
     fn configurations_are_made_for_both_kinds_of_trust() {
-        assert!(client_config(&Trust::Verify { ca_cert: None }).is_ok());
-        assert!(client_config(&Trust::Anybody).is_ok());
+        for anybody in [false, true] {
+            let trust = Trust {
+                anybody,
+                ..Trust::default()
+            };
+            assert!(client_config(&trust).is_ok());
+        }
     }
 }

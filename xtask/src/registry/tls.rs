@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::command;
 
-/// The names and addresses that a registry here is reached by; the last is for virtual machines.
-pub const SERVER_NAMES: [&str; 3] = ["DNS:localhost", "IP:127.0.0.1", "IP:10.0.2.2"];
+/// The names and addresses that a registry here is reached by: from here, from virtual machines, through a proxy.
+pub const SERVER_NAMES: [&str; 4] = ["DNS:localhost", "IP:127.0.0.1", "IP:10.0.2.2", "DNS:registry.lab"];
 
 /// A certificate authority with its key.
 pub struct Authority {

@@ -1,5 +1,8 @@
 //! The registry client against a server that misbehaves on purpose.
 
+mod keys;
+mod mirrors;
+mod proxies;
 pub(in crate::source) mod server;
 
 use std::time::Duration;
@@ -30,6 +33,8 @@ fn descriptor(content: &[u8]) -> Descriptor {
 fn options() -> Options {
     Options {
         tls_verify: false,
+        // What this machine has configured must not matter.
+        places: Places::new("/nonexistent", 0, |_| None),
         policy: Policy {
             retries: 2,
             first_wait: Duration::from_millis(1),
@@ -325,7 +330,7 @@ async fn basic_authentication() {
 
     let error = error_of(&registry(&server.host, &options())).await;
     assert!(
-        error.contains("no credentials were given: name a file that has them with --authfile"),
+        error.contains("no credentials were found for it: give them with --authfile or --pull-secret"),
         "{error}"
     );
 }
@@ -362,4 +367,51 @@ async fn a_token_that_expires_in_mid_pull_is_renewed() {
         asked[0].path.contains("service=reg.lab")
             && asked[0].path.contains("scope=repository%3Aos%2Fweb%3Apull")
     );
+}
+
+/// A part is given by who can give it alone; everybody else is asked once, and nothing is read of what comes.
+#[tokio::test]
+async fn a_part_of_a_blob_is_had_cheaply_or_not_at_all() {
+    let content = content();
+    let blob = descriptor(&content);
+    type Answer = fn(&[u8]) -> Reply;
+    let cases: [(Answer, Option<&[u8]>); 6] = [
+        (
+            |content| Reply::new(206, &content[10..14]).header("content-range", "bytes 10-13/1200000"),
+            Some(&content[10..14]),
+        ),
+        (
+            |content| Reply::new(206, &content[..4]).header("content-range", "bytes 0-3/1200000"),
+            None,
+        ),
+        (
+            |content| Reply::new(206, &content[10..13]).header("content-range", "bytes 10-12/1200000"),
+            None,
+        ),
+        (
+            |content| Reply::new(206, &content[10..]).header("content-range", "bytes 10-1199999/1200000"),
+            None,
+        ),
+        (
+            |content| Reply {
+                stall: Some(1 << 20),
+                ..Reply::new(200, content)
+            },
+            None,
+        ),
+        (|_| Reply::new(503, ""), None),
+    ];
+    for (number, (answer, expected)) in cases.into_iter().enumerate() {
+        let served = content.clone();
+        let server = Server::start(move |request| match request.path.as_str() {
+            "/v2/" => Reply::new(200, ""),
+            _ => answer(&served),
+        })
+        .await;
+        let part = registry(&server.host, &options()).part(&blob, 10, 4).await;
+        assert_eq!(part.as_deref(), expected, "{number}");
+        let asked = server.seen("/blobs/");
+        assert_eq!(asked.len(), 1, "{number}");
+        assert_eq!(asked[0].range.as_deref(), Some("bytes=10-13"), "{number}");
+    }
 }

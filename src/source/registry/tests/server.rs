@@ -12,6 +12,7 @@ pub struct Request {
     pub path: String,
     pub range: Option<String>,
     pub authorization: Option<String>,
+    pub proxy_authorization: Option<String>,
     pub body: String,
     /// How many requests for the same path came before.
     pub nth: usize,
@@ -132,6 +133,7 @@ async fn read(stream: &mut TcpStream) -> Option<Request> {
         match name.to_ascii_lowercase().as_str() {
             "range" => request.range = Some(value.into()),
             "authorization" => request.authorization = Some(value.into()),
+            "proxy-authorization" => request.proxy_authorization = Some(value.into()),
             "content-length" => length = value.parse().unwrap(),
             _ => {}
         }

@@ -1,0 +1,154 @@
+//! `landfall config-drive`: config drives apart from an installation, and where config drives come from.
+
+mod show;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli::config_drive as typed;
+use crate::config_drive::{self, ConfigDrive, Kind, MAX_INPUT_BYTES};
+use crate::disk::{Disk, Origin, stale_config_drives};
+use crate::plan::size;
+use crate::progress::Progress;
+use crate::report::DiskState;
+use crate::session;
+use crate::source::registry;
+use crate::source::url;
+
+pub use show::show;
+
+/// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
+pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDrive> {
+    if let Some(url) = place.to_str().and_then(url::parse) {
+        let describe = || format!("config drive {}", url::shown(&url));
+        let body = url::fetch(&url, options, MAX_INPUT_BYTES)
+            .await
+            .with_context(describe)?;
+        return ConfigDrive::read(&body[..]).with_context(describe);
+    }
+    let read = || -> Result<ConfigDrive> {
+        if place == Path::new("-") {
+            return Ok(ConfigDrive::read(io::stdin().lock())?);
+        }
+        if place.is_dir() {
+            return Ok(ConfigDrive::from_directory(place)?);
+        }
+        Ok(ConfigDrive::read(fs::File::open(place)?)?)
+    };
+    read().with_context(|| format!("config drive {}", place.display()))
+}
+
+/// The same files in a filesystem that can live on `disk`, with a warning when that is another one.
+pub fn fit(config_drive: ConfigDrive, disk: &Disk, progress: &Progress) -> Result<ConfigDrive> {
+    let sector_bytes = disk.geometry.sector_bytes;
+    let before = config_drive.kind();
+    let fitting = config_drive.for_sectors(sector_bytes)?;
+    if before == Kind::Iso9660 && fitting.kind() == Kind::Vfat {
+        progress.warn(format!(
+            "{} has sectors of {sector_bytes} bytes, on which ISO 9660 can't be read: the config drive becomes FAT; cloud-init and \
+             Ignition read that, afterburn does not",
+            disk.path.display()
+        ));
+    }
+    Ok(fitting)
+}
+
+/// Warns of config drives on other disks than `target`; where they are to be removed, makes sure that they can be.
+pub fn look_for_stale(target: &Disk, clear: bool, progress: &Progress) -> Result<()> {
+    for stale in stale_config_drives(target).context("reading /sys/block: mount /sys first")? {
+        if clear {
+            stale.refuse_if_fixed()?;
+            continue;
+        }
+        progress.warn(format!(
+            "an old config drive is on {stale}, and readers take the first they find: --clear-stale-config-drives removes it"
+        ));
+    }
+    Ok(())
+}
+
+/// Removes the config drives on other disks than `target`.
+pub fn clear_stale(target: &Disk, progress: &Progress) -> Result<()> {
+    for stale in stale_config_drives(target)? {
+        stale.clear()?;
+        progress.note(format!("removed the old config drive on {stale}"));
+    }
+    Ok(())
+}
+
+/// Writes a config drive to a disk that has a system on it.
+pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskState) -> Result<()> {
+    session::check_root()?;
+    let disk = Disk::probe(&typed.device)?;
+    let options = registry::Options {
+        ca_cert: typed.fetch.ca_cert.clone(),
+        tls_verify: typed.fetch.tls_verify,
+        progress: progress.clone(),
+        ..registry::Options::default()
+    };
+    let config_drive = fit(read(&typed.source, &options).await?, &disk, progress)?;
+    look_for_stale(&disk, typed.clear_stale_config_drives, progress)?;
+    let path = disk.path.clone();
+    let room = disk.clone().room_for_config_drive(config_drive.size_bytes())?;
+
+    *state = DiskState::Changed;
+    if typed.clear_stale_config_drives {
+        clear_stale(&disk, progress)?;
+    }
+    let taken = room.take()?;
+    let written = config_drive::write(&config_drive, &mut taken.region())?;
+    taken.forget_old_reads();
+    let how = match taken.report.origin {
+        Origin::Existing => "used again",
+        Origin::Gpt | Origin::Mbr => "new",
+    };
+    progress.note(format!(
+        "wrote the config drive ({}, {}, {}) to partition {} of {} ({}, {how})",
+        written.kind,
+        size(written.size_bytes),
+        written.digest,
+        taken.report.number,
+        path.display(),
+        size(taken.report.size_bytes),
+    ));
+    Ok(())
+}
+
+/// Makes a config drive's image.
+pub fn build(typed: &typed::Build) -> Result<()> {
+    let describe = || format!("config drive {}", typed.source.display());
+    let built = if typed.source.is_dir() {
+        ConfigDrive::from_directory(&typed.source).with_context(describe)?
+    } else if typed.source == Path::new("-") {
+        ConfigDrive::read(io::stdin().lock()).with_context(describe)?
+    } else {
+        let file = fs::File::open(&typed.source).with_context(describe)?;
+        ConfigDrive::read(file).with_context(describe)?
+    };
+    if !matches!(typed.sector_size, 512 | 1024 | 2048 | 4096) {
+        bail!(
+            "--sector-size {}: disks have sectors of 512 or 4096 bytes",
+            typed.sector_size
+        );
+    }
+    let built = built.for_sectors(typed.sector_size).with_context(describe)?;
+    let describe = || format!("writing {}", typed.output.display());
+    // It may hold secrets. A file that is there may be anybody's: it goes, so that nobody has it open.
+    match fs::remove_file(&typed.output) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(describe),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&typed.output)
+        .with_context(describe)?;
+    file.write_all(built.content()).with_context(describe)?;
+    file.sync_all().with_context(describe)
+}

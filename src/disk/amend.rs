@@ -1,0 +1,143 @@
+//! A disk with a system on it that gets a config drive, without anything else being touched.
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::device::Disk;
+use super::geometry::Extent;
+use super::gpt::Table;
+use super::installed::{KernelView, show_to_kernel};
+use super::layout::LINUX_TYPE;
+use super::room::{CONFIG_DRIVE_NAME, Place};
+use super::verify::bytes_of;
+use crate::sys::block::{self, Region};
+
+/// Room for a config drive on a disk that stays what it is. Nothing is written before [`Room::take`].
+#[derive(Debug)]
+pub struct Room {
+    disk: Disk,
+    file: File,
+    place: Place,
+}
+
+/// The partition for a config drive, there and ready to be written.
+#[derive(Debug)]
+pub struct TakenRoom {
+    disk: Disk,
+    file: File,
+    extent: Extent,
+    /// What was done, for the report.
+    pub report: RoomReport,
+}
+
+/// How a config drive came to its partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RoomReport {
+    /// The partition's number.
+    pub number: u32,
+    /// How it came to be.
+    pub origin: Origin,
+    /// Where it begins, in bytes.
+    pub start_bytes: u64,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// What the kernel made of it, if it is new.
+    pub kernel_view: Option<KernelView>,
+}
+
+/// How the partition came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// It was there.
+    Existing,
+    /// It is new in a GPT.
+    Gpt,
+    /// It is new in an MBR.
+    Mbr,
+}
+
+impl Disk {
+    /// Finds room for a config drive of `needed` bytes beside what the disk holds.
+    pub fn room_for_config_drive(self, needed: u64) -> Result<Room> {
+        self.refuse_read_only()?;
+        self.refuse_if_in_use()?;
+        let path = self.path.display();
+        let file = self
+            .open_for_writing()
+            .with_context(|| format!("open(\"{path}\", O_RDWR)"))?;
+        let mut whole = Region::new(&file, 0, self.geometry.size_bytes);
+        let place = Place::find(&mut whole, self.geometry, needed);
+        let place = place.with_context(|| format!("{path} has no room for a config drive"))?;
+        Ok(Room {
+            disk: self,
+            file,
+            place,
+        })
+    }
+}
+
+impl Room {
+    /// Makes the partition where there is none, and puts both copies of a GPT where they belong.
+    pub fn take(mut self) -> Result<TakenRoom> {
+        let geometry = self.disk.geometry;
+        let (number, extent, origin) = match self.place {
+            Place::Existing { number, extent } => {
+                self.repair_table()?;
+                (number, extent, Origin::Existing)
+            }
+            Place::Gpt { mut table, extent } => {
+                let partition = table.add(CONFIG_DRIVE_NAME, LINUX_TYPE, extent)?;
+                table.write(&mut self.file)?;
+                (partition.number, extent, Origin::Gpt)
+            }
+            Place::Mbr { mut mbr, extent } => {
+                let number = mbr.add(extent)?;
+                mbr.write(&mut self.file)?;
+                (number, extent, Origin::Mbr)
+            }
+        };
+        let is_new = origin != Origin::Existing;
+        let kernel_view = is_new.then(|| show_to_kernel(&self.file, number, &extent, &geometry));
+        let (start_bytes, size_bytes) = bytes_of(&extent, &geometry);
+        Ok(TakenRoom {
+            disk: self.disk,
+            file: self.file,
+            extent,
+            report: RoomReport {
+                number,
+                origin,
+                start_bytes,
+                size_bytes,
+                kernel_view,
+            },
+        })
+    }
+
+    fn repair_table(&mut self) -> Result<()> {
+        if let Some(mut table) = Table::read(&mut self.file, self.disk.geometry)?
+            && !table.is_in_order()
+        {
+            table.write(&mut self.file)?;
+        }
+        Ok(())
+    }
+}
+
+impl TakenRoom {
+    /// The partition's bytes.
+    pub fn region(&self) -> Region<'_> {
+        let (start, length) = bytes_of(&self.extent, &self.disk.geometry);
+        Region::new(&self.file, start, length)
+    }
+
+    /// Has the kernel forget what it read through the partition's own node before.
+    pub fn forget_old_reads(&self) {
+        // Where there is no node, nobody has read through it.
+        if let Ok(partition) = File::open(self.disk.partition_node(self.report.number)) {
+            let _ = block::flush_buffers(&partition);
+        }
+    }
+}

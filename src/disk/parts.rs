@@ -1,0 +1,100 @@
+//! The partitions of a disk that has a system, by what they are for. Read only.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use super::device::{Disk, attribute};
+use super::gpt::{Partition, Table};
+use super::layout::{Arch, BlockSetup, Role};
+use super::verify::{self, BootLoader, VerifyError, bytes_of};
+use crate::filesystem::{Signature, identify};
+use crate::sys::block::Region;
+
+/// A disk with a GUID Partition Table, open for reading.
+#[derive(Debug)]
+pub struct Parts {
+    /// The disk.
+    pub disk: Disk,
+    /// Its table.
+    pub table: Table,
+    file: File,
+}
+
+impl Parts {
+    /// Reads the table of `disk`.
+    pub fn read(disk: Disk) -> Result<Self> {
+        let describe = || format!("reading {}", disk.path.display());
+        let mut file = disk.open().with_context(describe)?;
+        let table = Table::read(&mut file, disk.geometry).with_context(describe)?;
+        let table = table.ok_or(VerifyError::NoTable).with_context(describe)?;
+        Ok(Self { disk, table, file })
+    }
+
+    /// The partition for `role`, told by its type or, where types say nothing, by bootc's name for it.
+    pub fn partition(&self, role: Role) -> Option<Partition> {
+        self.table.partitions().find(|each| role_of(each) == Some(role))
+    }
+
+    /// The machine that the disk is for, if the type of its root partition says so.
+    pub fn arch(&self) -> Option<Arch> {
+        let root = self.partition(Role::Root)?;
+        [Arch::X86_64, Arch::Aarch64]
+            .into_iter()
+            .find(|arch| arch.root_type() == root.type_guid)
+    }
+
+    /// The bytes of a partition.
+    pub fn region(&self, partition: &Partition) -> Region<'_> {
+        let (start, length) = bytes_of(&partition.extent, &self.disk.geometry);
+        Region::new(&self.file, start, length)
+    }
+
+    /// What is on a partition.
+    pub fn signatures(&self, partition: &Partition) -> Result<Vec<Signature>> {
+        let mut region = self.region(partition);
+        let length = region.length_bytes();
+        identify(&mut region, length).with_context(|| format!("reading partition {}", partition.number))
+    }
+
+    /// The node of a partition, if the kernel knows the partition and agrees about its place.
+    pub fn node(&self, partition: &Partition) -> Option<PathBuf> {
+        let known = self
+            .disk
+            .partitions
+            .iter()
+            .find(|known| known.partition == partition.number)?;
+        let sysfs = self.disk.sysfs().join(&known.name);
+        // sysfs counts in sectors of 512 bytes, whatever the disk has.
+        let number = |name: &str| Some(attribute(&sysfs.join(name))?.parse::<u64>().ok()? * 512);
+        let same = (number("start")?, number("size")?) == bytes_of(&partition.extent, &self.disk.geometry);
+        let node = self.disk.partition_node(partition.number);
+        (same && fs::metadata(&node).is_ok()).then_some(node)
+    }
+}
+
+/// What a partition is for.
+fn role_of(partition: &Partition) -> Option<Role> {
+    Role::of_type(&partition.type_guid).or(match partition.name.as_str() {
+        "root" => Some(Role::Root),
+        "boot" => Some(Role::Boot),
+        _ => None,
+    })
+}
+
+/// Finds what starts a system on its EFI system partition.
+pub fn find_boot_loader<D: Read + Seek>(mut esp: D, arch: Option<Arch>) -> Result<BootLoader, VerifyError> {
+    match arch {
+        Some(arch) => verify::find_boot_loader(esp, arch),
+        None => verify::find_boot_loader(&mut esp, Arch::X86_64)
+            .or_else(|_| verify::find_boot_loader(&mut esp, Arch::Aarch64)),
+    }
+}
+
+/// Checks that a root partition holds a filesystem that Linux boots from, or LUKS, and says which.
+pub fn check_root<D: Read + Seek>(root: &mut D, size_bytes: u64) -> Result<Signature, VerifyError> {
+    verify::check_root(root, size_bytes, BlockSetup::Tpm2Luks)
+        .or_else(|_| verify::check_root(root, size_bytes, BlockSetup::Direct))
+}

@@ -1,0 +1,178 @@
+//! The firmware's boot order (UEFI 2.10, chapter 3): who comes first after an installation.
+//!
+//! Today's bootc and bootupd put themselves first, which breaks sites that boot from the network first. What was first
+//! before is remembered, and put in order after bootc has run.
+
+mod load_option;
+mod order;
+mod variables;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use serde::Serialize;
+
+pub use load_option::{EspPath, LoadOption};
+pub use variables::Variables;
+
+/// Where the installed system comes in the firmware's boot order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum BootEntry {
+    /// Last: the order is as it was before.
+    Keep,
+    /// First.
+    First,
+    /// Last, but first at the next boot, once.
+    Next,
+}
+
+/// The boot order before an installation.
+#[derive(Debug)]
+pub struct Firmware {
+    variables: Variables,
+    before: Vec<u16>,
+}
+
+/// What became of the boot order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BootOrder {
+    /// The entries in the order in which the firmware tries them, by number.
+    pub order: Vec<u16>,
+    /// Those of the installed disk.
+    pub own: Vec<u16>,
+    /// The one that is tried at the next boot, once.
+    pub next: Option<u16>,
+}
+
+impl Firmware {
+    /// Remembers the boot order.
+    pub fn remember(variables: Variables) -> Result<Self> {
+        let before = order(&variables)?;
+        Ok(Self { variables, before })
+    }
+
+    /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
+    /// because the image installs for any machine, one is made.
+    pub fn arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
+        self.try_to_arrange(wish, loader)
+            .context("putting the firmware's boot order right")
+    }
+
+    fn try_to_arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
+        let entries = self.variables.entries()?;
+        let is_own = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
+        let mut own: Vec<u16> = entries
+            .iter()
+            .filter(|(_, option)| is_own(option))
+            .map(|(number, _)| *number)
+            .collect();
+        let mut known: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
+        if own.is_empty() {
+            let number =
+                order::free_number(&known).context("all boot entries are taken: remove some first")?;
+            self.variables
+                .write(&order::name(number), &loader.load_option().to_bytes())?;
+            known.push(number);
+            own.push(number);
+        }
+        // As bootc left it: of several entries of its own, it may mean one to come first.
+        let now = order(&self.variables)?;
+        own.sort_by_key(|number| now.iter().position(|each| each == number).unwrap_or(usize::MAX));
+        let wanted = order::arrange(wish, &self.before, &now, &own, &known);
+        self.variables.write("BootOrder", &order::to_bytes(&wanted))?;
+        let next = (wish == BootEntry::Next).then(|| own[0]);
+        if let Some(next) = next {
+            self.variables.write("BootNext", &next.to_le_bytes())?;
+        }
+        // What the firmware made of it.
+        let order = order(&self.variables)?;
+        if order != wanted {
+            bail!("the firmware has {order:x?} for the boot order, and {wanted:x?} was written");
+        }
+        Ok(BootOrder { order, own, next })
+    }
+}
+
+fn order(variables: &Variables) -> Result<Vec<u16>> {
+    let bytes = variables.read("BootOrder")?.unwrap_or_default();
+    Ok(order::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use uuid::Uuid;
+
+    fn loader(uuid: u128) -> EspPath {
+        EspPath {
+            partition_number: 2,
+            partition_uuid: Uuid::from_u128(uuid),
+            start_lba: 4096,
+            sectors: 1_048_576,
+            path: "EFI/BOOT/BOOTX64.EFI".into(),
+        }
+    }
+
+    fn variables(directory: &Path, order: &[u16]) -> Variables {
+        let variables = Variables::in_directory(directory);
+        for number in order {
+            let other = loader(u128::from(*number) + 1000).load_option();
+            variables.write(&order::name(*number), &other.to_bytes()).unwrap();
+        }
+        variables.write("BootOrder", &order::to_bytes(order)).unwrap();
+        variables
+    }
+
+    #[test]
+    fn entries_go_where_they_are_wished() {
+        for (wish, order, next) in [
+            (BootEntry::Keep, vec![3, 1, 0, 7], None),
+            (BootEntry::First, vec![7, 3, 1, 0], None),
+            (BootEntry::Next, vec![3, 1, 0, 7], Some(7)),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let firmware = Firmware::remember(variables(directory.path(), &[3, 1, 5, 0])).unwrap();
+            // bootupd puts its own first and removes an old one of that name.
+            let after = variables(directory.path(), &[7, 3, 1, 0]);
+            after
+                .write("Boot0007", &loader(42).load_option().to_bytes())
+                .unwrap();
+            std::fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
+            let arranged = firmware.arrange(wish, &loader(42)).unwrap();
+            assert_eq!(
+                arranged,
+                BootOrder {
+                    order: order.clone(),
+                    own: vec![7],
+                    next
+                }
+            );
+            assert_eq!(after.read("BootOrder").unwrap().unwrap(), order::to_bytes(&order));
+            let written = after.read("BootNext").unwrap();
+            assert_eq!(written, next.map(|next| next.to_le_bytes().to_vec()));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_made_where_there_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = variables(directory.path(), &[0, 1]);
+        let firmware = Firmware::remember(variables).unwrap();
+        let arranged = firmware.arrange(BootEntry::First, &loader(42)).unwrap();
+        assert_eq!((arranged.order, arranged.own), (vec![2, 0, 1], vec![2]));
+        // Once is enough.
+        let again = firmware.arrange(BootEntry::Keep, &loader(42)).unwrap();
+        assert_eq!(again.order, [0, 1, 2]);
+        let entries = Variables::in_directory(directory.path()).entries().unwrap();
+        assert_eq!(entries.len(), 3);
+        assert_eq!(entries[2].1, loader(42).load_option());
+    }
+
+    #[test]
+    fn a_machine_without_any_order_gets_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let firmware = Firmware::remember(Variables::in_directory(directory.path())).unwrap();
+        assert_eq!(firmware.arrange(BootEntry::Next, &loader(1)).unwrap().order, [0]);
+    }
+}

@@ -1,0 +1,92 @@
+//! The order of boot entries. Pure.
+
+use super::BootEntry;
+
+/// The name of the variable of an entry.
+pub(super) fn name(number: u16) -> String {
+    format!("Boot{number:04X}")
+}
+
+/// The number of the entry that a variable is, if it is one.
+pub(super) fn number(name: &str) -> Option<u16> {
+    let digits = name.strip_prefix("Boot").filter(|digits| digits.len() == 4)?;
+    // The specification has capital letters; some firmware doesn't.
+    digits
+        .bytes()
+        .all(|digit| digit.is_ascii_hexdigit())
+        .then(|| u16::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+/// The first number that no entry has.
+pub(super) fn free_number(known: &[u16]) -> Option<u16> {
+    (0..=u16::MAX).find(|number| !known.contains(number))
+}
+
+pub(super) fn from_bytes(bytes: &[u8]) -> Vec<u16> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    pairs.iter().map(|pair| u16::from_le_bytes(*pair)).collect()
+}
+
+pub(super) fn to_bytes(order: &[u16]) -> Vec<u8> {
+    order.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// The order that is wished, of what was before, what is now, what is the installed disk's own and what there is at all.
+///
+/// Nothing that there is gets lost, and nothing is named that there isn't.
+pub(super) fn arrange(wish: BootEntry, before: &[u16], now: &[u16], own: &[u16], known: &[u16]) -> Vec<u16> {
+    let others = before.iter().chain(now).filter(|number| !own.contains(number));
+    let wanted: Vec<u16> = match wish {
+        BootEntry::First => own.iter().chain(others).copied().collect(),
+        BootEntry::Keep | BootEntry::Next => others.chain(own).copied().collect(),
+    };
+    let mut order = Vec::with_capacity(wanted.len());
+    for number in wanted {
+        if known.contains(&number) && !order.contains(&number) {
+            order.push(number);
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_lost_and_nothing_is_made_up() {
+        let arranged = |wish, before: &[u16], now: &[u16], own: &[u16], known: &[u16]| {
+            arrange(wish, before, now, own, known)
+        };
+        use BootEntry::{First, Keep};
+        assert_eq!(arranged(Keep, &[1, 2], &[9, 1, 2], &[9], &[1, 2, 9]), [1, 2, 9]);
+        assert_eq!(arranged(First, &[1, 2], &[1, 2, 9], &[9], &[1, 2, 9]), [9, 1, 2]);
+        // An entry that is new but not ours, one that is gone, one that was there twice.
+        assert_eq!(
+            arranged(Keep, &[1, 2, 2], &[9, 4, 2], &[9], &[4, 2, 9]),
+            [2, 4, 9]
+        );
+        // Ours was there before: an installation onto the same disk.
+        assert_eq!(arranged(Keep, &[9, 1], &[9, 1], &[9], &[1, 9]), [1, 9]);
+        assert_eq!(arranged(First, &[], &[], &[3, 4], &[3, 4]), [3, 4]);
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        assert_eq!(name(0x1a), "Boot001A");
+        for (text, expected) in [
+            ("Boot001A", Some(0x1a)),
+            ("Boot001a", Some(0x1a)),
+            ("BootOrder", None),
+            ("BootNext", None),
+            ("Boot+123", None),
+            ("Boot12345", None),
+            ("Driver0000", None),
+        ] {
+            assert_eq!(number(text), expected, "{text}");
+        }
+        assert_eq!(free_number(&[0, 1, 3]), Some(2));
+        assert_eq!(from_bytes(&[1, 0, 2]), [1]);
+    }
+}

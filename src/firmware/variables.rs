@@ -1,0 +1,149 @@
+//! The firmware's variables, through the kernel's efivarfs: a file each, four bytes of attributes before the content.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MsFlags, mount};
+use nix::sys::statfs::statfs;
+
+use super::load_option::LoadOption;
+use super::order;
+use crate::sys::attributes::set_immutable;
+
+/// `EFI_GLOBAL_VARIABLE`.
+const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+const DIRECTORY: &str = "/sys/firmware/efi/efivars";
+/// `EFIVARFS_MAGIC` of include/uapi/linux/magic.h.
+const EFIVARFS_MAGIC: i64 = 0xde5e_81e4;
+/// Kept without power, and there before and after the operating system has started.
+const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+
+/// The firmware's variables.
+#[derive(Clone, Debug)]
+pub struct Variables {
+    directory: PathBuf,
+}
+
+/// The file of a variable.
+pub(super) fn file_name(name: &str) -> String {
+    format!("{name}-{VENDOR}")
+}
+
+impl Variables {
+    /// Those of this machine. Mounts efivarfs where it isn't, in this process's own mount namespace.
+    pub fn of_this_machine() -> Result<Self> {
+        let directory = Path::new(DIRECTORY);
+        if !directory.is_dir() {
+            bail!("this machine was not booted by UEFI, so it has no boot order that could be set");
+        }
+        let mounted = statfs(directory).is_ok_and(|status| status.filesystem_type().0 == EFIVARFS_MAGIC);
+        if !mounted {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            mount(Some("efivarfs"), directory, Some("efivarfs"), flags, None::<&str>).with_context(|| {
+                format!("mount(efivarfs, {DIRECTORY}): the firmware's variables can't be reached")
+            })?;
+        }
+        Ok(Self::in_directory(directory))
+    }
+
+    /// Those in this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            directory: directory.into(),
+        }
+    }
+
+    /// The content of a variable; `None` when there is none of this name.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)) {
+            Ok(bytes) => Ok(bytes.get(ATTRIBUTES.len()..).map(<[u8]>::to_vec)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading the firmware's variable {name}")),
+        }
+    }
+
+    /// Writes a variable, and reads it again.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+        let describe = || format!("writing the firmware's variable {name}");
+        if self.read(name)?.as_deref() == Some(content) {
+            return Ok(());
+        }
+        self.put(name, content).with_context(describe)?;
+        match self.read(name)? {
+            Some(found) if found == content => Ok(()),
+            _ => Err(io::Error::other("the firmware has not kept it")).with_context(describe),
+        }
+    }
+
+    fn put(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        if let Ok(file) = File::open(&path) {
+            set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)")?;
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        // Attributes and content in one call: each call sets the variable.
+        file.write_all(&[&ATTRIBUTES, content].concat())?;
+        Ok(())
+    }
+
+    /// All boot entries that make sense, by number.
+    pub fn entries(&self) -> Result<Vec<(u16, LoadOption)>> {
+        let mut entries = Vec::new();
+        let describe = || format!("reading {}", self.directory.display());
+        for file in fs::read_dir(&self.directory).with_context(describe)? {
+            let file = file.with_context(describe)?.file_name();
+            let name = file
+                .to_str()
+                .and_then(|name| name.strip_suffix(VENDOR)?.strip_suffix('-'));
+            let Some((name, number)) = name.and_then(|name| Some((name, order::number(name)?))) else {
+                continue;
+            };
+            if let Some(option) = self.read(name)?.and_then(|bytes| LoadOption::parse(&bytes)) {
+                entries.push((number, option));
+            }
+        }
+        entries.sort_by_key(|(number, _)| *number);
+        Ok(entries)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(file_name(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_immutable_variable_is_written_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        variables.write("BootNext", &[1, 0]).unwrap();
+        let path = directory.path().join(file_name("BootNext"));
+        set_immutable(&File::open(&path).unwrap(), true).unwrap();
+        assert!(fs::write(&path, "x").is_err());
+        variables.write("BootNext", &[2, 0]).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), [7, 0, 0, 0, 2, 0]);
+        assert_eq!(variables.read("BootOrder").unwrap(), None);
+    }
+
+    #[test]
+    fn what_the_firmware_does_not_keep_is_an_error() {
+        // A file is longer than what is written over it, where the firmware would have replaced the content.
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        variables.write("BootOrder", &[1, 0, 2, 0]).unwrap();
+        let error = variables.write("BootOrder", &[1, 0]).unwrap_err();
+        assert!(
+            format!("{error:#}").contains("the firmware has not kept it"),
+            "{error:#}"
+        );
+    }
+}

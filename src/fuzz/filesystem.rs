@@ -1,0 +1,59 @@
+//! The target `filesystem`: everything that reads a stranger's file system from its bytes.
+
+use std::io::Cursor;
+
+use crate::config_drive::ConfigDrive;
+use crate::filesystem::fat::Volume;
+use crate::filesystem::luks::Header;
+use crate::filesystem::{NamedFile, condition, identify, iso9660};
+
+const LIMIT_BYTES: u64 = 1 << 20;
+
+pub fn run(data: &[u8]) {
+    let mut device = Cursor::new(data);
+    let found = identify(&mut device, data.len() as u64).expect("memory can be read");
+    for signature in &found {
+        assert!(!signature.to_string().contains(char::is_control));
+    }
+    for kind in ["ext4", "xfs", "btrfs"] {
+        let _ = condition(&mut device, kind);
+    }
+    let _ = Header::read(&mut device).map(|header| header.has_tpm2_token());
+    if let Ok(files) = iso9660::read_files(&mut device, LIMIT_BYTES) {
+        check(&files);
+    }
+    if let Ok(mut volume) = Volume::open(device) {
+        let _ = volume.find("EFI/BOOT/BOOTX64.EFI");
+        if let Ok(files) = volume.read_files(LIMIT_BYTES) {
+            check(&files);
+        }
+    }
+}
+
+fn check(files: &[NamedFile]) {
+    let total: usize = files.iter().map(|file| file.content.len()).sum();
+    assert!(total as u64 <= LIMIT_BYTES, "{total} bytes were read");
+}
+
+pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let json = br#"{"meta_data": {"uuid": "u"}, "user_data": "text"}"#;
+    let drive = |sector_bytes| {
+        let drive = ConfigDrive::read(&json[..]).and_then(|drive| drive.for_sectors(sector_bytes));
+        // An error of it says nothing secret, but it has no `Debug` to unwrap.
+        drive.map(|drive| drive.content().to_vec()).unwrap_or_default()
+    };
+    let mut luks = vec![0; 8192];
+    luks[..8].copy_from_slice(b"LUKS\xba\xbe\0\x02");
+    luks[14] = 0x20;
+    luks[72..78].copy_from_slice(b"sha256");
+    let mut xfs = vec![0; 8192];
+    xfs[..4].copy_from_slice(b"XFSB");
+    (xfs[6], xfs[55], xfs[99]) = (0x10, 1, 1);
+    vec![
+        ("ISO 9660", drive(512)),
+        // What is behind the files are zeros, and many.
+        ("FAT", drive(4096)[..256 << 10].to_vec()),
+        ("LUKS", luks),
+        ("XFS", xfs),
+    ]
+}

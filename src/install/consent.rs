@@ -1,0 +1,31 @@
+//! The last word before a disk is wiped: what will be lost is said, and a person is asked.
+
+use std::io::{IsTerminal, stderr, stdin};
+
+use anyhow::{Context, Result, bail};
+
+use crate::disk::Expendable;
+use crate::progress::{Event, Progress};
+
+/// Says what the disk will lose. Where a person sits at a terminal and did not say `--yes`, waits for a "yes".
+pub async fn obtain(disk: &Expendable, assumed: bool, progress: &Progress) -> Result<()> {
+    if disk.contents.is_empty() {
+        return Ok(());
+    }
+    let path = disk.disk().path.display();
+    progress.warn(format!("{path} will lose what it holds: {}", disk.contents));
+    if assumed || !stdin().is_terminal() || !stderr().is_terminal() {
+        return Ok(());
+    }
+    progress.tell(Event::Question(format!("Type yes to destroy what {path} holds:")));
+    // Whoever waits for a person must still hear signals.
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        stdin().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await?.context("reading the answer")?;
+    if answer.trim() != "yes" {
+        bail!("not confirmed: answer yes, or give --yes");
+    }
+    Ok(())
+}

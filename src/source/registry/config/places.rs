@@ -1,0 +1,172 @@
+//! Where the configuration files of this machine and its user are.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where configuration files are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// What `/etc` and the like are below: `/`.
+    root: PathBuf,
+    home: PathBuf,
+    /// `CONTAINERS_REGISTRIES_CONF`.
+    registries_conf: Option<PathBuf>,
+    /// `REGISTRY_AUTH_FILE`.
+    auth_file: Option<PathBuf>,
+    /// What `podman login` writes to.
+    login_file: PathBuf,
+    xdg_config: PathBuf,
+    docker_config: PathBuf,
+}
+
+/// The files of a registries.conf.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RegistriesFiles {
+    /// The main file, and whether it must be there.
+    pub main: Option<(PathBuf, bool)>,
+    /// Directories with more, in their order.
+    pub drop_ins: Vec<PathBuf>,
+}
+
+impl Places {
+    /// The usual places, as this process's environment has them.
+    pub fn usual() -> Self {
+        Self::new("/", nix::unistd::getuid().as_raw(), |name| env::var_os(name))
+    }
+
+    /// The places of user `uid` below `root`, with this environment.
+    pub fn new(root: impl Into<PathBuf>, uid: u32, var: impl Fn(&str) -> Option<OsString>) -> Self {
+        let root = root.into();
+        let path = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = path("HOME").unwrap_or_else(|| root.join("root"));
+        let runtime = path("XDG_RUNTIME_DIR").unwrap_or_else(|| root.join(format!("run/containers/{uid}")));
+        // Of the runtime directory a part, of the other the whole is the containers' own.
+        let login_file = match path("XDG_RUNTIME_DIR") {
+            Some(directory) => directory.join("containers/auth.json"),
+            None => runtime.join("auth.json"),
+        };
+        Self {
+            registries_conf: path("CONTAINERS_REGISTRIES_CONF").or(path("REGISTRIES_CONFIG_PATH")),
+            auth_file: path("REGISTRY_AUTH_FILE"),
+            login_file,
+            xdg_config: path("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")),
+            docker_config: path("DOCKER_CONFIG").unwrap_or_else(|| home.join(".docker")),
+            home,
+            root,
+        }
+    }
+
+    /// The files of the registries.conf; `chosen` is the user's choice.
+    pub fn registries_conf(&self, chosen: Option<&Path>) -> RegistriesFiles {
+        let user = self.home.join(".config/containers/registries.conf");
+        let user_drop_ins = self.home.join(".config/containers/registries.conf.d");
+        let system_drop_ins = self.root.join("etc/containers/registries.conf.d");
+        let chosen = chosen.map(Into::into).or_else(|| self.registries_conf.clone());
+        if let Some(chosen) = chosen {
+            return RegistriesFiles {
+                main: Some((chosen, true)),
+                drop_ins: vec![system_drop_ins, user_drop_ins],
+            };
+        }
+        if user.exists() {
+            return RegistriesFiles {
+                main: Some((user, true)),
+                drop_ins: vec![user_drop_ins],
+            };
+        }
+        let system = ["etc", "usr/share"].map(|top| self.root.join(top).join("containers/registries.conf"));
+        RegistriesFiles {
+            main: system
+                .into_iter()
+                .find(|path| path.exists())
+                .map(|path| (path, false)),
+            drop_ins: vec![system_drop_ins, user_drop_ins],
+        }
+    }
+
+    /// The one file of credentials that counts, if the environment names it.
+    pub fn named_auth_file(&self) -> Option<&Path> {
+        self.auth_file.as_deref()
+    }
+
+    /// The files of credentials, in the order in which they are asked; most don't exist. The last is of docker's old
+    /// form.
+    pub fn auth_files(&self) -> [PathBuf; 4] {
+        [
+            self.login_file.clone(),
+            self.xdg_config.join("containers/auth.json"),
+            self.docker_config.join("config.json"),
+            self.home.join(".dockercfg"),
+        ]
+    }
+
+    /// The directories with certificates for `host` (`HOST[:PORT]`), of which the first that exists counts.
+    pub fn certs(&self, host: &str) -> [PathBuf; 3] {
+        [
+            self.home.join(".config/containers/certs.d"),
+            self.root.join("etc/containers/certs.d"),
+            self.root.join("etc/docker/certs.d"),
+        ]
+        .map(|directory| directory.join(host))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_moves_them() {
+        let places = Places::new("/r", 7, |name| (name == "HOME").then(|| "/h".into()));
+        assert_eq!(
+            places.auth_files().map(|path| path.display().to_string()),
+            [
+                "/r/run/containers/7/auth.json",
+                "/h/.config/containers/auth.json",
+                "/h/.docker/config.json",
+                "/h/.dockercfg"
+            ]
+        );
+        assert_eq!(places.named_auth_file(), None);
+        let places = Places::new("/", 0, |name| match name {
+            "HOME" => Some("".into()),
+            name => Some(format!("/{name}").into()),
+        });
+        assert_eq!(
+            places.auth_files().map(|path| path.display().to_string()),
+            [
+                "/XDG_RUNTIME_DIR/containers/auth.json",
+                "/XDG_CONFIG_HOME/containers/auth.json",
+                "/DOCKER_CONFIG/config.json",
+                "/root/.dockercfg"
+            ]
+        );
+        assert_eq!(places.named_auth_file(), Some(Path::new("/REGISTRY_AUTH_FILE")));
+        let named = |chosen| places.registries_conf(chosen).main.unwrap();
+        assert_eq!(named(None), ("/CONTAINERS_REGISTRIES_CONF".into(), true));
+        assert_eq!(named(Some(Path::new("/x"))), ("/x".into(), true));
+    }
+
+    #[test]
+    fn a_users_registries_conf_replaces_the_systems() {
+        let root = tempfile::tempdir().unwrap();
+        let places = Places::new(root.path(), 0, |_| None);
+        let main = || {
+            let main = places.registries_conf(None).main?.0;
+            Some(main.strip_prefix(root.path()).unwrap().display().to_string())
+        };
+        assert_eq!(main(), None);
+        for (file, drop_ins) in [
+            ("usr/share/containers/registries.conf", 2),
+            ("etc/containers/registries.conf", 2),
+            ("root/.config/containers/registries.conf", 1),
+        ] {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, "").unwrap();
+            assert_eq!(main().as_deref(), Some(file));
+            assert_eq!(places.registries_conf(None).drop_ins.len(), drop_ins, "{file}");
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! `landfall verify`, and what an installation checks beyond the partition table: whether the disk boots, and what.
+//!
+//! Nothing is written. What can be read from the disk's own bytes is read so; file systems that only a kernel can read are
+//! mounted read-only, without their journals being replayed, where nobody else sees it. What could not be checked is said.
+
+mod entries;
+mod recorded;
+mod report;
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::mount::{MntFlags, umount2};
+use serde::Serialize;
+
+use crate::cli;
+use crate::disk::{self, Disk, Partition, Parts, Role};
+use crate::filesystem::fat::Volume;
+use crate::filesystem::luks::Header;
+use crate::filesystem::{Condition, condition};
+use crate::progress::Progress;
+use crate::rootfs::Rootfs;
+use crate::stick::mount_read_only;
+use entries::Entries;
+
+/// Where the installed root is looked into.
+const MOUNT_DIRECTORY: &str = "/run/landfall-verify";
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What.
+    pub what: &'static str,
+    /// How it went.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// How a check went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "outcome", content = "detail")]
+pub enum Outcome {
+    /// It is as it should be: what was found.
+    Passed(String),
+    /// It is not: what was found.
+    Failed(String),
+    /// It could not be checked: why.
+    NotChecked(String),
+}
+
+use Outcome::{Failed, NotChecked, Passed};
+
+/// All checks of a disk.
+#[derive(Debug, Default, Serialize)]
+pub struct Verdict {
+    /// In their order.
+    pub checks: Vec<Check>,
+}
+
+impl Verdict {
+    fn add(&mut self, what: &'static str, outcome: Outcome) {
+        self.checks.push(Check { what, outcome });
+    }
+
+    /// Tells what was found and what could not be checked.
+    pub fn tell(&self, progress: &Progress) {
+        for Check { what, outcome } in &self.checks {
+            match outcome {
+                Passed(found) => progress.note(format!("{what}: {found}")),
+                NotChecked(why) => progress.note(format!("{what}: not checked: {why}")),
+                // It becomes the error.
+                Failed(_) => {}
+            }
+        }
+    }
+
+    /// An error when a check failed.
+    pub fn refuse_failures(&self) -> Result<()> {
+        let failed = self.checks.iter().filter_map(|check| match &check.outcome {
+            Failed(problem) => Some(format!("{}: {problem}", check.what)),
+            _ => None,
+        });
+        let failed: Vec<String> = failed.collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        bail!("the disk is not as it should be: {}", failed.join("; "))
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Check { what, outcome } in &self.checks {
+            match outcome {
+                Passed(found) => writeln!(out, "ok           {what}: {found}")?,
+                Failed(found) => writeln!(out, "FAILED       {what}: {found}")?,
+                NotChecked(why) => writeln!(out, "not checked  {what}: {why}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks the disk that was typed.
+pub fn verify(typed: &cli::Verify) -> Result<Verdict> {
+    crate::session::check_root()?;
+    let recorded = typed.report.as_deref().map(report::read).transpose()?;
+    let parts = Parts::read(Disk::probe(&typed.device)?)?;
+    let mut verdict = Verdict::default();
+    verdict.add("partition table", table(&parts));
+    if let Some(recorded) = &recorded {
+        verdict.add("partitions", report::same_partitions(recorded, &parts));
+    }
+    verdict.add("boot loader", boot_loader(&parts));
+    let digest = recorded.as_ref().and_then(report::Recorded::digest);
+    look_inside(&parts, digest, &mut verdict);
+    if let Some(recorded) = &recorded {
+        verdict.add("config drive", report::same_config_drive(recorded, &parts));
+    }
+    Ok(verdict)
+}
+
+/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold.
+pub fn installed(disk: &Disk, digest: &str) -> Result<Verdict> {
+    let parts = Parts::read(Disk::probe(&disk.node)?)?;
+    let mut verdict = Verdict::default();
+    look_inside(&parts, Some(digest), &mut verdict);
+    Ok(verdict)
+}
+
+fn table(parts: &Parts) -> Outcome {
+    if parts.table.is_in_order() {
+        Passed("both copies are sound and in their places, and the protective MBR covers the disk".into())
+    } else {
+        Failed("a copy of it or the protective MBR is missing, damaged or out of place".into())
+    }
+}
+
+fn boot_loader(parts: &Parts) -> Outcome {
+    let Some(esp) = parts.partition(Role::Esp) else {
+        return Failed("there is no EFI system partition".into());
+    };
+    match disk::find_boot_loader(parts.region(&esp), parts.arch()) {
+        Ok(found) if found.is_fallback => Passed(found.path),
+        Ok(found) => Passed(format!(
+            "{}, which needs a boot entry of the firmware",
+            found.path
+        )),
+        Err(error) => Failed(error.to_string()),
+    }
+}
+
+fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
+    let mut entries = Entries::default();
+    if let Some(esp) = parts.partition(Role::Esp) {
+        match Volume::open(parts.region(&esp)) {
+            Ok(mut volume) => entries.add_esp(&mut volume),
+            Err(error) => entries.cannot_read("the EFI system partition", &error),
+        }
+    }
+    if let Some(boot) = parts.partition(Role::Boot) {
+        match Mounted::partition(parts, &boot) {
+            Ok(mounted) => entries.add_boot(mounted.rootfs()),
+            Err(why) => entries.cannot_read("the boot partition", &why),
+        }
+    }
+    let recorded = match root(parts, verdict) {
+        Ok(mounted) => {
+            entries.add_root(mounted.rootfs());
+            recorded::outcome(mounted.rootfs(), digest)
+        }
+        Err(why) => {
+            entries.cannot_read("the root file system", &why);
+            NotChecked(format!("{why:#}"))
+        }
+    };
+    verdict.add("boot entries", entries.outcome());
+    verdict.add("image on the disk", recorded);
+}
+
+/// Checks the root partition, and mounts its file system. An error is the reason why what is in it was not checked.
+fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
+    const WHAT: &str = "root";
+    let Some(partition) = parts.partition(Role::Root) else {
+        verdict.add(WHAT, Failed("there is no root partition".into()));
+        bail!("there is no root partition");
+    };
+    let mut region = parts.region(&partition);
+    let length = region.length_bytes();
+    let signature = match disk::check_root(&mut region, length) {
+        Ok(signature) => signature,
+        Err(error) => {
+            verdict.add(WHAT, Failed(error.to_string()));
+            bail!("it has no file system that is known");
+        }
+    };
+    if signature.kind == "crypto_LUKS" {
+        verdict.add(
+            WHAT,
+            match Header::read(&mut region) {
+                Ok(header) if header.has_tpm2_token() => Passed("LUKS, which a TPM 2.0 unlocks".into()),
+                Ok(_) => Failed("LUKS without a token for a TPM 2.0: nothing unlocks it at boot".into()),
+                Err(error) => Failed(error.to_string()),
+            },
+        );
+        bail!("the root is encrypted");
+    }
+    match condition(&mut region, signature.kind) {
+        Ok(Condition::Clean) => verdict.add(WHAT, Passed(format!("{}, clean", signature.kind))),
+        Ok(Condition::Unclean(why)) => verdict.add(WHAT, Failed(format!("{}: {why}", signature.kind))),
+        Ok(Condition::Unknown(why)) => verdict.add(WHAT, NotChecked(format!("{}: {why}", signature.kind))),
+        Err(error) => verdict.add(WHAT, Failed(error.to_string())),
+    }
+    Mounted::partition(parts, &partition)
+}
+
+/// A file system, mounted read-only. It is unmounted when this is dropped.
+struct Mounted {
+    // Closed before it is unmounted.
+    rootfs: Rootfs,
+    _mount: Mount,
+}
+
+impl Mounted {
+    fn partition(parts: &Parts, partition: &Partition) -> Result<Self> {
+        let known = parts.signatures(partition)?;
+        let kind = known.first().context("it has no file system that is known")?.kind;
+        let node = parts.node(partition);
+        let node = node.context("the kernel does not see the partition: its table is to be read again")?;
+        let mount = Mount::read_only(&node, kind)?;
+        Ok(Self {
+            rootfs: Rootfs::open(&mount.0)?,
+            _mount: mount,
+        })
+    }
+
+    fn rootfs(&self) -> &Rootfs {
+        &self.rootfs
+    }
+}
+
+struct Mount(PathBuf);
+
+impl Mount {
+    fn read_only(node: &Path, kind: &'static str) -> Result<Self> {
+        let at = Path::new(MOUNT_DIRECTORY);
+        fs::create_dir_all(at).with_context(|| format!("mkdir({MOUNT_DIRECTORY:?})"))?;
+        // From here on it is cleaned up.
+        let mount = Self(at.into());
+        mount_read_only(node, kind, at).with_context(|| format!("mounting {} ({kind})", node.display()))?;
+        Ok(mount)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Nothing was mounted if mounting failed; the namespace goes away with the process anyway.
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+        let _ = fs::remove_dir(&self.0);
+    }
+}

@@ -1,0 +1,221 @@
+//! Boot entries (UAPI.1 Boot Loader Specification): the files that they name must be there.
+
+use std::fmt::Display;
+use std::io::{Read, Seek};
+
+use super::Outcome;
+use crate::filesystem::fat::Volume;
+use crate::progress::printable;
+use crate::rootfs::Rootfs;
+
+const MAX_ENTRY_BYTES: u64 = 64 << 10;
+const MAX_ENTRIES: usize = 128;
+
+/// Boot entries that were looked at.
+#[derive(Default)]
+pub(super) struct Entries {
+    found: Vec<String>,
+    broken: Vec<String>,
+    unread: Vec<String>,
+}
+
+/// The files that a boot entry needs, as it writes them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Entry {
+    files: Vec<String>,
+    /// The deployment that ostree is to start.
+    deployment: Option<String>,
+}
+
+impl Entry {
+    fn parse(text: &str) -> Self {
+        let mut entry = Self::default();
+        for line in text.lines() {
+            let Some((key, value)) = line.trim().split_once(char::is_whitespace) else {
+                continue;
+            };
+            match key {
+                "linux" | "initrd" | "efi" | "uki" | "devicetree" => entry.files.push(value.trim().into()),
+                "options" => {
+                    let mut words = value.split_ascii_whitespace();
+                    let deployment = words.find_map(|word| word.strip_prefix("ostree="));
+                    entry.deployment = deployment.map(str::to_string).or(entry.deployment);
+                }
+                _ => {}
+            }
+        }
+        entry
+    }
+}
+
+impl Entries {
+    /// Notes that entries may be where nobody could look.
+    pub(super) fn cannot_read(&mut self, place: &str, why: &dyn Display) {
+        self.unread.push(format!("{place}: {why}"));
+    }
+
+    /// Looks at the entries on an EFI system partition: those of systemd-boot, and unified kernel images.
+    pub(super) fn add_esp<D: Read + Seek>(&mut self, esp: &mut Volume<D>) {
+        if let Err(error) = self.try_esp(esp) {
+            self.cannot_read("the EFI system partition", &error);
+        }
+    }
+
+    fn try_esp<D: Read + Seek>(
+        &mut self,
+        esp: &mut Volume<D>,
+    ) -> Result<(), crate::filesystem::FilesystemError> {
+        for file in esp.list("loader/entries")?.into_iter().take(MAX_ENTRIES) {
+            if !file.name.to_lowercase().ends_with(".conf") {
+                continue;
+            }
+            let text = esp.read(&file, MAX_ENTRY_BYTES)?;
+            let entry = Entry::parse(&String::from_utf8_lossy(&text));
+            let mut missing = Vec::new();
+            for path in &entry.files {
+                if esp
+                    .find(path)?
+                    .is_none_or(|found| found.is_directory || found.size_bytes == 0)
+                {
+                    missing.push(path.clone());
+                }
+            }
+            self.note(&file.name, &entry, &missing);
+        }
+        for file in esp.list("EFI/Linux")?.into_iter().take(MAX_ENTRIES) {
+            if !file.is_directory && file.name.to_lowercase().ends_with(".efi") {
+                let is_program = esp.read(&file, 2)? == b"MZ";
+                let missing = if is_program {
+                    vec![]
+                } else {
+                    vec![file.name.clone()]
+                };
+                let entry = Entry {
+                    files: vec![file.name.clone()],
+                    deployment: None,
+                };
+                self.note(&file.name, &entry, &missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the entries in the `boot` of a root file system: those that ostree writes for GRUB.
+    pub(super) fn add_root(&mut self, root: &Rootfs) {
+        self.add_directory(root, "boot/loader/entries", true);
+    }
+
+    /// Looks at the entries of a `/boot` that is a file system of its own.
+    pub(super) fn add_boot(&mut self, boot: &Rootfs) {
+        self.add_directory(boot, "loader/entries", false);
+    }
+
+    fn add_directory(&mut self, root: &Rootfs, directory: &str, has_deployments: bool) {
+        for name in root.list(directory).unwrap_or_default() {
+            let name = name.to_string_lossy().into_owned();
+            if !name.ends_with(".conf") {
+                continue;
+            }
+            match root.read(&format!("{directory}/{name}"), MAX_ENTRY_BYTES) {
+                Ok(text) => {
+                    let mut entry = Entry::parse(&String::from_utf8_lossy(&text));
+                    entry.deployment.take_if(|_| !has_deployments);
+                    let missing = missing_in(root, &entry);
+                    self.note(&name, &entry, &missing);
+                }
+                Err(error) => self.broken.push(format!("{}: {error:#}", printable(&name))),
+            }
+        }
+    }
+
+    fn note(&mut self, name: &str, entry: &Entry, missing: &[String]) {
+        let name = printable(name);
+        if entry.files.is_empty() {
+            self.broken.push(format!("{name} names no kernel"));
+        } else if missing.is_empty() {
+            self.found.push(name);
+        } else {
+            let missing = printable(&missing.join(", "));
+            self.broken
+                .push(format!("{name} needs {missing}, which is not there"));
+        }
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        if !self.broken.is_empty() {
+            Outcome::Failed(self.broken.join("; "))
+        } else if !self.found.is_empty() {
+            Outcome::Passed(format!("the files of {} are there", self.found.join(", ")))
+        } else if !self.unread.is_empty() {
+            Outcome::NotChecked(self.unread.join("; "))
+        } else {
+            Outcome::NotChecked("there are none that are known".into())
+        }
+    }
+}
+
+/// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its own.
+fn missing_in(root: &Rootfs, entry: &Entry) -> Vec<String> {
+    let is_there = |path: &str| {
+        let path = path.trim_start_matches('/');
+        root.exists(path) || root.exists(&format!("boot/{path}"))
+    };
+    let deployment = entry.deployment.iter();
+    let needed = entry.files.iter().chain(deployment);
+    needed.filter(|path| !is_there(path)).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const OSTREE: &str = "title Fedora Linux 42 (ostree:0)\nversion 1\noptions root=UUID=1 rw \
+        ostree=/ostree/boot.1/default/ab/0 quiet\nlinux /boot/ostree/default-ab/vmlinuz-6.12\n\
+        initrd /boot/ostree/default-ab/initramfs-6.12.img\n";
+
+    #[test]
+    fn entries_are_read_as_the_specification_has_them() {
+        let entry =
+            Entry::parse("# a comment\ntitle x\nlinux   /a\ninitrd\t/b\ninitrd /c \noptions quiet\nbroken\n");
+        assert_eq!(
+            (entry.files.join(" ").as_str(), entry.deployment),
+            ("/a /b /c", None)
+        );
+        let entry = Entry::parse(OSTREE);
+        assert_eq!(entry.deployment.as_deref(), Some("/ostree/boot.1/default/ab/0"));
+        assert_eq!(entry.files.len(), 2);
+    }
+
+    #[test]
+    fn what_an_entry_of_ostree_names_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let outcome = || {
+            let mut entries = Entries::default();
+            entries.add_root(&Rootfs::open(directory.path()).unwrap());
+            entries.outcome()
+        };
+        assert!(matches!(outcome(), Outcome::NotChecked(_)));
+        write("boot/loader.1/entries/ostree-1.conf", OSTREE);
+        std::os::unix::fs::symlink("loader.1", directory.path().join("boot/loader")).unwrap();
+        write("boot/ostree/default-ab/vmlinuz-6.12", "kernel");
+        write("boot/ostree/default-ab/initramfs-6.12.img", "initramfs");
+        let expected = "ostree-1.conf needs /ostree/boot.1/default/ab/0, which is not there";
+        assert_eq!(outcome(), Outcome::Failed(expected.into()));
+        write("ostree/deploy/default/deploy/cd.0/usr/os-release", "");
+        fs::create_dir_all(directory.path().join("ostree/boot.1/default/ab")).unwrap();
+        let link = directory.path().join("ostree/boot.1/default/ab/0");
+        std::os::unix::fs::symlink("../../../deploy/default/deploy/cd.0", link).unwrap();
+        assert_eq!(
+            outcome(),
+            Outcome::Passed("the files of ostree-1.conf are there".into())
+        );
+        fs::remove_file(directory.path().join("boot/ostree/default-ab/vmlinuz-6.12")).unwrap();
+        assert!(matches!(outcome(), Outcome::Failed(why) if why.contains("vmlinuz-6.12")));
+    }
+}

@@ -1,0 +1,192 @@
+//! Landfall behind a proxy, as the environment of a real process says it.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use xtask::image::{Entry, Image, Layer, Layout};
+use xtask::registry::Registry;
+
+/// A proxy for everything that is at `upstream`, whatever it is called, for those who say `ann:pr0xy`.
+struct Proxy {
+    host: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn start(upstream: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let log = heads.clone();
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (log, upstream) = (log.clone(), upstream.clone());
+                thread::spawn(move || serve(client, &upstream, &log));
+            }
+        });
+        Self { host, heads }
+    }
+
+    /// The first lines of what was asked.
+    fn asked(&self) -> Vec<String> {
+        let heads = self.heads.lock().unwrap();
+        heads
+            .iter()
+            .map(|head| head.lines().next().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn serve(mut client: TcpStream, upstream: &str, log: &Mutex<Vec<String>>) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        // A connection may be made and never used.
+        if client.read(&mut byte)? == 0 {
+            return Ok(());
+        }
+        head.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let password = STANDARD.encode("ann:pr0xy");
+    let welcome = text.lines().any(|line| {
+        let value = line
+            .split_once(": ")
+            .filter(|(name, _)| name.eq_ignore_ascii_case("proxy-authorization"));
+        value.is_some_and(|(_, value)| value == format!("Basic {password}"))
+    });
+    let connect = text.starts_with("CONNECT ");
+    log.lock().unwrap().push(text);
+    if !welcome {
+        return client.write_all(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        );
+    }
+    let mut server = TcpStream::connect(upstream)?;
+    if connect {
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    } else {
+        // Servers take absolute addresses, too.
+        server.write_all(&head)?;
+    }
+    let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    let answers = thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(std::net::Shutdown::Write);
+    });
+    let _ = io::copy(&mut client, &mut server);
+    let _ = server.shutdown(std::net::Shutdown::Write);
+    answers.join().unwrap();
+    Ok(())
+}
+
+fn place(registry: &Registry, directory: &Path) {
+    let layout = Layout::create(&directory.join("layout")).unwrap();
+    let image = Image::new().layer(Layer::new([Entry::file("word", "word")]));
+    layout.add(&image, "1").unwrap();
+    registry.place(&layout, "1", "os/web:1").unwrap();
+}
+
+/// Pulls `registry.lab/os/web:1`, a name that nobody but the proxy knows. Gives whether that went well, and what was said.
+fn pull(directory: &Path, environment: &[(&str, &str)], options: &[&str]) -> (bool, String) {
+    let to = directory.join("pulled");
+    let _ = fs::remove_dir_all(&to);
+    let output = Command::new(env!("CARGO_BIN_EXE_landfall"))
+        .args(["pull", "registry.lab/os/web:1", "--retries=0", "--to"])
+        .arg(format!("oci:{}", to.display()))
+        .args(options)
+        .env_clear()
+        .env("HOME", directory)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!said.contains("pr0xy") && !said.contains("s3cret"), "{said}");
+    (output.status.success(), said)
+}
+
+#[test]
+fn tls_goes_through_a_tunnel() {
+    let directory = xtask::tempdir().unwrap();
+    let registry = Registry::builder().user("bob", "s3cret").tls().start().unwrap();
+    place(&registry, directory.path());
+    let proxy = Proxy::start(registry.host());
+    let secret = directory.path().join("secret");
+    fs::write(&secret, "bob:s3cret").unwrap();
+    let (secret, ca) = (secret.to_str().unwrap(), registry.ca().unwrap().to_str().unwrap());
+    let options = ["--pull-secret", secret, "--ca-cert", ca];
+    let right = format!("http://ann:pr0xy@{}", proxy.host);
+
+    let (success, said) = pull(directory.path(), &[("https_proxy", &right)], &options);
+    assert!(success, "{said}");
+    let asked = proxy.asked();
+    assert!(
+        !asked.is_empty()
+            && asked
+                .iter()
+                .all(|line| line == "CONNECT registry.lab:443 HTTP/1.1"),
+        "{asked:?}"
+    );
+    // The registry's password is for the registry.
+    for head in proxy.heads.lock().unwrap().iter() {
+        assert!(!head.contains(&STANDARD.encode("bob:s3cret")), "{head}");
+    }
+
+    let wrong = format!("http://ann:pr0xy-wrong@{}", proxy.host);
+    let near = format!("elsewhere.lab,{}", "registry.lab");
+    for (environment, expected) in [
+        (
+            vec![("HTTPS_PROXY", wrong.as_str())],
+            format!("its way leads through the proxy {}, which", proxy.host),
+        ),
+        (
+            vec![("HTTPS_PROXY", right.as_str()), ("NO_PROXY", &near)],
+            "registry registry.lab, asked for os/web:1, has no address".into(),
+        ),
+        (
+            vec![("HTTPS_PROXY", "http://ann:pr0xy@127.0.0.1:1")],
+            "its way leads through the proxy 127.0.0.1:1, which refuses connections".into(),
+        ),
+        (
+            vec![("HTTPS_PROXY", "ftp://ann:pr0xy@x")],
+            "reading HTTPS_PROXY".into(),
+        ),
+    ] {
+        let (success, said) = pull(directory.path(), &environment, &options);
+        assert!(!success && said.contains(&expected), "{said}");
+    }
+}
+
+#[test]
+fn plain_http_is_asked_of_the_proxy_itself() {
+    let directory = xtask::tempdir().unwrap();
+    let registry = Registry::start().unwrap();
+    place(&registry, directory.path());
+    let proxy = Proxy::start(registry.host());
+    let right = format!("http://ann:pr0xy@{}", proxy.host);
+    let options = ["--tls-verify=false"];
+
+    let (success, said) = pull(directory.path(), &[("HTTP_PROXY", &right)], &options);
+    assert!(success, "{said}");
+    let asked = proxy.asked();
+    // Of a connection the first request is seen.
+    assert!(
+        asked.contains(&"GET http://registry.lab/v2/ HTTP/1.1".into()),
+        "{asked:?}"
+    );
+
+    let wrong = format!("http://{}", proxy.host);
+    let (success, said) = pull(directory.path(), &[("HTTP_PROXY", &wrong)], &options);
+    assert!(
+        !success
+            && said.contains("answered 407 Proxy Authentication Required: the proxy wants user and password"),
+        "{said}"
+    );
+}

@@ -1,0 +1,354 @@
+//! `landfall pull` and `landfall inspect`: images on their way to a place without a network, and what they are.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use support::{Lab, LoopDisk, landfall, output, stalling_proxy, start_until};
+use xtask::image::{self, Compression, Digest, Entry, Flavor, Layer};
+
+const UNTOUCHED: Option<i32> = Some(3);
+
+/// Two layers; what's in the lower one can't be made smaller.
+fn sample() -> image::Image {
+    let noise: Vec<u8> = (0..1u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    image::Image::new()
+        .layer(Layer::new([Entry::file("noise", noise)]))
+        .layer(Layer::new([Entry::file("word", "word")]).compressed(Compression::Zstd))
+}
+
+/// A lab whose registry has the sample as `1`, and its name.
+fn lab() -> (Lab, String) {
+    let lab = Lab::new();
+    lab.layout.add(&sample(), "1").unwrap();
+    let name = lab.place("1");
+    (lab, name)
+}
+
+/// The digest of one of the sample's layers.
+fn layer(lab: &Lab, index: usize) -> Digest {
+    Digest::in_descriptor(&lab.layout.manifest("1").unwrap()["layers"][index]).unwrap()
+}
+
+fn pull(image: &str, to: &str) -> support::Ran {
+    landfall(["pull", image, "--tls-verify=false", "--to", to])
+}
+
+fn skopeo_digest(name: &str) -> String {
+    output(Command::new("skopeo").args(["inspect", "--format", "{{.Digest}}", name]))
+        .trim()
+        .into()
+}
+
+/// Pulls through a connection that stalls after 400,000 bytes of each answer, until some of the noise is in `partial`; then
+/// it is stopped.
+fn stopped_half_way(lab: &Lab, to: &str, partial: impl Fn() -> Option<PathBuf>) {
+    let name = format!("{}/os/test:1", stalling_proxy(&lab.registry, 400_000));
+    let arguments = [
+        "pull",
+        &name,
+        "--tls-verify=false",
+        "--progress=plain",
+        "--to",
+        to,
+    ];
+    let (child, finish) = start_until(&arguments, "to pull");
+    let written = || {
+        partial()
+            .and_then(|path| fs::metadata(path).ok())
+            .map_or(0, |file| file.len())
+    };
+    while written() < 300_000 {
+        sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let ran = finish(child);
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    assert!(ran.error().contains("stopped by SIGTERM"), "{ran:#?}");
+}
+
+#[test]
+fn a_layout_has_the_very_image_that_the_registry_has() {
+    let (lab, name) = lab();
+    let digest = lab.layout.resolve("1").unwrap().to_string();
+    let directory = lab.directory.path().join("stick");
+    let place = format!("oci:{}", directory.display());
+
+    let ran = pull(&name, &place);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(skopeo_digest(&format!("{place}:{name}")), digest);
+    // The same again changes nothing, a second image and a second name are beside the first.
+    lab.layout
+        .derive("1", &[Layer::new([Entry::whiteout("word")])], "2")
+        .unwrap();
+    let second = lab.place("2");
+    for (image, to) in [
+        (&name, place.clone()),
+        (&second, place.clone()),
+        (&name, format!("{place}:stable")),
+    ] {
+        let ran = pull(image, &to);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+    }
+    let index: Value = serde_json::from_slice(&fs::read(directory.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 3, "{index}");
+    assert_eq!(skopeo_digest(&format!("{place}:stable")), digest);
+    let left: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left.len(), 3, "{left:?}");
+
+    // What is on the stick is the image, by its own name and digest; it can be passed on from there.
+    let root = lab.directory.path().join("root");
+    let ran = landfall([
+        "unpack",
+        &format!("{place}:{second}"),
+        "--to",
+        root.to_str().unwrap(),
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(root.join("noise").exists() && !root.join("word").exists());
+    let archive = lab.directory.path().join("os.tar");
+    let ran = pull(
+        &format!("{place}:{name}"),
+        &format!("oci-archive:{}", archive.display()),
+    );
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(
+        skopeo_digest(&format!("oci-archive:{}:{name}", archive.display())),
+        digest
+    );
+    let ran = pull(&name, &format!("oci-archive:{}", archive.display()));
+    assert_eq!(ran.code, UNTOUCHED);
+    assert!(ran.error().contains("os.tar exists: take it away"), "{ran:#?}");
+}
+
+#[test]
+fn a_pull_goes_on_where_it_was_stopped() {
+    let (lab, name) = lab();
+    let layer = layer(&lab, 0);
+    let hex = layer.hex();
+    for damaged in [false, true] {
+        let directory = lab.directory.path().join(format!("stick-{damaged}"));
+        let place = format!("oci:{}", directory.display());
+        let partial = directory.join(".landfall-partial").join(hex);
+        stopped_half_way(&lab, &place, || Some(partial.clone()));
+        assert!(
+            !directory.join("index.json").exists(),
+            "an image that isn't complete has a name"
+        );
+        if damaged {
+            image::flip_byte(&partial, 7).unwrap();
+        }
+        let log = lab.registry.log();
+        let ran = pull(&name, &place);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert_eq!(
+            ran.stderr.contains("is damaged; pulling it again"),
+            damaged,
+            "{ran:#?}"
+        );
+        let now = lab.registry.log();
+        let asked_whole = now[log.len()..].lines().any(|line| {
+            line.contains(&format!("blobs/{layer}\"")) && line.contains("http.response.status=200")
+        });
+        assert_eq!(asked_whole, damaged, "{}", &now[log.len()..]);
+        let bytes = fs::read(directory.join("blobs/sha256").join(hex)).unwrap();
+        assert_eq!(bytes, fs::read(lab.registry.blob(&layer)).unwrap());
+    }
+}
+
+#[test]
+fn an_archive_is_the_same_whether_it_was_stopped_or_not() {
+    let (lab, name) = lab();
+    let file = |name: &str| lab.directory.path().join(name);
+    let to = |path: &Path| format!("oci-archive:{}:os", path.display());
+    let (whole, stopped) = (file("whole.tar"), file("stopped.tar"));
+    let ran = pull(&name, &to(&whole));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    stopped_half_way(&lab, &to(&stopped), || Some(file("stopped.tar.partial")));
+    assert!(!stopped.exists());
+    let ran = pull(&name, &to(&stopped));
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(
+        fs::read(&whole).unwrap() == fs::read(&stopped).unwrap(),
+        "the archives differ"
+    );
+    output(Command::new("tar").arg("-tf").arg(&whole));
+}
+
+#[test]
+fn what_cannot_be_written_is_said() {
+    let (lab, name) = lab();
+    let other = lab.directory.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("file"), "").unwrap();
+    let odd = lab.directory.path().join("odd");
+    fs::create_dir(&odd).unwrap();
+    fs::write(odd.join("oci-layout"), "{}").unwrap();
+    fs::write(odd.join("index.json"), r#"{"schemaVersion":1}"#).unwrap();
+    for (to, code, expected) in [
+        (
+            format!("oci:{}", other.display()),
+            UNTOUCHED,
+            "neither empty nor an OCI image layout",
+        ),
+        (
+            format!("oci:{}", odd.display()),
+            UNTOUCHED,
+            "index.json has schemaVersion 1, not 2",
+        ),
+        (
+            format!("oci:{}/file/x", other.display()),
+            UNTOUCHED,
+            "Not a directory",
+        ),
+        (
+            "docker-archive:x.tar".into(),
+            Some(2),
+            "write oci:DIR[:NAME] or oci-archive:FILE[:NAME]",
+        ),
+        (
+            "/mnt".into(),
+            Some(2),
+            "write oci:DIR[:NAME] or oci-archive:FILE[:NAME]",
+        ),
+    ] {
+        let ran = pull(&name, &to);
+        assert_eq!(ran.code, code, "{to}: {ran:#?}");
+        assert!(ran.stderr.contains(expected), "{to}: {ran:#?}");
+    }
+    let layer = layer(&lab, 1);
+    image::flip_byte(&lab.registry.blob(&layer), 5).unwrap();
+    let place = lab.directory.path().join("stick");
+    let ran = pull(&name, &format!("oci:{}", place.display()));
+    assert_eq!(ran.code, UNTOUCHED);
+    assert!(
+        ran.error().contains("pulling layer 2") && ran.error().contains("the manifest says"),
+        "{ran:#?}"
+    );
+    assert!(!place.join("index.json").exists() && !place.join("blobs/sha256").join(layer.hex()).exists());
+}
+
+#[test]
+fn an_image_is_shown_without_being_pulled() {
+    let (lab, _) = lab();
+    let labelled = sample().label("containers.bootc", "1").label("evil", "\x1b[31m");
+    lab.layout
+        .add_index(
+            &[labelled.clone().architecture("arm64"), labelled],
+            Flavor::Oci,
+            "all",
+        )
+        .unwrap();
+    let name = lab.place("all");
+    let inspect = |arguments: &[&str]| {
+        let ran = landfall([&["inspect", &name, "--tls-verify=false"], arguments].concat());
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        ran.stdout
+    };
+    let table = inspect(&[]);
+    for expected in [
+        "platforms   linux/arm64, linux/amd64",
+        "bootable    yes",
+        "label       evil=\n",
+    ] {
+        assert!(table.contains(expected), "{table}");
+    }
+    let shown: Value = serde_json::from_str(&inspect(&["--json", "--platform", "linux/arm64"])).unwrap();
+    assert_eq!(
+        (&shown["platform"], &shown["bootable"]),
+        (&"linux/arm64".into(), &true.into()),
+        "{shown}"
+    );
+    assert_eq!(shown["layers"].as_array().unwrap().len(), 2);
+    let ran = landfall([
+        "inspect",
+        &name,
+        "--tls-verify=false",
+        "--platform",
+        "linux/s390x",
+    ]);
+    assert_eq!(ran.code, UNTOUCHED);
+    assert!(
+        ran.error()
+            .contains("it has linux/arm64, linux/amd64: choose one with --platform"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn a_stick_is_found_by_its_label() {
+    let (lab, name) = lab();
+    let stick = |file: &str| {
+        let disk = LoopDisk::new(&lab.directory.path().join(file), 64 << 20);
+        output(
+            Command::new("mkfs.ext4")
+                .args(["-q", "-L", "LANDFALL-TEST"])
+                .arg(&disk.device),
+        );
+        disk
+    };
+    let disk = stick("stick");
+    let mounted = lab.directory.path().join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    output(Command::new("mount").arg(&disk.device).arg(&mounted));
+    let ran = pull(&name, &format!("oci:{}:web", mounted.join("images/os").display()));
+    let programs = lab.image("programs", "exit 0");
+    let second = pull(
+        &programs,
+        &format!("oci:{}:programs", mounted.join("images/os").display()),
+    );
+    output(Command::new("umount").arg(&mounted));
+    assert_eq!((ran.code, second.code), (Some(0), Some(0)), "{ran:#?}{second:#?}");
+
+    let root = lab.directory.path().join("root");
+    let unpack = |image: &str| landfall(["unpack", image, "--to", root.to_str().unwrap()]);
+    let ran = unpack("oci:LABEL=LANDFALL-TEST/images/os:web");
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(root.join("noise").exists());
+    let ran = landfall([
+        "run",
+        "oci:LABEL=LANDFALL-TEST/images/os:programs",
+        "--",
+        "ls",
+        "/usr/bin/bootc",
+    ]);
+    assert_eq!(
+        (ran.code, ran.stdout.trim()),
+        (Some(0), "/usr/bin/bootc"),
+        "{ran:#?}"
+    );
+    // It can't be the target at the same time.
+    let device = disk.device.to_str().unwrap();
+    let ran = landfall(["plan", "oci:LABEL=LANDFALL-TEST/images/os:web", device, "--wipe"]);
+    assert_eq!(ran.code, UNTOUCHED);
+    assert!(
+        ran.error().contains("in use") && ran.error().contains("mounted"),
+        "{ran:#?}"
+    );
+
+    let ran = unpack("oci:LABEL=LANDFALL-NONE/images/os:web");
+    assert!(
+        ran.error()
+            .contains("no file system with the label \"LANDFALL-NONE\""),
+        "{ran:#?}"
+    );
+    let _second = stick("second");
+    let ran = unpack("oci:LABEL=LANDFALL-TEST/images/os:web");
+    assert!(
+        ran.error().contains("both have the label \"LANDFALL-TEST\""),
+        "{ran:#?}"
+    );
+    support::assert_nothing_left();
+}

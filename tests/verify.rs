@@ -1,0 +1,263 @@
+//! `landfall verify` on disks with real file systems, and how a file system was left against what the kernel, mkfs and
+//! cryptsetup make. Needs root, and a kernel with ext4, XFS, Btrfs and loop devices.
+
+mod support;
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use landfall::config_drive::{self, ConfigDrive};
+use landfall::disk::{BootPath, Disk, InstalledDisk, Layout, LayoutRequest, MIB, Role};
+use landfall::filesystem::luks::Header;
+use landfall::filesystem::{Condition, condition};
+use support::disk::{
+    Loop, copy_sparse, feed, image, open, overwrite, request, run, stand_in_for_bootc, text,
+};
+use support::{hash_of_data, landfall};
+use tempfile::TempDir;
+
+const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// Boot partitions, 100 MiB of root and the config drive.
+const SIZE: u64 = 700 * MIB;
+
+/// A disk as bootc leaves it, with a config drive and the report of its installation.
+struct Installed {
+    directory: TempDir,
+    device: Loop,
+    layout: Layout,
+    report: PathBuf,
+}
+
+impl Installed {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let size = SIZE;
+        let device = Loop::over(&image(&directory, size), 512);
+        let disk = Disk::probe(&device.0).unwrap();
+        let request = LayoutRequest {
+            geometry: disk.geometry,
+            root_at_least_mib: 100,
+            ..request(size, 512)
+        };
+        let layout = Layout::plan(&request).unwrap();
+        let claim = Disk::claim(disk.contents().unwrap().expendable(disk, false).unwrap()).unwrap();
+        stand_in_for_bootc(
+            &directory,
+            &device.0,
+            &request,
+            layout.root_size_mib,
+            Some("EFI/BOOT/BOOTX64.EFI"),
+        );
+        let mut installed = InstalledDisk::verify(&claim, &layout, BootPath::Loader).unwrap();
+        let json = br#"{"meta_data": {"uuid": "u"}, "user_data": "hunter2"}"#;
+        let drive = ConfigDrive::read(&json[..]).unwrap_or_else(|error| panic!("{error}"));
+        let mut slot = installed.add_config_drive_partition().unwrap();
+        let written = config_drive::write(&drive, &mut slot.region).unwrap();
+        let report = directory.path().join("report.json");
+        let json = serde_json::json!({
+            "image": {"manifest_digest": DIGEST},
+            "disk": installed.report().unwrap(),
+            "config_drive": written,
+        });
+        fs::write(&report, json.to_string()).unwrap();
+        drop(installed);
+        let this = Self {
+            directory,
+            device,
+            layout,
+            report,
+        };
+        this.put_root(DIGEST, true);
+        run("partx", &["--update", text(&this.device.0)]);
+        this
+    }
+
+    fn start(&self, role: Role) -> u64 {
+        self.layout.partition(role).unwrap().extent.start_lba * 512
+    }
+
+    /// A root file system that records `digest`, with a boot entry.
+    fn put_root(&self, digest: &str, with_kernel: bool) {
+        let tree = self.directory.path().join("root");
+        let _ = fs::remove_dir_all(&tree);
+        let write = |path: &str, text: &str| {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write(".bootc-aleph.json", &format!("{{\"digest\": \"{digest}\"}}"));
+        write(
+            "boot/loader/entries/ostree-1.conf",
+            "title x\nlinux /boot/ostree/ab/vmlinuz\noptions quiet\n",
+        );
+        if with_kernel {
+            write("boot/ostree/ab/vmlinuz", "kernel");
+        }
+        let root = self.directory.path().join("root.img");
+        let _ = fs::remove_file(&root);
+        File::create(&root).unwrap().set_len(64 * MIB).unwrap();
+        run("mkfs.ext4", &["-q", "-d", text(&tree), text(&root)]);
+        let disk = open(&self.device.0);
+        disk.write_all_at(&vec![0; 64 << 20], self.start(Role::Root))
+            .unwrap();
+        copy_sparse(&root, &disk, self.start(Role::Root));
+        disk.sync_all().unwrap();
+        run("blockdev", &["--flushbufs", text(&self.device.0)]);
+    }
+
+    /// The status and the lines of a verification, which must not write anything.
+    fn verify(&self, with_report: bool) -> (Option<i32>, String) {
+        let hash = || {
+            run("blockdev", &["--flushbufs", text(&self.device.0)]);
+            hash_of_data(&self.directory.path().join("disk.img"))
+        };
+        let before = hash();
+        let mut arguments = vec!["verify", text(&self.device.0)];
+        if with_report {
+            arguments.extend(["--report", text(&self.report)]);
+        }
+        let ran = landfall(arguments);
+        assert_eq!(hash(), before, "verifying wrote to the disk");
+        assert!(!Path::new("/run/landfall-verify").exists());
+        (ran.code, ran.stdout + &ran.stderr)
+    }
+
+    fn fails(&self, expected: &str) {
+        let (code, said) = self.verify(true);
+        assert_eq!(code, Some(3), "{said}");
+        let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("FAILED")).collect();
+        assert!(
+            failed.len() == 1 && failed[0].contains(expected),
+            "{expected:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn an_installed_disk_is_as_its_report_says_until_something_changes() {
+    let installed = Installed::new();
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    for expected in [
+        "ok           partition table: ",
+        "ok           boot loader: EFI/BOOT/BOOTX64.EFI\n",
+        "ok           root: ext4, clean\n",
+        "ok           boot entries: the files of ostree-1.conf are there\n",
+        &format!("not checked  image on the disk: {DIGEST} is recorded; give --report"),
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(0), "{said}");
+    for expected in [
+        "ok           partitions: all 4 as reported\n",
+        &format!("ok           image on the disk: {DIGEST}\n"),
+        "ok           config drive: sha256:",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+
+    let other = DIGEST.replace('a', "b").replace("shb", "sha");
+    installed.put_root(&other, true);
+    installed.fails(&format!("image on the disk: {other} is recorded"));
+    installed.put_root(DIGEST, false);
+    installed.fails("boot entries: ostree-1.conf needs /boot/ostree/ab/vmlinuz, which is not there");
+    installed.put_root(DIGEST, true);
+
+    let config_drive = installed.layout.config_drive.unwrap().start_lba * 512;
+    let disk = open(&installed.device.0);
+    let mut byte = [0];
+    disk.read_exact_at(&mut byte, config_drive + 40_960).unwrap();
+    disk.write_all_at(&[!byte[0]], config_drive + 40_960).unwrap();
+    installed.fails("config drive: it is sha256:");
+    disk.write_all_at(&byte, config_drive + 40_960).unwrap();
+
+    run("sgdisk", &["--partition-guid=2:R", text(&installed.device.0)]);
+    installed.fails("partitions: partition 2 (EFI-SYSTEM) is another one");
+}
+
+#[test]
+fn a_lost_backup_table_and_an_empty_esp_are_found() {
+    let installed = Installed::new();
+    let mut disk = open(&installed.device.0);
+    overwrite(&mut disk, SIZE - 512, 512);
+    installed.fails("partition table: a copy of it");
+    run("sgdisk", &["--move-second-header", text(&installed.device.0)]);
+    overwrite(&mut disk, installed.start(Role::Esp), 4096);
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("FAILED       boot loader: the EFI system partition: not a sound FAT"),
+        "{said}"
+    );
+}
+
+/// The condition of a file system before it is mounted, while it is written to, and after.
+fn conditions(maker: &[&str], size_bytes: u64) -> [Condition; 3] {
+    let directory = tempfile::tempdir().unwrap();
+    let path = image(&directory, size_bytes);
+    run(maker[0], &[&maker[1..], &[text(&path)]].concat());
+    let kind = maker[0].trim_start_matches("mkfs.");
+    let condition = |path: &Path| condition(&mut open(path), kind).unwrap();
+    let fresh = condition(&path);
+    let mounted = directory.path().join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    let device = Loop::over(&path, 512);
+    run("mount", &["-t", kind, text(&device.0), text(&mounted)]);
+    for number in 0..200 {
+        let file = File::create(mounted.join(number.to_string())).unwrap();
+        file.write_all_at(&[number; 5000], 0).unwrap();
+        // Goes to the journal, and no further for now.
+        file.sync_all().unwrap();
+    }
+    let copy = directory.path().join("copy");
+    // What the disk would hold if the power failed now.
+    run("cp", &["--sparse=always", text(&device.0), text(&copy)]);
+    run("umount", &[text(&mounted)]);
+    [fresh, condition(&copy), condition(&path)]
+}
+
+#[test]
+fn file_systems_that_were_not_unmounted_are_told_from_those_that_were() {
+    let makers: [(&[&str], u64); 5] = [
+        (&["mkfs.ext4", "-q"], 64),
+        (&["mkfs.ext4", "-q", "-b", "1024", "-O", "^metadata_csum"], 64),
+        (&["mkfs.xfs", "-q"], 320),
+        (&["mkfs.xfs", "-q", "-l", "su=65536", "-m", "crc=1"], 512),
+        (&["mkfs.btrfs", "-q"], 256),
+    ];
+    for (maker, size_mib) in makers {
+        let [fresh, cut_off, unmounted] = conditions(maker, size_mib * MIB);
+        assert_eq!(fresh, Condition::Clean, "{maker:?}");
+        assert!(matches!(cut_off, Condition::Unclean(_)), "{maker:?}: {cut_off:?}");
+        assert_eq!(unmounted, Condition::Clean, "{maker:?}");
+    }
+}
+
+#[test]
+fn headers_of_cryptsetup_are_read_and_a_token_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = image(&directory, 64 * MIB);
+    let fast = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"];
+    let format = [
+        &["luksFormat", "--batch-mode", "--type", "luks2"],
+        &fast[..],
+        &[text(&path), "-"],
+    ]
+    .concat();
+    feed("cryptsetup", &format, "secret");
+    assert!(!Header::read(&mut open(&path)).unwrap().has_tpm2_token());
+    // As systemd-cryptenroll writes it.
+    let token = r#"{"type": "systemd-tpm2", "keyslots": ["0"], "tpm2-blob": "AA==", "tpm2-pcrs": [], "tpm2-policy-hash": "00"}"#;
+    feed("cryptsetup", &["token", "import", text(&path)], token);
+    assert!(Header::read(&mut open(&path)).unwrap().has_tpm2_token());
+    let output = Command::new("cryptsetup")
+        .args(["token", "remove", "--token-id", "0"])
+        .arg(&path)
+        .output();
+    assert!(output.unwrap().status.success());
+    assert!(!Header::read(&mut open(&path)).unwrap().has_tpm2_token());
+}
