@@ -10,8 +10,8 @@
 
 mod auth;
 mod blob;
-pub(crate) mod challenge;
-pub(crate) mod config;
+mod challenge;
+mod config;
 mod endpoint;
 pub(super) mod error;
 pub(super) mod http;
