@@ -89,6 +89,7 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("query", "reg.lab/web?x=1#y"),
         ("user", "user:password@reg.lab/web"),
         ("lines", "reg.lab/web:1\n2"),
+        ("lines in a digest", "oci:/mnt@sha256:44136fa355\nb3678a"),
     ]
     .map(|(name, text)| (name, text.into()))
     .into()
