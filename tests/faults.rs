@@ -6,17 +6,16 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
 use landfall::oci::Platform;
 use landfall::progress::Progress;
 use landfall::pull::{self, unpack_to};
-use landfall::source::registry::{Options, Policy, Registry, Timeouts};
+use landfall::source::registry::{Options, Registry};
 use landfall::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
-use support::{assert_nothing_left, landfall, noise};
+use support::{assert_nothing_left, impatient, landfall, noise};
 use xtask::image::{Compression, Entry, Image, Layer, Layout};
 use xtask::registry::Registry as Server;
 
@@ -240,23 +239,6 @@ impl Origin {
     }
 }
 
-fn options() -> Options {
-    Options {
-        tls_verify: false,
-        policy: Policy {
-            retries: 2,
-            first_wait: Duration::from_millis(1),
-            longest_wait: Duration::from_millis(2),
-        },
-        timeouts: Timeouts {
-            connect: Duration::from_secs(10),
-            answer: Duration::from_secs(2),
-            stall: Duration::from_secs(1),
-        },
-        ..Options::default()
-    }
-}
-
 /// What `landfall unpack` does, with less patience.
 async fn unpack(name: &str, options: &Options, to: &Path) -> anyhow::Result<()> {
     let reference = name.parse()?;
@@ -291,7 +273,7 @@ fn tree_fault(root: &Path) -> Option<String> {
 async fn run(row: &Row, origin: &Origin) -> Option<String> {
     let (proxy, folder) = (row.proxy(origin), xtask::tempdir().unwrap());
     let name = format!("{}/{}", proxy.host(), origin.name);
-    let unpacked = unpack(&name, &options(), &folder.path().join("root")).await;
+    let unpacked = unpack(&name, &impatient(), &folder.path().join("root")).await;
     let error = unpacked.err().map(|error| format!("{error:#}"));
     row.complaint(&proxy, folder.path(), error.as_deref())
 }
@@ -358,7 +340,7 @@ async fn no_credentials_follow_a_redirect() {
         fs::write(&authfile, entry).unwrap();
         let options = Options {
             authfile: Some(authfile),
-            ..options()
+            ..impatient()
         };
         let to = folder.path().join("root");
         unpack(&format!("{}/{}", proxy.host(), guarded.name), &options, &to)
@@ -393,7 +375,7 @@ async fn a_redirect_that_expired_is_asked_for_again() {
     let proxy = Faulty::start(&origin.server.host(), vec![blobs]);
     let folder = xtask::tempdir().unwrap();
     let to = folder.path().join("root");
-    unpack(&format!("{}/{}", proxy.host(), origin.name), &options(), &to)
+    unpack(&format!("{}/{}", proxy.host(), origin.name), &impatient(), &to)
         .await
         .unwrap();
     assert_eq!(tree_fault(&to), None);

@@ -82,7 +82,10 @@ impl FromStr for ImageName {
 fn split(text: &str) -> Result<(&str, Option<Selector>), String> {
     let (path, selector) = match (text.split_once('@'), text.split_once(':')) {
         (Some((path, digest)), _) if digest.contains(':') => {
-            let digest = digest.parse().map_err(|error| format!("{digest}: {error}"))?;
+            let digest = digest
+                .parse()
+                // The parser's own words have the text in them as it is, lines and all.
+                .map_err(|_| format!("{digest:?} is no digest"))?;
             (path, Some(Selector::Digest(digest)))
         }
         (_, Some((path, tag))) => (path, Some(Selector::Tag(tag.into()))),

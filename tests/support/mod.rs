@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
+use landfall::source::registry::{Options, Policy, Timeouts};
 use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
 use xtask::image::{Entry, Image, Layer, Layout};
@@ -311,6 +313,24 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
         }
     });
     host
+}
+
+/// How to pull with little patience, from registries without TLS.
+pub fn impatient() -> Options {
+    Options {
+        tls_verify: false,
+        policy: Policy {
+            retries: 2,
+            first_wait: Duration::from_millis(1),
+            longest_wait: Duration::from_millis(2),
+        },
+        timeouts: Timeouts {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(2),
+            stall: Duration::from_secs(1),
+        },
+        ..Options::default()
+    }
 }
 
 /// Bytes that can't be compressed, others for each seed: a layer of them is as large as they are.
