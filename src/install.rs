@@ -91,7 +91,7 @@ pub async fn install(
     let verifying = async { InstalledDisk::verify(&claim, &layout, boot) };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
 
-    let checks = verify::installed(claim.disk(), &plan.found.image.digest.to_string())?;
+    let checks = verify::installed(claim.disk(), plan.found.image.digest.as_ref())?;
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
     checks.refuse_failures()?;
