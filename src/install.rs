@@ -130,27 +130,30 @@ fn loader_of(installed: &InstalledDisk<'_>) -> Result<EspPath> {
 
 /// A disk that is being installed. If that does not come to its end, the disk's partition table is cleared: half a system
 /// that boots is worse than none.
-struct Unfinished {
+struct Unfinished<'report> {
     claim: Claim,
     clear: bool,
+    state: &'report mut DiskState,
 }
 
-impl Unfinished {
-    fn claim(disk: Expendable, keep_on_failure: bool, state: &mut DiskState) -> Result<Self> {
+impl<'report> Unfinished<'report> {
+    fn claim(disk: Expendable, keep_on_failure: bool, state: &'report mut DiskState) -> Result<Self> {
         let claim = Disk::claim(disk)?;
         *state = DiskState::Changed;
         Ok(Self {
             claim,
             clear: !keep_on_failure,
+            state,
         })
     }
 
     fn finish(mut self) {
         self.clear = false;
+        *self.state = DiskState::Installed;
     }
 }
 
-impl Deref for Unfinished {
+impl Deref for Unfinished<'_> {
     type Target = Claim;
 
     fn deref(&self) -> &Claim {
@@ -158,11 +161,11 @@ impl Deref for Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if self.clear {
-            // The failure that led here is what the user needs to read.
-            let _ = self.claim.clear();
+        // The failure that led here is what the user needs to read; the report says whether this worked.
+        if self.clear && self.claim.clear().is_ok() {
+            *self.state = DiskState::Cleared;
         }
     }
 }

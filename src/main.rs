@@ -74,7 +74,7 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     match state {
         DiskState::Untouched => status(result.context("the disk was not touched"), UNTOUCHED),
-        DiskState::Changed => status(result, CHANGED),
+        DiskState::Changed | DiskState::Cleared | DiskState::Installed => status(result, CHANGED),
     }
 }
 

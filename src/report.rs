@@ -15,14 +15,18 @@ use crate::verify::Check;
 /// The number of this format; it grows when a field changes its meaning or goes away.
 const FORMAT: u32 = 1;
 
-/// Whether the disk is still as it was.
+/// What became of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskState {
     /// Nothing was written.
     Untouched,
-    /// Something was written.
+    /// Something was written, and nothing is known to be whole: it may even boot.
     Changed,
+    /// Something was written; its partition table is cleared, so that it can't boot.
+    Cleared,
+    /// Everything was written and verified.
+    Installed,
 }
 
 /// The report.

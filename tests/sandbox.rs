@@ -60,6 +60,8 @@ fn a_bootc_that_fails_half_way() {
     // Without being asked to keep it, a half-installed disk is made unbootable.
     let ran = landfall(fixed.iter().chain(&["--wipe"]));
     assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
+    assert_eq!(written["disk_state"], "cleared");
     let head = output(
         Command::new("od")
             .args(["-An", "-tx1", "-N512"])

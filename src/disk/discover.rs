@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::device::{Disk, Identity, attribute};
+use super::device::{Disk, attribute};
 use super::hints::{Candidate, Hints};
+use super::identity::Identity;
 
 /// What `auto` takes at least, in bytes.
 const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
