@@ -29,7 +29,7 @@ pub use estimate::estimate_unpacked_bytes;
 
 /// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
 /// hundred KiB.
-const CHANNEL_CHUNKS: usize = 8;
+const CHANNEL_CHUNKS: usize = 4;
 
 /// The most layers at the same time by default: each takes some MiB, and some forty file descriptors of usually 1024.
 const MAX_PARALLEL: usize = 16;
