@@ -7,14 +7,9 @@ use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::filesystem::identify;
-use crate::init::modules;
-
-/// Where sticks are mounted, each below its label. Not where the store is: that is mounted later, and would hide them.
-const MOUNT_DIRECTORY: &str = "/run/landfall-sticks";
+use crate::read_only::ReadOnlyMount;
 
 /// A place on a stick: the label, and the path from the root of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +38,7 @@ impl<'a> Place<'a> {
 
 /// A stick, mounted. It is unmounted when this is dropped.
 #[derive(Debug)]
-pub struct Stick {
-    mounted_at: PathBuf,
-}
+pub struct Stick(ReadOnlyMount);
 
 /// A file system with the label that is looked for.
 struct Candidate {
@@ -69,26 +62,12 @@ impl Stick {
                 other.device.display()
             );
         }
-        let stick = Self {
-            mounted_at: Path::new(MOUNT_DIRECTORY).join(label),
-        };
-        fs::create_dir_all(&stick.mounted_at).with_context(|| format!("mkdir({:?})", stick.mounted_at))?;
-        mount_read_only(&first.device, first.kind, &stick.mounted_at)
-            .with_context(|| format!("mounting {} ({})", first.device.display(), first.kind))?;
-        Ok(stick)
+        Ok(Self(ReadOnlyMount::new(&first.device, first.kind)?))
     }
 
     /// Where a path on it is now.
     pub fn locate(&self, path: &Path) -> PathBuf {
-        self.mounted_at.join(path)
-    }
-}
-
-impl Drop for Stick {
-    fn drop(&mut self) {
-        // The namespace goes away with the process, and this with it.
-        let _ = umount2(&self.mounted_at, MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir(&self.mounted_at).and_then(|()| fs::remove_dir(MOUNT_DIRECTORY));
+        self.0.path().join(path)
     }
 }
 
@@ -125,29 +104,6 @@ fn kind_by_label(device: &Path, label: &str) -> Option<&'static str> {
         .iter()
         .find(|signature| signature.label.as_deref() == Some(label))?;
     Some(found.kind)
-}
-
-/// Mounts the file system `kind` (by `blkid`'s name) on `device` so that nothing at all is written to it.
-pub(crate) fn mount_read_only(device: &Path, kind: &'static str, to: &Path) -> Result<()> {
-    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-    // A journal is not replayed.
-    let (kind, options) = match kind {
-        "ext2" | "ext3" | "ext4" => ("ext4", Some("noload")),
-        "xfs" => ("xfs", Some("norecovery")),
-        "btrfs" => ("btrfs", Some("rescue=nologreplay")),
-        "ntfs" => ("ntfs3", None),
-        other => (other, None),
-    };
-    let attempt = || mount(Some(device), to, Some(kind), flags, options);
-    match attempt() {
-        Err(Errno::ENODEV) => {
-            modules::load(&[kind])
-                .with_context(|| format!("this kernel doesn't know {kind}: add its module to the ramdisk"))?;
-            Ok(attempt()?)
-        }
-        Err(Errno::EPERM | Errno::EACCES) => bail!("this needs root: start it as the superuser"),
-        other => Ok(other?),
-    }
 }
 
 #[cfg(test)]

@@ -8,11 +8,8 @@ mod recorded;
 mod report;
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use nix::mount::{MntFlags, umount2};
 use serde::Serialize;
 
 use crate::cli;
@@ -21,12 +18,9 @@ use crate::filesystem::fat::Volume;
 use crate::filesystem::luks::Header;
 use crate::filesystem::{Condition, condition};
 use crate::progress::Progress;
+use crate::read_only::ReadOnlyMount;
 use crate::rootfs::Rootfs;
-use crate::stick::mount_read_only;
 use entries::Entries;
-
-/// Where the installed root is looked into.
-const MOUNT_DIRECTORY: &str = "/run/landfall-verify";
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -220,7 +214,7 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
 struct Mounted {
     // Closed before it is unmounted.
     rootfs: Rootfs,
-    _mount: Mount,
+    _mount: ReadOnlyMount,
 }
 
 impl Mounted {
@@ -229,35 +223,14 @@ impl Mounted {
         let kind = known.first().context("it has no file system that is known")?.kind;
         let node = parts.node(partition);
         let node = node.context("the kernel does not see the partition: its table is to be read again")?;
-        let mount = Mount::read_only(&node, kind)?;
+        let mount = ReadOnlyMount::new(&node, kind)?;
         Ok(Self {
-            rootfs: Rootfs::open(&mount.0)?,
+            rootfs: Rootfs::open(mount.path())?,
             _mount: mount,
         })
     }
 
     fn rootfs(&self) -> &Rootfs {
         &self.rootfs
-    }
-}
-
-struct Mount(PathBuf);
-
-impl Mount {
-    fn read_only(node: &Path, kind: &'static str) -> Result<Self> {
-        let at = Path::new(MOUNT_DIRECTORY);
-        fs::create_dir_all(at).with_context(|| format!("mkdir({MOUNT_DIRECTORY:?})"))?;
-        // From here on it is cleaned up.
-        let mount = Self(at.into());
-        mount_read_only(node, kind, at).with_context(|| format!("mounting {} ({kind})", node.display()))?;
-        Ok(mount)
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Nothing was mounted if mounting failed; the namespace goes away with the process anyway.
-        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
-        let _ = fs::remove_dir(&self.0);
     }
 }

@@ -123,7 +123,9 @@ pub fn manifests() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         (
             "image",
-            [manifest(std::slice::from_ref(&small), ""), config(1)].join("\0").into(),
+            [manifest(std::slice::from_ref(&small), ""), config(1)]
+                .join("\0")
+                .into(),
         ),
         (
             "sizes that overflow",

@@ -104,8 +104,10 @@ impl Asking<'_> {
 /// the last of several members; the former is for large blobs alone.
 fn plausible_gzip_size(size: u64, compressed: u64) -> Option<u64> {
     const WRAP: u64 = 1 << 32;
+    // Deflate makes a byte of at most 1032 (zlib's manual); more isn't a size at all.
+    const MAX_RATIO: u64 = 1032;
     if size >= compressed {
-        return Some(size);
+        return (size / MAX_RATIO <= compressed).then_some(size);
     }
     let wraps = (compressed - size).div_ceil(WRAP);
     (compressed >= WRAP / 4).then(|| size + wraps * WRAP)
@@ -227,6 +229,7 @@ mod tests {
         for (size, compressed, expected) in [
             (2_000, 1_000, Some(2_000)),
             (1_000, 1_000, Some(1_000)),
+            (1_033_000, 1_000, None),
             // The last of several members.
             (999, 1_000, None),
             (0, GIB - 1, None),

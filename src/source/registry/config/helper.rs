@@ -138,15 +138,19 @@ impl Drop for Group {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
 
     fn helper(folder: &Path, script: &str) -> String {
         let path = folder.join("docker-credential-test");
-        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // Another program writes it: a file that this process has open for writing could not be run (ETXTBSY) while
+        // another test starts a process, which has it open as well for a moment.
+        let written = std::process::Command::new("sh")
+            .args(["-c", r#"printf '%s\n' '#!/bin/sh' "$1" > "$0" && chmod +x "$0""#])
+            .args([path.as_os_str(), script.as_ref()])
+            .status();
+        assert!(written.unwrap().success());
         path.to_str().unwrap().into()
     }
 
