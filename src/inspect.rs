@@ -12,7 +12,7 @@ use crate::oci::manifest::{self, Document};
 use crate::oci::{Image, Platform};
 use crate::plan::size;
 use crate::progress::{Progress, printable};
-use crate::session::{self, Found};
+use crate::session::{self, Weighed};
 
 /// The label that says that an image is a bootable container.
 const BOOTABLE_LABEL: &str = "containers.bootc";
@@ -44,7 +44,7 @@ struct Layer {
 
 /// Finds the image that was typed, and tells of it.
 pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspection> {
-    let found = session::find(typed, progress).await?;
+    let found = session::find(typed, progress).await?.weigh().await;
     let document = found.source.document(&found.selector).await?;
     let platforms = match manifest::parse(&document.bytes, document.content_type.as_deref())? {
         Document::Index(index) => manifest::platforms(&index),
@@ -54,7 +54,7 @@ pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspecti
 }
 
 impl Inspection {
-    fn of(found: &Found, platforms: &[Platform]) -> Result<Self> {
+    fn of(found: &Weighed, platforms: &[Platform]) -> Result<Self> {
         let image = &*found.image;
         let configuration =
             ImageConfiguration::from_reader(image.config.as_slice()).context("reading the image config")?;

@@ -13,7 +13,7 @@ use crate::session;
 /// Runs `command` in the image that was typed; its output is ours.
 pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     session::check_machine()?;
-    let found = session::find(typed, progress).await?;
+    let found = session::find(typed, progress).await?.weigh().await;
     let memory = found.memory(typed, Purpose::Run)?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,10 +34,23 @@ pub struct Found {
     pub source: Arc<dyn Source>,
     /// What the source was asked for.
     pub selector: Selector,
-    /// An estimate of its unpacked size in a store, in bytes.
-    pub unpacked_bytes: u64,
     /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
     _stick: Option<Stick>,
+}
+
+/// An image that was found, and how large it is about to become.
+pub struct Weighed {
+    found: Found,
+    /// An estimate of its unpacked size in a store, in bytes.
+    pub unpacked_bytes: u64,
+}
+
+impl Deref for Weighed {
+    type Target = Found;
+
+    fn deref(&self) -> &Found {
+        &self.found
+    }
 }
 
 /// An image's root, mounted. Nothing of it is left when it is dropped.
@@ -72,12 +86,10 @@ pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
     let opened = name.open(&options).await?;
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
-    let unpacked_bytes = pull::estimate_unpacked_bytes(&*opened.source, &image).await;
     Ok(Found {
         image,
         source: opened.source,
         selector: opened.selector,
-        unpacked_bytes,
         _stick: stick,
     })
 }
@@ -124,6 +136,16 @@ fn knows_filesystem(name: &str) -> Result<bool> {
 }
 
 impl Found {
+    /// Estimates what it takes when it is unpacked. That costs a request for each layer.
+    pub async fn weigh(self) -> Weighed {
+        Weighed {
+            unpacked_bytes: pull::estimate_unpacked_bytes(&*self.source, &self.image).await,
+            found: self,
+        }
+    }
+}
+
+impl Weighed {
     /// Shares out the memory that the machine has and the user allows.
     pub fn memory(&self, typed: &cli::Image, purpose: Purpose) -> Result<Memory> {
         let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;

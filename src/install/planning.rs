@@ -14,7 +14,7 @@ use crate::disks;
 use crate::firmware::Variables;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
-use crate::session::{self, Found};
+use crate::session::{self, Weighed};
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
@@ -26,7 +26,7 @@ const MAX_SSH_KEYS_BYTES: u64 = 1 << 20;
 /// Everything that was decided before anything is pulled.
 pub struct Plan {
     /// The image, and where it comes from.
-    pub found: Found,
+    pub found: Weighed,
     /// How memory is shared out.
     pub memory: Memory,
     /// The disk, whose contents may go.
@@ -69,7 +69,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
-    let found = session::find(&typed.image, progress).await?;
+    let found = session::find(&typed.image, progress).await?.weigh().await;
     // A stick that the image is on is mounted only now.
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
@@ -98,7 +98,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
 /// The layout for an image, as far as it is known.
 pub fn lay_out(
     typed: &cli::Install,
-    found: &Found,
+    found: &Weighed,
     disk: &Disk,
     backend: Backend,
     bootc: BootcVersion,
