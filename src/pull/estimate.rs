@@ -229,7 +229,7 @@ mod tests {
         for (size, compressed, expected) in [
             (2_000, 1_000, Some(2_000)),
             (1_000, 1_000, Some(1_000)),
-            (1_033_000, 1_000, None),
+            (1_034_000, 1_000, None),
             // The last of several members.
             (999, 1_000, None),
             (0, GIB - 1, None),
