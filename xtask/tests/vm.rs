@@ -1,6 +1,7 @@
 //! The scenario that Landfall is for, in a machine that has nothing else: a ramdisk of Landfall and kernel modules
 //! installs an image of more than 100 layers onto a disk, which other people's tools then check, and which boots. A second
-//! one has all that makes disks hard: large sectors, what others left on them, another disk with an old config drive.
+//! one has no network, and all that makes disks hard: large sectors, what others left on them, an old config drive on the
+//! stick that the image comes from.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -94,13 +95,22 @@ fn leave_behind(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// A disk with an MBR and a config drive that somebody forgot.
-fn forgotten(path: &Path) -> Result<Disk> {
-    let disk = Disk::create(path, 64)?;
+/// A stick with an MBR: a config drive that somebody forgot, and a file system with the label STICK that has the image.
+fn stick(path: &Path, registry: &Registry, landfall: &Path) -> Result<Disk> {
+    const SIZE_MIB: u64 = 512;
+    let disk = Disk::create(path, SIZE_MIB)?;
     command::filter(
         Command::new("sfdisk").arg("--quiet").arg(path),
-        b"label: dos\nsize=32MiB, type=c\n",
+        b"label: dos\nstart=1MiB, size=32MiB, type=c\ntype=83\n",
     )?;
+    let tree = path.with_extension("tree");
+    let layout = format!("oci:{}:registry.lab/os/fixture:1", tree.join("images").display());
+    let image = format!("{}/os/fixture:1", registry.host());
+    command::run(Command::new(landfall).args(["pull", &image, "--tls-verify=false", "--to", &layout]))?;
+    let mut mkfs = Command::new("mkfs.ext4");
+    mkfs.args(["-q", "-L", "STICK", "-E", "offset=34603008", "-d"])
+        .arg(&tree);
+    command::run(mkfs.arg(path).arg(format!("{}M", SIZE_MIB - 33)))?;
     let drive = path.with_extension("iso");
     let files = [(
         "openstack/latest/meta_data.json",
@@ -126,15 +136,18 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     fs::write(&drive, JSON)?;
     let disk = Disk::create(&directory.path().join("disk.img"), 2048)?.sector_size(4096);
     leave_behind(&disk)?;
-    let other = forgotten(&directory.path().join("other.img"))?;
+    let landfall = demo::build_landfall()?;
+    let other = stick(&directory.path().join("stick.img"), &registry, &landfall)?;
+    // What follows comes from the stick.
+    drop(registry);
     let installation = Installation {
-        landfall: &demo::build_landfall()?,
-        image: &format!("{}/os/fixture:1", registry.host_for_vm()),
+        landfall: &landfall,
+        image: "oci:LABEL=STICK/images",
         disk: &disk,
         second: Some(&other),
         config_drive: Some(&drive),
         memory_mib: 1024,
-        arguments: "landfall.tls-verify=0 landfall.wipe \
+        arguments: "landfall.wipe \
                     landfall.args=\"--clear-stale-config-drives --boot-entry keep --root-size 1200MiB\"",
         echo: Some("vm: "),
         log: None,
