@@ -41,6 +41,16 @@ pub enum Use {
     Exclusive,
 }
 
+impl Use {
+    /// The disk or the partition that is in use, by the kernel's name; `None` if that can't be told.
+    pub fn device(&self) -> Option<&str> {
+        match self {
+            Self::Mounted { device, .. } | Self::Swap { device } | Self::Held { device, .. } => Some(device),
+            Self::Exclusive => None,
+        }
+    }
+}
+
 impl fmt::Display for Use {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

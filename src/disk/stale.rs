@@ -1,7 +1,9 @@
 //! Config drives on other disks, left over from earlier installations: readers take the first that they find on any disk.
 
-use std::fs::File;
-use std::io;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +12,7 @@ use serde::Serialize;
 use super::device::Disk;
 use super::discover::disks;
 use super::geometry::MIB;
+use super::in_use::Use;
 use super::layout::CONFIG_DRIVE_MIB;
 use super::verify::bytes_of;
 use crate::filesystem::{Signature, identify};
@@ -44,15 +47,10 @@ impl Disk {
     pub fn config_drives(&self) -> Result<Vec<StaleConfigDrive>> {
         let contents = self.contents()?;
         let uses = self.uses()?;
-        let fixed = if self.read_only {
-            Some("the disk is read-only".to_string())
-        } else {
-            uses.first().map(ToString::to_string)
-        };
         let drive = |partition, (start_bytes, size_bytes)| StaleConfigDrive {
             disk: self.node.clone(),
             partition,
-            fixed: fixed.clone(),
+            fixed: self.why_fixed(partition, &uses),
             start_bytes,
             size_bytes,
         };
@@ -63,6 +61,21 @@ impl Disk {
         Ok(labelled
             .map(|each| drive(Some(each.number), bytes_of(&each.extent, &self.geometry)))
             .collect())
+    }
+
+    /// Why what is on this partition (or the whole disk) must stay. Other partitions may be in use: an image comes from
+    /// one perhaps.
+    fn why_fixed(&self, partition: Option<u32>, uses: &[Use]) -> Option<String> {
+        if self.read_only {
+            return Some("the disk is read-only".into());
+        }
+        let node = partition.map(|number| self.partition_node(number));
+        let name = node.as_deref().and_then(Path::file_name);
+        let concerned = |each: &&Use| {
+            let device = each.device().map(OsStr::new);
+            device.is_none() || name.is_none() || device == name || device == Some(self.name.as_ref())
+        };
+        uses.iter().find(concerned).map(ToString::to_string)
     }
 }
 
@@ -91,13 +104,15 @@ impl StaleConfigDrive {
     }
 
     fn overwrite(&self) -> Result<()> {
-        self.refuse_if_fixed()?;
         let disk = Disk::probe(&self.disk)?;
-        disk.refuse_if_in_use()?;
         let same = disk.config_drives()?.into_iter().any(|each| each == *self);
         if !same {
-            bail!("it is no longer there");
+            bail!("it is no longer there, or in use");
         }
+        let _alone = self
+            .partition
+            .map(|number| alone(&disk.partition_node(number)))
+            .transpose()?;
         let file = disk.open_for_writing().context("open")?;
         // No config drive is larger; what is behind it on a whole disk is somebody else's.
         let length = self.size_bytes.min(CONFIG_DRIVE_MIB * MIB);
@@ -118,5 +133,17 @@ impl StaleConfigDrive {
             let _ = block::flush_buffers(&partition);
         }
         Ok(())
+    }
+}
+
+/// Opens a partition as its only user. There is no node where the kernel doesn't see the partition: then nobody uses it.
+fn alone(node: &Path) -> Result<Option<File>> {
+    let open = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_EXCL)
+        .open(node);
+    match open {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).with_context(|| format!("open({node:?}, O_EXCL)")),
     }
 }
