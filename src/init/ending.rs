@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::cmdline::{After, AfterFailure};
+use super::network;
 
 /// Where a ramdisk may have a shell, and how it is called.
 const SHELLS: [(&str, &[&str]); 4] = [
@@ -74,6 +75,8 @@ fn stay() -> ! {
 fn power(mode: RebootMode, what: &str) {
     eprintln!("landfall: {what}");
     nix::unistd::sync();
+    // A driver at work while the kernel resets its device can keep a processor for ever (seen with virtio_net).
+    network::take_down();
     let Err(errno) = reboot(mode);
     eprintln!("landfall: reboot({mode:?}): {errno}");
 }

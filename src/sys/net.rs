@@ -37,14 +37,23 @@ impl Interfaces {
 
     /// Brings the interface `name` up.
     pub fn set_up(&self, name: &str) -> Result<()> {
+        self.change_flags(name, |flags| flags | libc::IFF_UP as libc::c_short)
+    }
+
+    /// Takes the interface `name` down: its driver stops.
+    pub fn set_down(&self, name: &str) -> Result<()> {
+        self.change_flags(name, |flags| flags & !(libc::IFF_UP as libc::c_short))
+    }
+
+    fn change_flags(&self, name: &str, change: impl FnOnce(libc::c_short) -> libc::c_short) -> Result<()> {
         let mut request = request_for(name)?;
         self.ioctl(libc::SIOCGIFFLAGS, &mut request)
             .with_context(|| format!("ioctl(SIOCGIFFLAGS, {name})"))?;
         // SAFETY: the kernel has just filled the union's flags.
         let flags = unsafe { request.ifr_ifru.ifru_flags };
-        request.ifr_ifru.ifru_flags = flags | libc::IFF_UP as libc::c_short;
+        request.ifr_ifru.ifru_flags = change(flags);
         self.ioctl(libc::SIOCSIFFLAGS, &mut request)
-            .with_context(|| format!("ioctl(SIOCSIFFLAGS, {name}, IFF_UP)"))
+            .with_context(|| format!("ioctl(SIOCSIFFLAGS, {name})"))
     }
 
     /// Gives the interface `name` an address instead of the one that it may have.

@@ -30,6 +30,11 @@ use crate::command;
 /// The longest that a machine may live: an emulated installation on a loaded machine takes minutes.
 pub const GUARD: Duration = Duration::from_secs(45 * 60);
 
+/// What Landfall says last, when everything is on the disk …
+const OFF: &str = "landfall: powering off";
+/// … and how long the kernel has to do it. A kernel that hangs there has nothing to do with what is tested.
+const OFF_GUARD: Duration = Duration::from_secs(120);
+
 /// A disk image and how the machine sees it.
 #[derive(Debug, Clone)]
 pub struct Disk {
@@ -199,6 +204,7 @@ impl Machine {
             lines,
             transcript: String::new(),
             started: Instant::now(),
+            off_since: None,
             errors,
             _directory: directory,
         })
@@ -323,6 +329,8 @@ pub struct Running {
     lines: Receiver<String>,
     transcript: String,
     started: Instant,
+    /// When Landfall had done all and asked the kernel to switch the machine off.
+    off_since: Option<Instant>,
     errors: PathBuf,
     _directory: TempDir,
 }
@@ -345,7 +353,7 @@ impl Running {
     pub fn wait(mut self) -> Result<String> {
         while self.next_line()?.is_some() {}
         let status = self.child.wait()?;
-        if !status.success() {
+        if !status.success() && self.off_since.is_none() {
             bail!("QEMU failed ({status})\n{}", self.last_words());
         }
         Ok(std::mem::take(&mut self.transcript))
@@ -358,14 +366,25 @@ impl Running {
 
     /// The next console line; none when the machine is off.
     fn next_line(&mut self) -> Result<Option<String>> {
-        let left = GUARD.saturating_sub(self.started.elapsed());
+        let left = match self.off_since {
+            None => GUARD.saturating_sub(self.started.elapsed()),
+            Some(since) => OFF_GUARD.saturating_sub(since.elapsed()),
+        };
         match self.lines.recv_timeout(left) {
             Ok(line) => {
+                if line.contains(OFF) {
+                    self.off_since.get_or_insert_with(Instant::now);
+                }
                 self.transcript.push_str(&line);
                 self.transcript.push('\n');
                 Ok(Some(line))
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) if self.off_since.is_some() => {
+                eprintln!("the machine's kernel does not get to switch it off: its process is ended");
+                self.child.kill()?;
+                Ok(None)
+            }
             Err(RecvTimeoutError::Timeout) => {
                 bail!(
                     "the machine still runs after {} minutes\n{}",

@@ -25,6 +25,9 @@ use nic::wired;
 use resolver::Resolver;
 use worker::Worker;
 
+/// Where the kernel shows its network interfaces.
+const CLASS: &str = "/sys/class/net";
+
 /// Switches that look for loops first pass nothing on for up to 50 seconds after the link came up.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -88,6 +91,16 @@ pub(super) fn bring_up(
     }
 }
 
+/// Takes all interfaces down, as far as they let us.
+pub(super) fn take_down() {
+    let Ok(interfaces) = Interfaces::open() else {
+        return;
+    };
+    for nic in wired(Path::new(CLASS)) {
+        let _ = interfaces.set_down(&nic.name);
+    }
+}
+
 /// What is known while the network comes up.
 struct Bringing<'a> {
     network: &'a Network,
@@ -112,7 +125,7 @@ impl<'a> Bringing<'a> {
 
     /// Starts a thread for each interface that was not there before.
     fn take_up_new(&mut self, sender: &Sender<(String, State)>) {
-        for nic in wired(Path::new("/sys/class/net")) {
+        for nic in wired(Path::new(CLASS)) {
             if self.states.contains_key(&nic.name) {
                 continue;
             }

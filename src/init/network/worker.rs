@@ -77,7 +77,7 @@ impl Worker {
     }
 
     fn wait_for_link(&self) {
-        let carrier = Path::new("/sys/class/net").join(&self.nic.name).join("carrier");
+        let carrier = Path::new(super::CLASS).join(&self.nic.name).join("carrier");
         while fs::read_to_string(&carrier).map_or(true, |text| text.trim_end() != "1") {
             thread::sleep(Duration::from_millis(50));
         }
