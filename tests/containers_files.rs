@@ -554,8 +554,7 @@ fn a_layer_that_a_mirror_has_damaged_comes_from_the_next() {
 fn a_mirror_that_dies_in_the_middle_of_a_layer_hands_over() {
     let lab = Mirrored::new();
     let blob = format!("/blobs/{}", lab.layer);
-    // The first request for it is for the size alone.
-    let faults = vec![Fault::None, Fault::Cut(At::Middle), Fault::HangUp];
+    let faults = vec![Fault::Cut(At::Middle), Fault::HangUp];
     let dying = Faulty::start(
         &lab.mirror.host(),
         vec![Rule {
