@@ -158,6 +158,9 @@ impl Lab {
             .stdin(Stdio::null())
             .output()
             .unwrap();
+        if let Some(registry) = self.registries.values().next() {
+            registry.let_it_log();
+        }
         let mut reached = Reached {
             asked: Vec::new(),
             served: None,
@@ -518,6 +521,7 @@ impl Mirrored {
 
     /// How many blobs the registry itself was asked for. It gave no manifest.
     fn blobs_of_origin(&self) -> usize {
+        self.origin.let_it_log();
         let requests = self.origin.requests();
         assert!(
             !requests.iter().any(|(_, path, _)| path.contains("/manifests/")),
@@ -574,6 +578,7 @@ fn a_mirror_that_dies_in_the_middle_of_a_layer_hands_over() {
         "{said}"
     );
     // What the mirror had given wasn't asked for again.
+    lab.origin.let_it_log();
     let log = lab.origin.log();
     let rest = log
         .lines()

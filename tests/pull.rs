@@ -150,6 +150,7 @@ fn a_pull_goes_on_where_it_was_stopped() {
         if damaged {
             image::flip_byte(&partial, 7).unwrap();
         }
+        lab.registry.let_it_log();
         let log = lab.registry.log();
         let ran = pull(&name, &place);
         assert_eq!(ran.code, Some(0), "{ran:#?}");
@@ -158,6 +159,7 @@ fn a_pull_goes_on_where_it_was_stopped() {
             damaged,
             "{ran:#?}"
         );
+        lab.registry.let_it_log();
         let now = lab.registry.log();
         let asked_whole = now[log.len()..].lines().any(|line| {
             line.contains(&format!("blobs/{layer}\"")) && line.contains("http.response.status=200")

@@ -235,6 +235,19 @@ impl Registry {
         self.client.as_ref()
     }
 
+    /// Gives the registry time to log the answers that it has given: it writes a line after the last byte has gone.
+    pub fn let_it_log(&self) {
+        let mut before = self.log();
+        loop {
+            sleep(Duration::from_millis(50));
+            let now = self.log();
+            if now == before {
+                return;
+            }
+            before = now;
+        }
+    }
+
     /// What the registry logged so far, the access log with it.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
