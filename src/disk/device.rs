@@ -277,19 +277,9 @@ fn base_name(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sysfs_fixture::sysfs;
 
     type Files<'a> = &'a [(&'a str, &'a [u8])];
-
-    /// A directory like one of sysfs: names and contents.
-    fn sysfs(files: Files<'_>) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let file = directory.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, content).unwrap();
-        }
-        directory
-    }
 
     #[test]
     fn parts_of_disks_are_refused_by_what_they_are() {
@@ -312,11 +302,11 @@ mod tests {
     #[test]
     fn kernel_partitions_are_listed_by_number() {
         let directory = sysfs(&[
-            ("sda10/partition", b"10\n"),
-            ("sda10/dev", b"8:10\n"),
-            ("sda2/partition", b"2\n"),
-            ("sda2/dev", b"8:2\n"),
-            ("queue/rotational", b"1\n"),
+            ("sda10/partition", "10\n"),
+            ("sda10/dev", "8:10\n"),
+            ("sda2/partition", "2\n"),
+            ("sda2/dev", "8:2\n"),
+            ("queue/rotational", "1\n"),
         ]);
         let names: Vec<_> = kernel_partitions(directory.path())
             .into_iter()

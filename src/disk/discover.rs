@@ -293,19 +293,9 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sysfs_fixture::sysfs;
 
     const GIB: u64 = 1 << 30;
-
-    /// `/sys/block` with these files.
-    fn sysfs(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let file = directory.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, content).unwrap();
-        }
-        directory
-    }
 
     fn excluded_by_name(files: &[(&str, &str)]) -> Vec<(String, Option<&'static str>)> {
         let found = disks_in(sysfs(files).path()).unwrap();

@@ -63,19 +63,9 @@ fn ata_model(page: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sysfs_fixture::sysfs;
 
     type Files<'a> = &'a [(&'a str, &'a [u8])];
-
-    /// A directory like one of sysfs: names and contents.
-    fn sysfs(files: Files<'_>) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            let file = directory.path().join(name);
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(file, content).unwrap();
-        }
-        directory
-    }
 
     #[test]
     fn identity_is_found_wherever_the_driver_keeps_it() {

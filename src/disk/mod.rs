@@ -27,6 +27,8 @@ mod parts;
 mod room;
 mod sfdisk;
 mod stale;
+#[cfg(test)]
+mod sysfs_fixture;
 mod verify;
 
 pub use amend::{Origin, Room, RoomReport, TakenRoom};
