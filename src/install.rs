@@ -4,6 +4,7 @@
 
 mod consent;
 mod installer;
+mod machine;
 mod planning;
 mod seal;
 
@@ -69,7 +70,7 @@ pub async fn install(
     };
 
     // From here on the disk changes.
-    let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state)?;
+    let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state, progress)?;
     if typed.clear_stale_config_drives {
         config_drives::clear_stale(claim.disk(), progress)?;
     }
@@ -130,20 +131,27 @@ fn loader_of(installed: &InstalledDisk<'_>) -> Result<EspPath> {
 
 /// A disk that is being installed. If that does not come to its end, the disk's partition table is cleared: half a system
 /// that boots is worse than none.
-struct Unfinished<'report> {
+struct Unfinished<'install> {
     claim: Claim,
     clear: bool,
-    state: &'report mut DiskState,
+    state: &'install mut DiskState,
+    progress: &'install Progress,
 }
 
-impl<'report> Unfinished<'report> {
-    fn claim(disk: Expendable, keep_on_failure: bool, state: &'report mut DiskState) -> Result<Self> {
+impl<'install> Unfinished<'install> {
+    fn claim(
+        disk: Expendable,
+        keep_on_failure: bool,
+        state: &'install mut DiskState,
+        progress: &'install Progress,
+    ) -> Result<Self> {
         let claim = Disk::claim(disk)?;
         *state = DiskState::Changed;
         Ok(Self {
             claim,
             clear: !keep_on_failure,
             state,
+            progress,
         })
     }
 
@@ -163,8 +171,16 @@ impl Deref for Unfinished<'_> {
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
+        if !self.clear {
+            return;
+        }
+        for name in self.claim.release() {
+            self.progress.note(format!(
+                "closed /dev/mapper/{name}, which the installation left open"
+            ));
+        }
         // The failure that led here is what the user needs to read; the report says whether this worked.
-        if self.clear && self.claim.clear().is_ok() {
+        if self.claim.clear().is_ok() {
             *self.state = DiskState::Cleared;
         }
     }

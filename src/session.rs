@@ -119,9 +119,14 @@ pub fn check_root() -> Result<()> {
 /// Checks that this user may do the work, and that this kernel can.
 pub fn check_machine() -> Result<()> {
     check_root()?;
-    if !knows_filesystem("overlay")? {
-        modules::load(&["overlay"])
-            .context("this kernel has no overlayfs: add the module overlay to the ramdisk")?;
+    need_filesystem("overlay")
+}
+
+/// Loads what the kernel needs for this file system, if it isn't ready.
+pub fn need_filesystem(name: &str) -> Result<()> {
+    if !knows_filesystem(name)? {
+        modules::load(&[name])
+            .with_context(|| format!("this kernel has no {name}: add the module {name} to the ramdisk"))?;
     }
     Ok(())
 }

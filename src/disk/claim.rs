@@ -1,5 +1,6 @@
 //! The right to change a disk: given once its contents are given up and nothing uses it.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -9,6 +10,7 @@ use super::contents::Expendable;
 use super::device::Disk;
 use super::geometry::{Geometry, MIB};
 use crate::sys::block::{self, Region};
+use crate::sys::device_mapper;
 
 /// Why a disk can't be changed after all.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,18 @@ impl Claim {
             }
             .into())
         }
+    }
+
+    /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted root: an
+    /// installer that fails may leave them. Returns the names of those that are closed. A volume that is still mounted
+    /// somewhere goes when it is unmounted.
+    pub fn release(&self) -> Vec<String> {
+        let Ok(control) = File::open("/dev/mapper/control") else {
+            return Vec::new();
+        };
+        let mut names = self.disk.mapped_volumes();
+        names.retain(|name| device_mapper::remove(&control, name).is_ok());
+        names
     }
 
     /// Destroys the partition table and the boot sector, so that what is on the disk can't boot.

@@ -107,6 +107,11 @@ impl Disk {
         Ok(uses)
     }
 
+    /// The device-mapper volumes that are made from partitions that the kernel sees on it now, by name.
+    pub(super) fn mapped_volumes(&self) -> Vec<String> {
+        mapped_volumes(&self.sysfs())
+    }
+
     /// An error when anything uses the disk.
     pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
         let uses = self.uses()?;
@@ -159,15 +164,27 @@ fn listed_uses(
 }
 
 fn holders(device: &str, directory: &Path) -> Vec<Use> {
-    let holders = fs::read_dir(directory.join("holders"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let held = |holder: fs::DirEntry| Use::Held {
+    let held = |holder: PathBuf| Use::Held {
         device: device.into(),
-        by: holder_name(&holder.path()),
+        by: holder_name(&holder),
     };
-    holders.map(held).collect()
+    holders_in(directory).map(held).collect()
+}
+
+/// The sysfs directories of the devices that are made from the one with this directory.
+fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(directory.join("holders"));
+    entries.into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+fn mapped_volumes(sysfs: &Path) -> Vec<String> {
+    let partitions = kernel_partitions(sysfs);
+    let holders = partitions
+        .iter()
+        .flat_map(|partition| holders_in(&sysfs.join(&partition.name)));
+    holders
+        .filter_map(|holder| attribute(&holder.join("dm/name")))
+        .collect()
 }
 
 /// What the device with this sysfs directory is called: `dm-0 (vg-root)`, `md127 (raid1)`.
@@ -290,6 +307,7 @@ fn unescape(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sysfs_fixture::sysfs;
 
     fn devices() -> Devices<'static> {
         Devices(vec![((8, 0), "sda"), ((8, 1), "sda1"), ((8, 2), "sda2")])
@@ -365,5 +383,17 @@ Filename\tType\tSize\tUsed\tPriority
         assert_eq!(holder_name(&holder), "dm-0");
         fs::write(holder.join("dm/name"), "vg-root\n").unwrap();
         assert_eq!(holder_name(&holder), "dm-0 (vg-root)");
+    }
+
+    #[test]
+    fn volumes_made_from_partitions_are_known_by_name() {
+        let disk = sysfs(&[
+            ("sda2/partition", "2\n"),
+            ("sda2/dev", "8:2\n"),
+            ("sda2/holders/dm-3/dm/name", "root\n"),
+            ("sda2/holders/md0/md/level", "raid1\n"),
+            ("sda4/holders/dm-4/dm/name", "no partition\n"),
+        ]);
+        assert_eq!(mapped_volumes(disk.path()), ["root"]);
     }
 }

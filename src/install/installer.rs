@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail};
 
+use super::machine;
 use super::planning::{Plan, booted_by_uefi};
 use super::seal::Seal;
 use crate::bootc::arguments::{self, Installation};
@@ -54,6 +55,7 @@ impl Installer {
         probe.check_version()?;
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
+        machine::check(typed.bootc.block_setup, backend)?;
         let has_bound_images = !rootfs.list("usr/lib/bootc/bound-images.d")?.is_empty();
         Ok(Self {
             probe,

@@ -16,6 +16,8 @@ use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Weighed};
 
+use super::machine;
+
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
 /// … and at least this much, in MiB: a journal.
@@ -60,6 +62,12 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .as_deref()
         .map(read_ssh_keys)
         .transpose()?;
+    let backend = if typed.bootc.composefs_backend {
+        Backend::Composefs
+    } else {
+        Backend::Ostree
+    };
+    machine::check(typed.bootc.block_setup, backend)?;
     if typed.boot_entry.is_some() {
         // Whether they can be reached is better known now.
         Variables::of_this_machine()?;
@@ -73,11 +81,6 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     // A stick that the image is on is mounted only now.
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install)?;
-    let backend = if typed.bootc.composefs_backend {
-        Backend::Composefs
-    } else {
-        Backend::Ostree
-    };
     let layout = lay_out(typed, &found, disk.disk(), backend, BootcVersion::default())?;
     if !booted_by_uefi() && !typed.bootc.generic_image {
         progress.warn(

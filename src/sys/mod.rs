@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod block;
+pub mod device_mapper;
 pub mod heap;
 pub mod mount;
 pub mod namespace;

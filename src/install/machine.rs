@@ -1,0 +1,63 @@
+//! What the machine must have for one kind of installation. Without it bootc fails after it has wiped the disk.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::disk::{Backend, BlockSetup};
+use crate::init::modules::Loader;
+use crate::session;
+
+const TPMS: &str = "/sys/class/tpm";
+
+/// Refuses a machine that lacks something.
+pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {
+    if block_setup == BlockSetup::Tpm2Luks {
+        check_tpm(Path::new(TPMS))?;
+        // Where there are no modules, nobody can tell what is built in.
+        if let Ok(mut loader) = Loader::open() {
+            loader
+                .load("dm_crypt")
+                .context("this kernel cannot encrypt disks: add the module dm_crypt to the ramdisk")?;
+        }
+    }
+    if backend == Backend::Composefs {
+        session::need_filesystem("erofs")?;
+    }
+    Ok(())
+}
+
+/// `tpms` is where the kernel lists them.
+fn check_tpm(tpms: &Path) -> Result<()> {
+    let version = |tpm: fs::DirEntry| fs::read_to_string(tpm.path().join("tpm_version_major")).ok();
+    let mut versions = fs::read_dir(tpms)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(version);
+    if versions.any(|version| version.trim() == "2") {
+        return Ok(());
+    }
+    bail!(
+        "--block-setup tpm2-luks needs a TPM 2.0, and this machine shows none: switch it on in the firmware's settings, \
+         and see that the ramdisk has its driver (tpm_crb or tpm_tis)"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_tpm_of_version_2_will_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let tpms = directory.path();
+        assert!(check_tpm(&tpms.join("none")).is_err());
+        for (name, version, enough) in [("tpm0", "1\n", false), ("tpm1", "2\n", true)] {
+            fs::create_dir(tpms.join(name)).unwrap();
+            fs::write(tpms.join(name).join("tpm_version_major"), version).unwrap();
+            assert_eq!(check_tpm(tpms).is_ok(), enough, "{version}");
+        }
+    }
+}
