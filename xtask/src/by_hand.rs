@@ -72,6 +72,7 @@ pub fn run(wanted: &Virtual) -> Result<()> {
         image: &image,
         disk: &disk,
         second: None,
+        tpm: None,
         config_drive: wanted.config_drive.as_deref(),
         memory_mib: wanted.memory,
         arguments: &format!("{more} {}", wanted.arguments),

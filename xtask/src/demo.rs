@@ -42,6 +42,7 @@ pub fn run() -> Result<()> {
         image: &format!("{}/os/fixture:1", registry.host_for_vm()),
         disk: &disk,
         second: None,
+        tpm: None,
         config_drive: Some(&drive),
         memory_mib: 1024,
         arguments: "landfall.tls-verify=0",

@@ -3,8 +3,10 @@
 //! It is made once for each state of its inputs and kept in `target/fixture`. Its tree is known here, file by file,
 //! and goes into the image as a list, so that the container and the booted system can check what the layers became.
 
+mod initramfs;
 mod split;
 mod tree;
+mod uki;
 
 use std::fs::{self, File};
 use std::io::BufReader;
@@ -15,9 +17,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 
-use crate::image::{Entry, Image, Layer, Layout};
+use crate::image::{Compression, Entry, Image, Layer, Layout};
 use crate::kernel::Kernel;
-use crate::{apt, command, ramdisk};
+use crate::{apt, command};
 use tree::Tree;
 
 /// The image's tag: more than 20 layers, as gzip, zstd and uncompressed.
@@ -28,6 +30,11 @@ pub const MANY_LAYERS: &str = "many-layers";
 pub const NO_BOOTC: &str = "no-bootc";
 /// The same with a bootc that exits with 3 after it has partitioned the disk.
 pub const FAILS_HALFWAY: &str = "fails-halfway";
+
+/// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the machine's TPM.
+pub const ENCRYPTED: &str = "encrypted";
+/// The same in layers of gzip alone; it boots a unified kernel image, and has no bootupd: bootc takes its composefs backend.
+pub const UNIFIED: &str = "unified";
 
 /// Where the image keeps what its own checks need.
 const OWN: &str = "usr/lib/landfall-fixture";
@@ -56,8 +63,10 @@ fn inputs(kernel: &Kernel) -> Result<String> {
     hash.update(&kernel.version);
     for source in [
         include_str!("fixture.rs"),
+        include_str!("fixture/initramfs.rs"),
         include_str!("fixture/split.rs"),
         include_str!("fixture/tree.rs"),
+        include_str!("fixture/uki.rs"),
     ] {
         hash.update(source);
     }
@@ -85,24 +94,76 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
     let mut tree = packages()?;
     add_directories(&mut tree);
     add_own_files(&mut tree)?;
-    add_kernel(&mut tree, kernel)?;
+    let files = KernelFiles::of(kernel)?;
+    files.add_modules(&mut tree)?;
+    let with_kernel = |tree: &Tree, initramfs: Vec<u8>| {
+        let mut tree = tree.clone();
+        tree.add(Entry::file(files.path("vmlinuz"), files.vmlinuz.as_slice()));
+        tree.add(Entry::file(files.path("initramfs.img"), initramfs));
+        tree
+    };
 
     let layout = Layout::create(directory)?;
-    layout.add(&Image::new().layers(layers(&tree, 22, 0)?), BOOTABLE)?;
-    layout.add(&Image::new().layers(layers(&tree, 60, 50)?), MANY_LAYERS)?;
+    let add = |tag: &str, tree: &Tree, shape: Shape| -> Result<()> {
+        layout.add(&Image::new().layers(layers(tree, shape)?), tag)?;
+        Ok(())
+    };
+    let plain = initramfs::make(&tree, files.staging(), &[])?;
+    let bootable = with_kernel(&tree, plain.clone());
+    add(BOOTABLE, &bootable, Shape::mixed(22, 0))?;
+    add(MANY_LAYERS, &bootable, Shape::mixed(60, 50))?;
+    let encrypted = with_kernel(
+        &tree,
+        initramfs::make(&tree, files.staging(), &initramfs::UNLOCKS_LUKS)?,
+    );
+    add(ENCRYPTED, &encrypted, Shape::of(Compression::Zstd, 10))?;
+    let unified = uki::make(&tree, &files.vmlinuz, &plain)?;
+    let mut tree = tree;
+    tree.remove("usr/lib/bootupd");
+    tree.add_with_parents(Entry::file(uki::PATH, unified));
+    add(UNIFIED, &tree, Shape::of(Compression::Gzip, 10))?;
     layout.derive(
         BOOTABLE,
         &[Layer::new([Entry::whiteout("usr/bin/bootc")])],
         NO_BOOTC,
     )?;
-    let told_to_fail = Layer::new([Entry::file(format!("{OWN}/fail-halfway"), "")]);
+    let told_to_fail = Layer::new([Entry::file("etc/landfall-fixture/fail-halfway", "")]);
     layout.derive(BOOTABLE, &[told_to_fail], FAILS_HALFWAY)?;
     Ok(())
 }
 
-/// The image's layers: the seam below, the tree in `parts`, the seam above, `tiny` small ones, the lists.
-fn layers(tree: &Tree, parts: usize, tiny: usize) -> Result<Vec<Layer>> {
-    let (seam, small) = (split::Seam::new(OWN), split::Tiny::new(OWN, tiny));
+/// How a tree becomes layers.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// Into how many parts the tree is cut.
+    parts: usize,
+    /// How many small layers come on top.
+    tiny: usize,
+    /// How all layers are compressed; none: in turn, by all means.
+    compression: Option<Compression>,
+}
+
+impl Shape {
+    fn mixed(parts: usize, tiny: usize) -> Self {
+        Self {
+            parts,
+            tiny,
+            compression: None,
+        }
+    }
+
+    fn of(compression: Compression, parts: usize) -> Self {
+        Self {
+            parts,
+            tiny: 0,
+            compression: Some(compression),
+        }
+    }
+}
+
+/// The image's layers: the seam below, the tree in parts, the seam above, small ones, the lists.
+fn layers(tree: &Tree, shape: Shape) -> Result<Vec<Layer>> {
+    let (seam, small) = (split::Seam::new(OWN), split::Tiny::new(OWN, shape.tiny));
     let mut whole = tree.clone();
     whole.extend(seam.merged());
     whole.extend(small.merged());
@@ -112,13 +173,14 @@ fn layers(tree: &Tree, parts: usize, tiny: usize) -> Result<Vec<Layer>> {
     ];
     let layers = [seam.lower()]
         .into_iter()
-        .chain(split::parts(tree, parts))
+        .chain(split::parts(tree, shape.parts))
         .chain([seam.upper()])
         .chain(small.layers())
         .chain([lists.to_vec()])
         .enumerate();
+    let compression = |at| shape.compression.unwrap_or_else(|| split::compression(at));
     Ok(layers
-        .map(|(at, entries)| Layer::new(tree.with_parents(entries)).compressed(split::compression(at)))
+        .map(|(at, entries)| Layer::new(tree.with_parents(entries)).compressed(compression(at)))
         .collect())
 }
 
@@ -135,7 +197,7 @@ fn packages() -> Result<Tree> {
             apt::distribution()?
         ))
         .arg(format!("--setup-hook={merged_usr}"))
-        .arg(format!("--include={}", lines("packages")?.join(",")))
+        .arg(format!("--include={}", package_names()?.join(",")))
         .arg(apt::codename()?)
         .arg(&archive.0);
     for apt::Source {
@@ -151,6 +213,15 @@ fn packages() -> Result<Tree> {
     Tree::read(BufReader::new(File::open(&archive.0)?), |path| {
         stays(path, &rules)
     })
+}
+
+/// The names in `packages`; those with a question mark where this release has them.
+fn package_names() -> Result<Vec<String>> {
+    let known = |name: &str| match name.strip_suffix('?') {
+        Some(name) => apt::candidate(name).is_ok().then(|| name.to_string()),
+        None => Some(name.to_string()),
+    };
+    Ok(lines("packages")?.iter().filter_map(|name| known(name)).collect())
 }
 
 /// Whether a path is in the image: no rule is a prefix of it, or one that begins with `!` is.
@@ -196,40 +267,41 @@ fn add_own_files(tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// The kernel where bootc images have it, with its modules and its own initial ramdisk.
-fn add_kernel(tree: &mut Tree, kernel: &Kernel) -> Result<()> {
-    let staging = crate::tempdir()?;
-    kernel.install_modules(staging.path())?;
-    let modules = Path::new("usr/lib/modules");
-    let installed = staging.path().join("lib/modules");
-    for path in files(&installed)? {
-        tree.add_with_parents(Entry::file(modules.join(&path), fs::read(installed.join(&path))?));
-    }
-    let directory = modules.join(&kernel.version);
-    tree.add(Entry::file(directory.join("vmlinuz"), fs::read(&kernel.vmlinuz)?));
-    tree.add(Entry::file(
-        directory.join("initramfs.img"),
-        initramfs(tree, staging.path())?,
-    ));
-    Ok(())
+/// A kernel's files as bootc images have them.
+struct KernelFiles {
+    version: String,
+    vmlinuz: Vec<u8>,
+    /// Its modules below `lib/modules`.
+    staging: tempfile::TempDir,
 }
 
-/// The installed system's initial ramdisk: busybox, the modules, one script.
-fn initramfs(tree: &Tree, staging: &Path) -> Result<Vec<u8>> {
-    let busybox = tree
-        .get("usr/bin/busybox")
-        .context("the packages have no busybox")?;
-    fs::create_dir(staging.join("bin"))?;
-    fs::write(staging.join("bin/busybox"), busybox.content())?;
-    fs::copy(source().join("initrd/init"), staging.join("init"))?;
-    for program in ["bin/busybox", "init"] {
-        fs::set_permissions(staging.join(program), fs::Permissions::from_mode(0o755))?;
+impl KernelFiles {
+    fn of(kernel: &Kernel) -> Result<Self> {
+        let staging = crate::tempdir()?;
+        kernel.install_modules(staging.path())?;
+        Ok(Self {
+            version: kernel.version.clone(),
+            vmlinuz: fs::read(&kernel.vmlinuz)?,
+            staging,
+        })
     }
-    let packed = crate::tempdir()?;
-    let packed = (packed.path().join("initramfs"), packed);
-    ramdisk::pack(staging, &packed.0)?;
-    command::run(Command::new("gzip").args(["-9", "--no-name"]).arg(&packed.0))?;
-    Ok(fs::read(packed.0.with_extension("gz"))?)
+
+    fn staging(&self) -> &Path {
+        self.staging.path()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        Path::new("usr/lib/modules").join(&self.version).join(name)
+    }
+
+    fn add_modules(&self, tree: &mut Tree) -> Result<()> {
+        let installed = self.staging().join("lib/modules");
+        for path in files(&installed)? {
+            let target = Path::new("usr/lib/modules").join(&path);
+            tree.add_with_parents(Entry::file(target, fs::read(installed.join(&path))?));
+        }
+        Ok(())
+    }
 }
 
 /// All files below a directory, by relative path, in order.

@@ -11,13 +11,16 @@ use crate::{apt, command};
 
 /// What ramdisks and the fixture image load: disks, networks, file systems. Built-in and absent ones are no error.
 pub const MODULES: &[&str] = &[
+    "aesni_intel",
     "af_packet",
     "ahci",
+    "algif_skcipher",
     "ata_piix",
     "dm_crypt",
     "dm_mod",
     "e1000",
     "e1000e",
+    "ecb",
     "efivarfs",
     "erofs",
     "ext4",
@@ -38,6 +41,7 @@ pub const MODULES: &[&str] = &[
     "virtio_rng",
     "virtio_scsi",
     "xfs",
+    "xts",
 ];
 
 /// A kernel with its modules.

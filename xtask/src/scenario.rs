@@ -30,6 +30,8 @@ pub struct Installation<'a> {
     pub second: Option<&'a Disk>,
     /// The config drive, put into the ramdisk.
     pub config_drive: Option<&'a Path>,
+    /// Where the machine's TPM 2.0 keeps its keys, if it has one.
+    pub tpm: Option<&'a Path>,
     /// The machine's memory.
     pub memory_mib: u32,
     /// More words for the kernel's command line: `landfall.tls-verify=0`.
@@ -43,6 +45,18 @@ pub struct Installation<'a> {
 impl Installation<'_> {
     /// Installs, and gives what the console said. A disk without partitions afterwards is an error.
     pub fn run(&self) -> Result<String> {
+        let transcript = self.attempt()?;
+        if partitions(self.disk)?.is_empty() {
+            bail!(
+                "Landfall did not install:\n{}",
+                command::last_lines(&transcript, 40)
+            );
+        }
+        Ok(transcript)
+    }
+
+    /// Tries to install, and gives what the console said.
+    pub fn attempt(&self) -> Result<String> {
         let kernel = Kernel::fetch()?;
         let directory = crate::tempdir()?;
         let ramdisk = directory.path().join("ramdisk");
@@ -55,14 +69,7 @@ impl Installation<'_> {
             .memory_mib(self.memory_mib)
             .kernel(&kernel.vmlinuz, &ramdisk, &self.command_line())
             .network();
-        let transcript = self.watched(machine).run()?;
-        if partitions(self.disk)?.is_empty() {
-            bail!(
-                "Landfall did not install:\n{}",
-                command::last_lines(&transcript, 40)
-            );
-        }
-        Ok(transcript)
+        self.watched(machine).run()
     }
 
     /// Boots what was installed, by its own boot loader and with no network, up to [`BOOTED`]; gives that line.
@@ -90,6 +97,9 @@ impl Installation<'_> {
     fn watched(&self, mut machine: Machine) -> Machine {
         if let Some(second) = self.second {
             machine = machine.second(second);
+        }
+        if let Some(state) = self.tpm {
+            machine = machine.tpm(state);
         }
         if let Some(prefix) = self.echo {
             machine = machine.echo(prefix);
@@ -181,6 +191,7 @@ fn check_partition(partition: &Partition, file: &PathBuf, config_drive: Option<&
     match tag("TYPE") {
         "ext4" => command::run(Command::new("e2fsck").args(["-f", "-n"]).arg(file))?,
         "vfat" => command::run(Command::new("fsck.fat").arg("-n").arg(file))?,
+        "crypto_LUKS" => checked = format!(" {}", check_luks(file)?),
         _ => checked = " not checked".into(),
     }
     if let (Some(config_drive), "config-2") = (config_drive, tag("LABEL")) {
@@ -193,6 +204,22 @@ fn check_partition(partition: &Partition, file: &PathBuf, config_drive: Option<&
         tag("TYPE"),
         tag("LABEL")
     ))
+}
+
+/// By cryptsetup: nothing but the TPM may unlock it.
+fn check_luks(file: &Path) -> Result<&'static str> {
+    let said = command::output(
+        Command::new("cryptsetup")
+            .args(["luksDump", "--dump-json-metadata"])
+            .arg(file),
+    )?;
+    let header: serde_json::Value = serde_json::from_str(&said)?;
+    let count = |what: &str| header[what].as_object().map_or(0, |found| found.len());
+    let token = &header["tokens"]["0"]["type"];
+    if (count("keyslots"), count("tokens")) != (1, 1) || token != "systemd-tpm2" {
+        bail!("not only the TPM unlocks the root: {said}");
+    }
+    Ok("unlocked by the TPM alone")
 }
 
 fn compare(config_drive: &Path, partition: &Path) -> Result<()> {

@@ -12,6 +12,10 @@ use crate::apt;
 /// Every package, with what it is for.
 const PACKAGES: &[(&str, &str)] = &[
     ("apache2-utils", "htpasswd, for the registry's users"),
+    (
+        "binutils",
+        "objcopy, which puts the fixture's unified kernel image together",
+    ),
     ("btrfs-progs", "a file system that may be left unclean"),
     ("busybox-static", "all programs of the smallest test images"),
     ("cpio", "packs the ramdisk"),
@@ -38,6 +42,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "runs cloud-init, which reads the config drive"),
     ("qemu-utils", "qemu-img"),
     ("skopeo", "pushes and copies images"),
+    ("swtpm", "a TPM for virtual machines"),
     ("umoci", "unpacks images, the second opinion on ours"),
     ("util-linux", "blkid, losetup, wipefs"),
     ("xfsprogs", "a file system to recognise by its first bytes"),

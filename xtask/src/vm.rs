@@ -14,6 +14,8 @@
 //! Nothing waits for a time to pass: a machine is done when it powers off or when a line was seen. A guard of
 //! [`GUARD`] ends a machine that does neither, and shows its last lines.
 
+mod tpm;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::command;
+use tpm::Tpm;
 
 /// The longest that a machine may live: an emulated installation on a loaded machine takes minutes.
 pub const GUARD: Duration = Duration::from_secs(45 * 60);
@@ -108,6 +111,7 @@ pub struct Machine {
     memory_mib: u32,
     kernel: Option<(PathBuf, PathBuf, String)>,
     network: bool,
+    tpm: Option<PathBuf>,
     echo: Option<String>,
     log: Option<PathBuf>,
 }
@@ -121,6 +125,7 @@ impl Machine {
             memory_mib: 1024,
             kernel: None,
             network: false,
+            tpm: None,
             echo: None,
             log: None,
         }
@@ -155,6 +160,14 @@ impl Machine {
         }
     }
 
+    /// Has a TPM 2.0 that keeps its keys in this directory.
+    pub fn tpm(self, state: &Path) -> Self {
+        Self {
+            tpm: Some(state.into()),
+            ..self
+        }
+    }
+
     /// Shows each line of its console on standard error, after this prefix.
     pub fn echo(self, prefix: &str) -> Self {
         Self {
@@ -179,10 +192,16 @@ impl Machine {
     /// Switches it on.
     pub fn start(&self) -> Result<Running> {
         let directory = crate::tempdir()?;
-        let mut child = self
-            .command(directory.path())?
-            .spawn()
-            .context("starting qemu-system-x86_64")?;
+        let socket = directory.path().join("tpm");
+        let tpm = match &self.tpm {
+            Some(state) => Some(Tpm::start(state, &socket)?),
+            None => None,
+        };
+        let mut command = self.command(directory.path())?;
+        if tpm.is_some() {
+            command.args(Tpm::options(&socket));
+        }
+        let mut child = command.spawn().context("starting qemu-system-x86_64")?;
         let console = child.stdout.take().expect("piped");
         let (sender, lines) = channel();
         let mut sink = Sink {
@@ -206,6 +225,7 @@ impl Machine {
             started: Instant::now(),
             off_since: None,
             errors,
+            _tpm: tpm,
             _directory: directory,
         })
     }
@@ -220,10 +240,11 @@ impl Machine {
             "-m",
             &format!("{}M", self.memory_mib),
         ]);
-        // Nehalem: newer models advertise string instructions that emulation runs byte by byte.
+        // Westmere: newer models advertise string instructions that emulation runs byte by byte. AES, for encrypted disks, it
+        // leaves to the host's processor.
         match wants_kvm() {
             true => command.args(["-accel", "kvm", "-cpu", "host"]),
-            false => command.args(["-accel", "tcg,thread=multi", "-cpu", "Nehalem,+rdrand"]),
+            false => command.args(["-accel", "tcg,thread=multi", "-cpu", "Westmere,+rdrand"]),
         };
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
         command.args([
@@ -332,6 +353,7 @@ pub struct Running {
     /// When Landfall had done all and asked the kernel to switch the machine off.
     off_since: Option<Instant>,
     errors: PathBuf,
+    _tpm: Option<Tpm>,
     _directory: TempDir,
 }
 
