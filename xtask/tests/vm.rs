@@ -1,7 +1,7 @@
 //! The scenario that Landfall is for, in a machine that has nothing else: a ramdisk of Landfall and kernel modules
 //! installs an image of more than 100 layers onto a disk, which other people's tools then check, and which boots. A second
 //! one has no network, and all that makes disks hard: large sectors, what others left on them, an old config drive on the
-//! stick that the image comes from.
+//! stick that the image comes from. A third one encrypts its root, and a fourth one boots a unified kernel image.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,13 @@ use xtask::vm::Disk;
 use xtask::{apt, command, config_drive, demo, fixture, suite};
 
 fn what_is_missing() -> Option<String> {
-    let missing = apt::missing(&["qemu-system-x86", "ovmf", "docker-registry", "mmdebstrap"]);
+    let missing = apt::missing(&[
+        "qemu-system-x86",
+        "ovmf",
+        "docker-registry",
+        "mmdebstrap",
+        "swtpm",
+    ]);
     (!missing.is_empty()).then(|| format!("{} missing; run `cargo xtask setup`", missing.join(", ")))
 }
 
@@ -42,6 +48,7 @@ fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Resul
         image: &image,
         disk: &disk,
         second: None,
+        tpm: None,
         config_drive: Some(&drive),
         memory_mib: 1024,
         arguments: "landfall.tls-verify=0 landfall.args=\"--karg landfall-test=yes\"",
@@ -145,6 +152,7 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
         image: "oci:LABEL=STICK/images",
         disk: &disk,
         second: Some(&other),
+        tpm: None,
         config_drive: Some(&drive),
         memory_mib: 1024,
         arguments: "landfall.wipe \
@@ -184,5 +192,159 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     );
     assert!(transcript.contains("greetings-from-the-json"), "{transcript}");
     assert!(!transcript.contains("forgotten.lab"), "{transcript}");
+    Ok(())
+}
+
+#[test]
+fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<()> {
+    if let Some(reason) = what_is_missing() {
+        return suite::cannot_run("the scenario in a virtual machine", &reason);
+    }
+    let layout = fixture::layout()?;
+    let registry = Registry::start()?;
+    let digest = registry.place(&layout, fixture::ENCRYPTED, "os/fixture:1")?;
+    let directory = xtask::tempdir()?;
+    let drive = directory.path().join("config-drive.json");
+    fs::write(&drive, JSON)?;
+    let tpm = directory.path().join("tpm");
+    fs::create_dir(&tpm)?;
+    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?.sector_size(4096);
+    let image = format!("{}/os/fixture:1", registry.host_for_vm());
+    let installation = Installation {
+        landfall: &demo::build_landfall()?,
+        image: &image,
+        disk: &disk,
+        second: None,
+        tpm: Some(&tpm),
+        config_drive: Some(&drive),
+        memory_mib: 1536,
+        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
+        echo: Some("luks: "),
+        log: None,
+    };
+    let said = installation.run()?;
+    for expected in [
+        "root: LUKS, which a TPM 2.0 unlocks",
+        "boot entries: the files of fixture.conf are there",
+        "the config drive becomes FAT",
+    ] {
+        assert!(
+            said.contains(expected),
+            "{expected:?} is not in what was said:\n{said}"
+        );
+    }
+    let found = scenario::check_disk(&disk, None)?;
+    for expected in [
+        "boot: TYPE=ext4 LABEL=boot",
+        "root: TYPE=crypto_LUKS LABEL=- unlocked by the TPM alone",
+        "TYPE=vfat LABEL=CONFIG-2",
+    ] {
+        assert!(
+            found.iter().any(|line| line.contains(expected)),
+            "{expected:?} is not in {found:#?}"
+        );
+    }
+
+    let (marker, transcript) = installation.boot()?;
+    assert!(marker.contains(&format!("digest={digest} ")), "{marker}");
+    for expected in ["root: /dev/dm-0", "node-18.lab", "greetings-from-the-json"] {
+        assert!(
+            transcript.contains(expected),
+            "{expected:?} is not in what the system said:\n{transcript}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_it() -> Result<()> {
+    if let Some(reason) = what_is_missing() {
+        return suite::cannot_run("the scenario in a virtual machine", &reason);
+    }
+    let layout = fixture::layout()?;
+    let registry = Registry::start()?;
+    let digest = registry.place(&layout, fixture::UNIFIED, "os/fixture:1")?;
+    let directory = xtask::tempdir()?;
+    let drive = directory.path().join("config-drive.iso");
+    config_drive::create(&drive, config_drive::FILES)?;
+    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?;
+    let image = format!("{}/os/fixture:1", registry.host_for_vm());
+    let installation = Installation {
+        landfall: &demo::build_landfall()?,
+        image: &image,
+        disk: &disk,
+        second: None,
+        tpm: None,
+        config_drive: Some(&drive),
+        memory_mib: 1024,
+        arguments: "landfall.tls-verify=0",
+        echo: Some("uki: "),
+        log: None,
+    };
+    let said = installation.run()?;
+    for expected in [
+        "boot entries: the files of bootc_fixture-",
+        "root: ext4, clean",
+        &format!("image on the disk: {digest}"),
+    ] {
+        assert!(
+            said.contains(expected),
+            "{expected:?} is not in what was said:\n{said}"
+        );
+    }
+    for line in scenario::check_disk(&disk, Some(&drive))? {
+        println!("{line}");
+    }
+    let esp = xtask::gpt::partitions(&disk)?;
+    let esp = esp.iter().find(|partition| partition.name == "EFI-SYSTEM");
+    assert_eq!(esp.map(|esp| esp.size_bytes), Some(1 << 30));
+
+    let (marker, transcript) = installation.boot()?;
+    assert!(marker.contains(&format!("digest={digest} ")), "{marker}");
+    for expected in ["unified kernel image of deployment ", "node-17.lab"] {
+        assert!(
+            transcript.contains(expected),
+            "{expected:?} is not in what the system said:\n{transcript}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_failure_leaves_no_encrypted_volume_open_and_no_partition_table() -> Result<()> {
+    if let Some(reason) = what_is_missing() {
+        return suite::cannot_run("the scenario in a virtual machine", &reason);
+    }
+    let layout = fixture::layout()?;
+    let registry = Registry::start()?;
+    registry.place(&layout, fixture::FAILS_HALFWAY, "os/fixture:1")?;
+    let directory = xtask::tempdir()?;
+    let tpm = directory.path().join("tpm");
+    fs::create_dir(&tpm)?;
+    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?;
+    let image = format!("{}/os/fixture:1", registry.host_for_vm());
+    let installation = Installation {
+        landfall: &demo::build_landfall()?,
+        image: &image,
+        disk: &disk,
+        second: None,
+        tpm: Some(&tpm),
+        config_drive: None,
+        memory_mib: 1024,
+        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
+        echo: Some("fails: "),
+        log: None,
+    };
+    let said = installation.attempt()?;
+    for expected in [
+        "the image's bootc failed with exit status 3",
+        "closed /dev/mapper/root, which the installation left open",
+    ] {
+        assert!(
+            said.contains(expected),
+            "{expected:?} is not in what was said:\n{said}"
+        );
+    }
+    assert_eq!(xtask::gpt::partitions(&disk)?, []);
     Ok(())
 }
