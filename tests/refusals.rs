@@ -53,17 +53,31 @@ fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
         &["--platform", "linux/arm64"],
         "is for linux/amd64, not for linux/arm64",
     );
+    let has_tpm = fs::read_dir("/sys/class/tpm").is_ok_and(|tpms| tpms.count() > 0);
     refused(
         &disk,
         &image,
         &["--block-setup", "tpm2-luks"],
-        "allows block setup direct, not tpm2-luks",
+        match has_tpm {
+            true => "allows block setup direct, not tpm2-luks",
+            false => "needs a TPM 2.0",
+        },
     );
+    let knows_erofs = fs::read_to_string("/proc/filesystems")
+        .unwrap()
+        .contains("\terofs\n")
+        || Command::new("modprobe")
+            .arg("erofs")
+            .status()
+            .is_ok_and(|status| status.success());
     refused(
         &disk,
         &image,
         &["--composefs-backend"],
-        "does not know --composefs-backend",
+        match knows_erofs {
+            true => "does not know --composefs-backend",
+            false => "this kernel has no erofs",
+        },
     );
     refused(
         &disk,
