@@ -49,6 +49,8 @@ pub mod overlay;
 pub mod plan;
 pub mod progress;
 pub mod pull;
+#[cfg(test)]
+mod random;
 pub mod read_only;
 pub mod relay;
 pub mod report;

@@ -14,6 +14,8 @@ mod amend;
 mod claim;
 mod contents;
 mod device;
+#[cfg(test)]
+mod differential;
 mod discover;
 mod geometry;
 mod gpt;

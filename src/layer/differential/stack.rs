@@ -4,6 +4,7 @@
 //! links to files of a lower layer, directories that no layer describes, and directories that a layer first fills and
 //! then hides the layers below of (umoci leaves the time at which it ran, or an owner of the hidden layer).
 
+use crate::random::Random;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -49,7 +50,7 @@ impl Stack {
     fn empty(seed: u64, is_alone: bool) -> Self {
         Self {
             layers: vec![],
-            random: Random(seed),
+            random: Random::new(seed),
             merged: BTreeMap::new(),
             own: vec![],
             is_alone,
@@ -225,16 +226,3 @@ const CAPABILITY: &str = r"\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\
 
 /// `u::rwx,u:5:r--,g::r-x,m::r-x,o::r--`, as the kernel has it.
 const ACL: &str = r"\x02\x00\x00\x00\x01\x00\x07\x00\xff\xff\xff\xff\x02\x00\x04\x00\x05\x00\x00\x00\x04\x00\x05\x00\xff\xff\xff\xff\x10\x00\x05\x00\xff\xff\xff\xff\x20\x00\x04\x00\xff\xff\xff\xff";
-
-/// Knuth's linear congruential generator: the same stacks everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-}
