@@ -31,6 +31,11 @@ impl Builder {
         self.add(source, path, 0o600)
     }
 
+    /// Adds a program.
+    pub fn program(self, source: &Path, path: &str) -> Result<Self> {
+        self.add(source, path, 0o755)
+    }
+
     fn add(self, source: &Path, path: &str, mode: u32) -> Result<Self> {
         let target = self.tree.path().join(path.trim_start_matches('/'));
         fs::create_dir_all(target.parent().expect("below the tree"))?;
