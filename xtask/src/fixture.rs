@@ -118,7 +118,6 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
     );
     add(ENCRYPTED, &encrypted, Shape::of(Compression::Zstd, 10))?;
     let unified = uki::make(&tree, &files.vmlinuz, &plain)?;
-    let mut tree = tree;
     tree.remove("usr/lib/bootupd");
     tree.add_with_parents(Entry::file(uki::PATH, unified));
     add(UNIFIED, &tree, Shape::of(Compression::Gzip, 10))?;
