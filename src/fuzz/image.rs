@@ -78,6 +78,7 @@ pub fn references() -> Vec<(&'static str, Vec<u8>)> {
         ("sha512", "reg.lab/web@sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e"),
         ("scheme", "docker://reg.lab/web:1"),
         ("ironic", "oci://reg.lab/web:1"),
+        ("a registry called oci", "oci://oci:5000/web"),
         ("layout", "oci:/mnt/stick/web:1"),
         ("digest in a layout", "oci:/mnt@sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"),
         ("stick", "oci:LABEL=STICK/images/web"),
@@ -142,6 +143,26 @@ pub fn manifests() -> Vec<(&'static str, Vec<u8>)> {
             "artifact",
             [manifest(&[small], r#","artifactType":"text/x""#), "{}".into()]
                 .join("\0")
+                .into(),
+        ),
+        (
+            "line end in a media type",
+            manifest(&[], "")
+                .replace(
+                    "+json",
+                    r"+json
+next",
+                )
+                .into(),
+        ),
+        (
+            "line end in a platform",
+            index
+                .replace(
+                    "linux",
+                    r"linux
+next",
+                )
                 .into(),
         ),
         ("index", index.into()),

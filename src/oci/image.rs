@@ -4,6 +4,7 @@ use oci_spec::image::{Descriptor, Digest, ImageConfiguration, ImageManifest};
 
 use super::digest::{self, UnsupportedAlgorithm};
 use super::media_type::{self, Compression};
+use super::one_line;
 use super::platform::Platform;
 use super::reference::Reference;
 
@@ -65,7 +66,7 @@ pub enum ImageError {
     #[error(transparent)]
     Algorithm(#[from] UnsupportedAlgorithm),
     /// The manifest is of an artifact that is no container image.
-    #[error("this is no container image but an artifact of type {0}")]
+    #[error("this is no container image but an artifact of type {0:?}")]
     Artifact(String),
     /// The config is not JSON of the right shape.
     #[error("the image config cannot be read: {0}")]
@@ -85,7 +86,7 @@ pub enum ImageError {
     #[error("the layers have more than {} TiB, as the manifest says: it is malformed", MAX_IMAGE_BYTES >> 40)]
     TooLarge,
     /// A layer is of no form that can be unpacked.
-    #[error("layer {index} has media type {media_type}, which cannot be unpacked")]
+    #[error("layer {index} has media type {media_type:?}, which cannot be unpacked")]
     LayerMediaType {
         /// The layer's number, from 1.
         index: usize,
@@ -117,7 +118,7 @@ impl Image {
         }
         check_config(&config, config_descriptor.digest())?;
         let configuration = ImageConfiguration::from_reader(config.as_slice())
-            .map_err(|error| ImageError::Config(error.to_string()))?;
+            .map_err(|error| ImageError::Config(one_line(error)))?;
         Ok(Self {
             reference,
             digest,
@@ -199,7 +200,7 @@ fn environment(configuration: &ImageConfiguration) -> Vec<String> {
 fn diff_ids(configuration: &ImageConfiguration) -> Result<Vec<Digest>, ImageError> {
     let parse = |text: &String| {
         text.parse()
-            .map_err(|error| ImageError::Config(format!("diff ID {text:?}: {error}")))
+            .map_err(|error| ImageError::Config(one_line(format_args!("diff ID {text:?}: {error}"))))
     };
     configuration.rootfs().diff_ids().iter().map(parse).collect()
 }

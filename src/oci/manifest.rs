@@ -4,6 +4,7 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 
 use super::media_type::{self, DocumentKind};
+use super::one_line;
 use super::platform::Platform;
 
 /// The largest manifest or index that is read, in bytes; registries are told to accept 4 MiB (distribution-spec).
@@ -62,7 +63,7 @@ pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document, Manif
     if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(ManifestError::TooLarge);
     }
-    let malformed = |error: &dyn std::fmt::Display| ManifestError::Malformed(error.to_string());
+    let malformed = |error: &dyn std::fmt::Display| ManifestError::Malformed(one_line(error));
     let head: Head = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
     if head.schema_version == 1 {
         return Err(ManifestError::Schema1);

@@ -15,3 +15,8 @@ pub use image::{Image, Layer};
 pub use oci_spec::image::{Descriptor, Digest};
 pub use platform::Platform;
 pub use reference::Reference;
+
+/// What a stranger's document says, or a parser that quotes it, fit for one line: control characters become blanks.
+pub fn one_line(text: impl std::fmt::Display) -> String {
+    text.to_string().replace(char::is_control, " ")
+}

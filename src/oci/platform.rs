@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use oci_spec::image::{Arch, Os};
 
+use super::one_line;
+
 /// `OS/ARCHITECTURE[/VARIANT]`, in GOOS and GOARCH words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Platform {
@@ -108,9 +110,10 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.os, self.architecture)?;
+        let (os, architecture) = (one_line(&self.os), one_line(&self.architecture));
+        write!(out, "{os}/{architecture}")?;
         match &self.variant {
-            Some(variant) => write!(out, "/{variant}"),
+            Some(variant) => write!(out, "/{}", one_line(variant)),
             None => Ok(()),
         }
     }

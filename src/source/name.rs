@@ -54,17 +54,8 @@ impl FromStr for ImageName {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let forms = [
-            ("oci:", Form::Layout),
-            ("oci-archive:", Form::Archive),
-            ("docker-archive:", Form::DockerArchive),
-        ];
-        // `oci://` is Ironic's way to say that a name is a registry's.
-        let local = forms
-            .iter()
-            .find_map(|(prefix, form)| Some((text.strip_prefix(prefix)?, *form)));
-        match local {
-            Some((rest, form)) if !rest.starts_with("//") => {
+        match local_form(text) {
+            Some((form, rest)) => {
                 let (path, selector) =
                     split(rest).map_err(|why| ReferenceError::Malformed(text.into(), why))?;
                 Ok(Self::Local {
@@ -73,9 +64,22 @@ impl FromStr for ImageName {
                     selector,
                 })
             }
-            _ => text.parse().map(Self::Registry),
+            None => text.parse().map(Self::Registry),
         }
     }
+}
+
+/// The form that a name's beginning says, and the rest; `None` for a registry's name.
+fn local_form(name: &str) -> Option<(Form, &str)> {
+    let forms = [
+        ("oci:", Form::Layout),
+        ("oci-archive:", Form::Archive),
+        ("docker-archive:", Form::DockerArchive),
+    ];
+    let (form, rest) =
+        (forms.into_iter()).find_map(|(prefix, form)| Some((form, name.strip_prefix(prefix)?)))?;
+    // `oci://` is Ironic's way to say that a name is a registry's.
+    (!rest.starts_with("//")).then_some((form, rest))
 }
 
 /// `PATH[:TAG|@DIGEST]`. As with the other container tools, a path can't hold a colon.
@@ -101,7 +105,11 @@ fn split(text: &str) -> Result<(&str, Option<Selector>), String> {
 impl std::fmt::Display for ImageName {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Registry(reference) => write!(out, "{reference}"),
+            // A registry may be called `oci`.
+            Self::Registry(reference) => match local_form(&reference.to_string()) {
+                Some(_) => write!(out, "oci://{reference}"),
+                None => write!(out, "{reference}"),
+            },
             Self::Local { form, path, selector } => {
                 let form = match form {
                     Form::Layout => "oci",

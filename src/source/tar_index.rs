@@ -8,6 +8,8 @@ use std::path::{Component, Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::oci::one_line;
+
 /// No image has so many files in its archive.
 const MAX_ENTRIES: usize = 100_000;
 
@@ -73,11 +75,7 @@ impl TarIndex {
 
 /// What the archive's reader complains of quotes the archive, line ends and all.
 fn unreadable(error: std::io::Error) -> anyhow::Error {
-    let why: String = error
-        .to_string()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let why = one_line(error);
     anyhow!("reading the archive: it is no tar, or cut short ({why})")
 }
 

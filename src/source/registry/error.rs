@@ -10,6 +10,8 @@ use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::StatusCode;
 use rustls::CertificateError;
 
+use crate::oci::one_line;
+
 /// How much of an error's text is shown, in characters.
 const MAX_SHOWN: usize = 300;
 /// 2026-01-01: this program is younger than that; a clock that says otherwise is wrong.
@@ -419,10 +421,7 @@ pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
 /// A stranger's text fit to be shown: one line, short, without what may be a secret (credentials, tokens, the query of
 /// a signed URL).
 pub fn clean(text: &str) -> String {
-    let printable: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let printable = one_line(text);
     let mut shown: Vec<&str> = Vec::new();
     let mut after_scheme = false;
     for word in printable.split_whitespace() {
