@@ -181,6 +181,42 @@ pub fn download_closure(packages: &[&str], directory: &Path) -> Result<()> {
     command::run(command.args(packages)).context("downloading packages")
 }
 
+/// Downloads these packages of a component that the machine's own sources may lack, into `directory`. apt's state is kept
+/// there too: that of the machine stays as it is.
+pub fn download_of_component(component: &str, packages: &[&str], directory: &Path) -> Result<()> {
+    let state = fs::canonicalize(directory)?.join("apt");
+    for part in ["lists/partial", "cache"] {
+        fs::create_dir_all(state.join(part))?;
+    }
+    let keyring = format!("/usr/share/keyrings/{}-archive-keyring.gpg", distribution()?);
+    let suites: BTreeSet<(String, String)> = (sources()?.into_iter())
+        .map(|source| (source.uri, source.suite))
+        .collect();
+    let lines = suites
+        .iter()
+        .map(|(uri, suite)| format!("deb [signed-by={keyring}] {uri} {suite} {component}\n"));
+    fs::write(state.join("sources.list"), lines.collect::<String>())?;
+    let options = [
+        format!("Dir::Etc::sourcelist={}/sources.list", state.display()),
+        "Dir::Etc::sourceparts=/dev/null".to_string(),
+        format!("Dir::State::lists={}/lists", state.display()),
+        format!("Dir::Cache={}/cache", state.display()),
+    ];
+    let with_options = || {
+        let mut command = apt_get();
+        command.args(options.iter().flat_map(|option| ["-o", option]));
+        command
+    };
+    command::run(with_options().arg("update")).context("reading what the component has")?;
+    command::run(
+        with_options()
+            .arg("download")
+            .args(packages)
+            .current_dir(directory),
+    )
+    .with_context(|| format!("downloading packages of {component}"))
+}
+
 fn dependencies(package: &str) -> Result<BTreeSet<String>> {
     let arguments = ["depends", "--recurse", "--important", "--no-pre-depends", package];
     let listed = command::output(Command::new("apt-cache").args(arguments))?;

@@ -21,7 +21,7 @@ const SHARED: usize = 23;
 pub enum Shape {
     /// All packages, 65 layers: large packages alone, small ones together, something below and on top.
     Real,
-    /// Every fourth package, in so many layers of about the same size.
+    /// All packages, in so many layers of about the same size.
     Layers(usize),
     /// So many small files in ten layers.
     Entries(usize),
@@ -108,14 +108,23 @@ fn inputs(debs: &[PathBuf]) -> Result<String> {
     Ok(digest[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+fn list(name: &str) -> Result<String> {
+    let path = crate::root().join("fixtures/bench").join(name);
+    fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The words of a list, without its comments.
+fn words(list: &str) -> Vec<&str> {
+    (list.lines().filter(|line| !line.starts_with('#')))
+        .flat_map(str::split_whitespace)
+        .collect()
+}
+
 /// The packages, the largest first.
 fn packages() -> Result<Vec<PathBuf>> {
-    let list = fs::read_to_string(crate::root().join("fixtures/bench/packages"))?;
-    let wanted: Vec<&str> = (list.lines().filter(|line| !line.starts_with('#')))
-        .flat_map(str::split_whitespace)
-        .collect();
     let directory = crate::target().join("bench/packages");
-    apt::download_closure(&wanted, &directory)?;
+    apt::download_closure(&words(&list("packages")?), &directory)?;
+    apt::download_of_component(FIRMWARE_COMPONENT, &words(&list("firmware")?), &directory)?;
     let mut found = Vec::new();
     for entry in fs::read_dir(&directory)? {
         let path = entry?.path();
@@ -151,7 +160,6 @@ fn build(shape: Shape, compression: Compression, debs: &[PathBuf], directory: &P
             add(top())
         }
         Shape::Layers(count) => {
-            let debs = debs.iter().step_by(4);
             let mut all: Vec<Entry> = base();
             for deb in debs {
                 all.extend(contents(deb)?);
@@ -205,7 +213,33 @@ fn contents(deb: &Path) -> Result<Vec<Entry>> {
     }
     std::io::copy(&mut archive.into_inner(), &mut std::io::sink())?;
     command::check_status("dpkg-deb", child.wait()?)?;
-    compress_modules(entries)
+    compress_modules(compress_firmware(entries)?)
+}
+
+/// Where kernels look for firmware.
+const FIRMWARE: &str = "usr/lib/firmware";
+/// Where Debian has most of it.
+const FIRMWARE_COMPONENT: &str = "non-free-firmware";
+
+/// What vendors do with firmware: each file is compressed, and links lead to the compressed ones.
+fn compress_firmware(entries: Vec<Entry>) -> Result<Vec<Entry>> {
+    let with_suffix = |path: &Path| {
+        let mut name = path.as_os_str().to_os_string();
+        name.push(".zst");
+        PathBuf::from(name)
+    };
+    let compress = |entry: Entry| {
+        let path = entry.path().to_path_buf();
+        match entry.target() {
+            _ if !path.starts_with(FIRMWARE) || entry.is_directory() => Ok(entry),
+            Some(target) => Ok(Entry::symlink(with_suffix(&path), with_suffix(target))),
+            None => Ok(Entry::file(
+                with_suffix(&path),
+                zstd::encode_all(entry.content(), 9)?,
+            )),
+        }
+    };
+    entries.into_iter().map(compress).collect()
 }
 
 /// Where kernels have their modules.

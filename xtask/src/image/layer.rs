@@ -22,6 +22,11 @@ pub enum Compression {
     Zstd,
 }
 
+/// What podman, buildah and docker write unless they are told otherwise.
+const GZIP_LEVEL: u32 = 6;
+/// The same for Zstandard.
+const ZSTD_LEVEL: i32 = 3;
+
 /// One entry of a layer: an inode, a name for one, or a whiteout.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -318,12 +323,12 @@ impl Layer {
         match self.compression {
             Compression::None => Ok(self.tar.clone()),
             Compression::Gzip => {
-                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
                 encoder.write_all(&self.tar)?;
                 Ok(encoder.finish()?)
             }
             Compression::Zstd => {
-                let mut encoder = zstd::stream::read::Encoder::new(self.tar.as_slice(), 9)?;
+                let mut encoder = zstd::stream::read::Encoder::new(self.tar.as_slice(), ZSTD_LEVEL)?;
                 let mut blob = Vec::new();
                 encoder.read_to_end(&mut blob)?;
                 Ok(blob)
