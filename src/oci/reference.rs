@@ -288,7 +288,7 @@ mod tests {
                 text.push('/');
             }
             for _ in 0..random.below(7) {
-                text.push_str(*random.pick::<&str>(&pieces));
+                text.push_str(random.pick::<&str>(&pieces));
             }
             let known = Known::try_from(text.as_str()).ok().filter(|known| {
                 // It takes digests in upper case, which match nothing.
