@@ -22,7 +22,7 @@ fn candidate(disk: &Value) -> Candidate {
         wwn_with_extension: text("wwn_with_extension"),
         wwn_vendor_extension: text("wwn_vendor_extension"),
         hctl: text("hctl"),
-        by_path: text("by_path"),
+        by_path: text("by_path").into_iter().collect(),
         tran: text("tran"),
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::geometry::Geometry;
 use super::identity::Identity;
+use super::links;
 use crate::sys::block::{self, IoctlError};
 
 /// A whole disk.
@@ -114,7 +115,7 @@ pub enum ProbeError {
 }
 
 impl Disk {
-    /// Finds out about the whole disk that `path` names, directly or through links.
+    /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
     pub fn probe(path: &Path) -> Result<Self, ProbeError> {
         let system = |call| {
             move |error: io::Error| ProbeError::System {
@@ -123,9 +124,9 @@ impl Disk {
                 error,
             }
         };
-        let node = fs::canonicalize(path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => ProbeError::Missing { path: path.into() },
-            _ => system("realpath")(error),
+        let node = fs::canonicalize(path).or_else(|error| match error.kind() {
+            ErrorKind::NotFound => links::resolve(path).ok_or(ProbeError::Missing { path: path.into() }),
+            _ => Err(system("realpath")(error)),
         })?;
         let metadata = fs::metadata(&node).map_err(system("stat"))?;
         if !metadata.file_type().is_block_device() {

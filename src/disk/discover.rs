@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::device::{Disk, attribute};
 use super::hints::{Candidate, Hints};
 use super::identity::Identity;
+use super::links;
 
 /// What `auto` takes at least, in bytes.
 const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
@@ -147,7 +148,9 @@ fn inspect(link: &Path) -> Option<Found> {
         name.strip_prefix(*kind)
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    if NO_DISKS.iter().any(is_kind) || (name.starts_with("dm-") && !is_multipath(link)) {
+    // Each way to an NVMe disk that has several is hidden: it has no node.
+    let is_hidden = attribute(&link.join("hidden")).as_deref() == Some("1");
+    if is_hidden || NO_DISKS.iter().any(is_kind) || (name.starts_with("dm-") && !is_multipath(link)) {
         return None;
     }
     Some(describe(&name, link))
@@ -169,7 +172,7 @@ fn describe(name: &str, link: &Path) -> Found {
         vendor: identity.vendor,
         serial: identity.serial.into_iter().collect(),
         hctl: first_entry(&link.join("device/scsi_device")),
-        by_path: by_path(name),
+        by_path: links::by_path(name, &directory),
         tran: transport(name, &directory).map(str::to_string),
         ..Candidate::default()
     };
@@ -221,22 +224,6 @@ fn first_entry(directory: &Path) -> Option<String> {
         .collect();
     names.sort();
     names.into_iter().next()
-}
-
-/// udev's link in `/dev/disk/by-path`, where there is udev.
-fn by_path(name: &str) -> Option<String> {
-    let node = Path::new("/dev").join(name);
-    let mut links: Vec<PathBuf> = fs::read_dir("/dev/disk/by-path")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    links.sort();
-    let link = links
-        .into_iter()
-        .find(|link| fs::canonicalize(link).is_ok_and(|target| target == node))?;
-    Some(link.to_string_lossy().into_owned())
 }
 
 /// What connects the disk, by `lsblk`'s names, from the devices above it in sysfs.
@@ -328,6 +315,8 @@ mod tests {
             ("fd0/size", "100"),
             ("md0/size", "100"),
             ("cciss!c0d0/size", "100"),
+            ("nvme0c1n1/size", "100"),
+            ("nvme0c1n1/hidden", "1"),
         ]);
         let expected = [
             ("/dev/cciss/c0d0", None),

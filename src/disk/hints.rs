@@ -36,8 +36,8 @@ pub struct Candidate {
     pub wwn_vendor_extension: Option<String>,
     /// The SCSI address: host, channel, target and LUN.
     pub hctl: Option<String>,
-    /// The name by the way that it is connected, e.g. `/dev/disk/by-path/pci-…`.
-    pub by_path: Option<String>,
+    /// The names by the way that it is connected, e.g. `/dev/disk/by-path/pci-…`: there can be several forms.
+    pub by_path: Vec<String>,
     /// The transport, e.g. `nvme` or `sata`.
     pub tran: Option<String>,
 }
@@ -246,7 +246,8 @@ impl Key {
             Self::WwnWithExtension => one(&disk.wwn_with_extension),
             Self::WwnVendorExtension => one(&disk.wwn_vendor_extension),
             Self::Hctl => one(&disk.hctl),
-            Self::ByPath => one(&disk.by_path),
+            Self::ByPath if disk.by_path.is_empty() => one(&None),
+            Self::ByPath => Values::Several(&disk.by_path),
             Self::Tran => one(&disk.tran),
             Self::Size | Self::Rotational => Values::Several(&[]),
         }
