@@ -111,21 +111,33 @@ fn pull(options: &Options) -> Result<()> {
 
 fn series(name: &str, shapes: &[Shape], options: &Options) -> Result<()> {
     let bench = Stage::new(options)?;
-    let mut rows = Vec::new();
+    // A registry on the same cores takes its part of them for each layer; a layout takes none.
+    let (mut from_registry, mut from_layout) = (Vec::new(), Vec::new());
     for shape in shapes {
         let layout = image::layout(*shape, Compression::Gzip)?;
+        let size = image::size(&layout)?;
         bench
             .registry
             .place(&layout, "latest", &format!("bench:{}", shape.name()))?;
-        rows.push((shape.name(), image::size(&layout)?, Vec::new()));
+        from_registry.push((bench.image(&shape.name()), size, Vec::new()));
+        from_layout.push((
+            format!("oci:{}:latest", layout.path().display()),
+            size,
+            Vec::new(),
+        ));
     }
     for _ in 0..options.rounds {
-        for (tag, _, costs) in &mut rows {
-            costs.push(bench.cost(tag, Contender::Unpack)?);
+        for (image, _, costs) in from_registry.iter_mut().chain(&mut from_layout) {
+            costs.push(bench.cost(image, Contender::Unpack)?);
         }
     }
-    print!("{}", table::series(&rows));
-    bench.keep(name, table::series_json(&rows))
+    print!("from a registry\n{}", table::series(&from_registry));
+    print!("\nfrom a layout\n{}", table::series(&from_layout));
+    let figures = json!({
+        "registry": table::series_json(&from_registry),
+        "layout": table::series_json(&from_layout),
+    });
+    bench.keep(name, figures)
 }
 
 /// All that runs share.
@@ -151,7 +163,7 @@ impl Stage {
     }
 
     fn run(&self, compression: &'static str, who: Contender) -> Result<Run> {
-        let cost = self.cost(compression, who)?;
+        let cost = self.cost(&self.image(compression), who)?;
         eprintln!(
             "{compression} {:16} {:6.1} s, {:6.1} s of CPU",
             who.name(),
@@ -165,10 +177,14 @@ impl Stage {
         })
     }
 
-    fn cost(&self, tag: &str, who: Contender) -> Result<Cost> {
+    fn image(&self, tag: &str) -> String {
+        format!("{}/bench:{tag}", self.registry.host())
+    }
+
+    fn cost(&self, image: &str, who: Contender) -> Result<Cost> {
         let place = Place::new()?;
         let job = Job {
-            image: &format!("{}/bench:{tag}", self.registry.host()),
+            image,
             place: place.path(),
             tools: &self.tools,
             landfall: &self.landfall,

@@ -201,22 +201,24 @@ type Row = (String, Size, Vec<Cost>);
 /// The table of a series; ratios are to its first row.
 pub fn series(rows: &[Row]) -> String {
     let mut out = String::from(
-        "\n| | layers | entries | archives, MiB | wall, s | CPU, s | CPU, µs an entry | RSS, MiB | CPU, ratio |\n|---|---|---|---|---|---|---|---|---|\n",
+        "\n| layers | entries | archives, MiB | wall, s | ratio | CPU, s | ratio | CPU, µs an entry | RSS, MiB |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     let cpu = |row: &Row| median(row.2.iter().map(|cost| cost.cpu));
+    let wall = |row: &Row| median(row.2.iter().map(|cost| cost.wall));
     for row in rows {
-        let (name, size, costs) = row;
+        let (_, size, costs) = row;
         let _ = writeln!(
             out,
-            "| {name} | {} | {} | {} | {:.2} | {:.2} | {:.1} | {:.0} | {:.2} |",
+            "| {} | {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.1} | {:.0} |",
             size.layers,
             size.entries,
             size.archive_bytes >> 20,
-            median(costs.iter().map(|cost| cost.wall)),
+            wall(row),
+            wall(row) / wall(&rows[0]),
             cpu(row),
+            cpu(row) / cpu(&rows[0]),
             cpu(row) * 1e6 / size.entries as f64,
             median(costs.iter().map(|cost| cost.resident_bytes as f64)) / f64::from(1 << 20),
-            cpu(row) / cpu(&rows[0])
         );
     }
     out
@@ -225,7 +227,7 @@ pub fn series(rows: &[Row]) -> String {
 /// All figures of a series.
 pub fn series_json(rows: &[Row]) -> Value {
     let row = |(name, size, costs): &Row| json!({ "name": name, "image": size_json(size), "runs": costs.iter().map(cost_json).collect::<Vec<_>>() });
-    json!({ "rows": rows.iter().map(row).collect::<Vec<_>>() })
+    rows.iter().map(row).collect()
 }
 
 fn size_json(size: &Size) -> Value {
