@@ -125,6 +125,7 @@ mod tests {
     use crate::oci::Descriptor;
     use crate::oci::digest::sha256;
     use crate::oci::reference::Selector;
+    use crate::pull::tests::image_of;
     use crate::source::{BlobStream, RawDocument};
 
     /// Gives parts of blobs, or none.
@@ -165,17 +166,7 @@ mod tests {
             diff_id: sha256(b""),
             compression: *compression,
         };
-        Image {
-            reference: "reg.lab/os:1".parse().unwrap(),
-            digest: sha256(b"manifest"),
-            manifest: vec![],
-            manifest_media_type: String::new(),
-            config_descriptor: Descriptor::new(MediaType::ImageConfig, 0u64, sha256(b"")),
-            config: vec![],
-            platform: "linux/amd64".parse().unwrap(),
-            environment: vec![],
-            layers: layers.iter().enumerate().map(layer).collect(),
-        }
+        image_of(layers.iter().enumerate().map(layer).collect())
     }
 
     #[tokio::test]

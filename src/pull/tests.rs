@@ -14,6 +14,7 @@ use crate::oci::Descriptor;
 use crate::oci::digest::sha256;
 use crate::oci::media_type::Compression;
 use crate::oci::reference::Selector;
+use crate::random::Random;
 use crate::source::{BlobStream, RawDocument};
 
 /// How a source gives a blob.
@@ -74,12 +75,8 @@ fn file(name: &str, data: &[u8]) -> Vec<u8> {
 
 /// Bytes that cannot be compressed.
 fn noise(count: u64) -> Vec<u8> {
-    let mut state = 1u64;
-    let mut next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        (state >> 56) as u8
-    };
-    (0..count).map(|_| next()).collect()
+    let mut random = Random::new(1);
+    (0..count).map(|_| random.below(256) as u8).collect()
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -108,7 +105,18 @@ fn image(archives: &[Vec<u8>]) -> (Image, Memory) {
         });
         source.0.insert(sha256(&blob).to_string(), Given::Whole(blob));
     }
-    let image = Image {
+    (image_of(layers), source)
+}
+
+/// Pulls as it is usual.
+async fn pull_into(store: &Store, source: Memory, image: &Image) -> Result<Vec<UnpackedLayer>> {
+    let (options, progress) = (Options::default(), Progress::silent());
+    pull(Arc::new(source), image, store, &options, &progress).await
+}
+
+/// An image that is made of `layers`.
+pub(super) fn image_of(layers: Vec<Layer>) -> Image {
+    Image {
         reference: "reg.lab/os:1".parse().unwrap(),
         digest: sha256(b"manifest"),
         manifest: vec![],
@@ -118,8 +126,7 @@ fn image(archives: &[Vec<u8>]) -> (Image, Memory) {
         platform: "linux/amd64".parse().unwrap(),
         environment: vec![],
         layers,
-    };
-    (image, source)
+    }
 }
 
 fn spoil(source: &mut Memory, layer: &Layer, how: impl Fn(Vec<u8>) -> Given) {
@@ -214,14 +221,7 @@ async fn a_failure_names_the_layer_and_its_cause() {
             other => other.clone(),
         });
         let store = Store::mount(base.path(), 8 * MIB).unwrap();
-        let error = pull(
-            Arc::new(source),
-            &image,
-            &store,
-            &Options::default(),
-            &Progress::silent(),
-        )
-        .await;
+        let error = pull_into(&store, source, &image).await;
         let error = format!("{:#}", error.unwrap_err());
         let digest = image.layers[1].blob.digest();
         assert!(
@@ -247,14 +247,7 @@ async fn a_layer_that_is_not_distributed_is_taken_from_the_registry_or_explained
             spoil(&mut source, layer, |_| Given::Refused);
         }
         let store = Store::mount(base.path(), 8 * MIB).unwrap();
-        let pulled = pull(
-            Arc::new(source),
-            &image,
-            &store,
-            &Options::default(),
-            &Progress::silent(),
-        )
-        .await;
+        let pulled = pull_into(&store, source, &image).await;
         assert_eq!(pulled.is_ok(), there);
         if let Err(error) = pulled {
             let error = format!("{error:#}");
