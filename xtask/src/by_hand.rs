@@ -68,16 +68,10 @@ pub fn run(wanted: &Virtual) -> Result<()> {
     };
     let disk = disk(wanted)?;
     let installation = Installation {
-        landfall: &landfall,
-        image: &image,
-        disk: &disk,
-        second: None,
-        tpm: None,
         config_drive: wanted.config_drive.as_deref(),
         memory_mib: wanted.memory,
         arguments: &format!("{more} {}", wanted.arguments),
-        echo: Some("  | "),
-        log: None,
+        ..Installation::new(&landfall, &image, &disk)
     };
     steps.run("Installing", || installation.run())?;
     let checks = || scenario::check_disk(&disk, installation.config_drive);

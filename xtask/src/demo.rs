@@ -37,17 +37,10 @@ pub fn run() -> Result<()> {
     })?;
 
     let disk = Disk::create(&directory.join("disk.img"), 2048)?;
+    let image = format!("{}/os/fixture:1", registry.host_for_vm());
     let installation = Installation {
-        landfall: &landfall,
-        image: &format!("{}/os/fixture:1", registry.host_for_vm()),
-        disk: &disk,
-        second: None,
-        tpm: None,
         config_drive: Some(&drive),
-        memory_mib: 1024,
-        arguments: "landfall.tls-verify=0",
-        echo: Some("  | "),
-        log: None,
+        ..Installation::new(&landfall, &image, &disk)
     };
     steps.run(
         "Installing, in a machine with an empty disk and a ramdisk of Landfall alone",

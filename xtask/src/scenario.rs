@@ -36,13 +36,26 @@ pub struct Installation<'a> {
     pub memory_mib: u32,
     /// More words for the kernel's command line: `landfall.tls-verify=0`.
     pub arguments: &'a str,
-    /// Console lines are shown after this prefix; none: not shown.
-    pub echo: Option<&'a str>,
-    /// The console is written here as well.
-    pub log: Option<&'a Path>,
+    /// Console lines are shown after this prefix.
+    pub echo: &'a str,
 }
 
-impl Installation<'_> {
+impl<'a> Installation<'a> {
+    /// Onto `disk`, in a machine with 1 GiB of memory and no other device, from a registry without TLS.
+    pub fn new(landfall: &'a Path, image: &'a str, disk: &'a Disk) -> Self {
+        Self {
+            landfall,
+            image,
+            disk,
+            second: None,
+            config_drive: None,
+            tpm: None,
+            memory_mib: 1024,
+            arguments: "landfall.tls-verify=0",
+            echo: "  | ",
+        }
+    }
+
     /// Installs, and gives what the console said. A disk without partitions afterwards is an error.
     pub fn run(&self) -> Result<String> {
         let transcript = self.attempt()?;
@@ -101,13 +114,7 @@ impl Installation<'_> {
         if let Some(state) = self.tpm {
             machine = machine.tpm(state);
         }
-        if let Some(prefix) = self.echo {
-            machine = machine.echo(prefix);
-        }
-        match self.log {
-            Some(path) => machine.log(path),
-            None => machine,
-        }
+        machine.echo(self.echo)
     }
 
     fn command_line(&self) -> String {

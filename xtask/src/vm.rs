@@ -17,7 +17,7 @@
 mod tpm;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -113,7 +113,6 @@ pub struct Machine {
     network: bool,
     tpm: Option<PathBuf>,
     echo: Option<String>,
-    log: Option<PathBuf>,
 }
 
 impl Machine {
@@ -127,7 +126,6 @@ impl Machine {
             network: false,
             tpm: None,
             echo: None,
-            log: None,
         }
     }
 
@@ -176,14 +174,6 @@ impl Machine {
         }
     }
 
-    /// Writes its console to a file as well.
-    pub fn log(self, path: &Path) -> Self {
-        Self {
-            log: Some(path.into()),
-            ..self
-        }
-    }
-
     /// Switches it on, lets it run until it switches itself off, and gives what its console said.
     pub fn run(&self) -> Result<String> {
         self.start()?.wait()
@@ -204,14 +194,13 @@ impl Machine {
         let mut child = command.spawn().context("starting qemu-system-x86_64")?;
         let console = child.stdout.take().expect("piped");
         let (sender, lines) = channel();
-        let mut sink = Sink {
-            echo: self.echo.clone(),
-            log: self.log.as_deref().map(File::create).transpose()?,
-        };
+        let echo = self.echo.clone();
         thread::spawn(move || {
             for line in BufReader::new(console).split(b'\n').map_while(Result::ok) {
                 let line = printable(&line);
-                sink.take(&line);
+                if let Some(prefix) = &echo {
+                    eprintln!("{prefix}{line}");
+                }
                 if sender.send(line).is_err() {
                     break;
                 }
@@ -275,23 +264,6 @@ impl Machine {
             .stdout(Stdio::piped())
             .stderr(File::create(directory.join("errors"))?);
         Ok(command)
-    }
-}
-
-/// Where console lines go as they come.
-struct Sink {
-    echo: Option<String>,
-    log: Option<File>,
-}
-
-impl Sink {
-    fn take(&mut self, line: &str) {
-        if let Some(prefix) = &self.echo {
-            eprintln!("{prefix}{line}");
-        }
-        if let Some(file) = &mut self.log {
-            let _ = writeln!(file, "{line}");
-        }
     }
 }
 

@@ -5,14 +5,76 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use tempfile::TempDir;
 use xtask::registry::Registry;
 use xtask::scenario::{self, Installation};
 use xtask::vm::Disk;
 use xtask::{apt, command, config_drive, demo, fixture, suite};
+
+/// What every scenario has: an image in a registry, and a disk.
+struct Scene {
+    landfall: PathBuf,
+    registry: Option<Registry>,
+    image: String,
+    digest: String,
+    disk: Disk,
+    directory: TempDir,
+}
+
+impl Scene {
+    /// With the fixture's image `tag`; `None`, and said so, where this machine can't run it.
+    fn set(tag: &str, disk_mib: u64) -> Result<Option<Self>> {
+        if let Some(reason) = what_is_missing() {
+            suite::cannot_run("the scenario in a virtual machine", &reason)?;
+            return Ok(None);
+        }
+        let registry = Registry::start()?;
+        let digest = registry.place(&fixture::layout()?, tag, "os/fixture:1")?;
+        let directory = xtask::tempdir()?;
+        Ok(Some(Self {
+            landfall: demo::build_landfall()?,
+            image: format!("{}/os/fixture:1", registry.host_for_vm()),
+            digest: digest.to_string(),
+            disk: Disk::create(&directory.path().join("disk.img"), disk_mib)?,
+            registry: Some(registry),
+            directory,
+        }))
+    }
+
+    fn installation(&self) -> Installation<'_> {
+        Installation::new(&self.landfall, &self.image, &self.disk)
+    }
+
+    fn config_drive(&self) -> Result<PathBuf> {
+        let drive = self.directory.path().join("config-drive.iso");
+        config_drive::create(&drive, config_drive::FILES)?;
+        Ok(drive)
+    }
+
+    /// Ironic's JSON for a config drive.
+    fn json(&self) -> Result<PathBuf> {
+        let drive = self.directory.path().join("config-drive.json");
+        fs::write(&drive, JSON)?;
+        Ok(drive)
+    }
+
+    fn tpm(&self) -> Result<PathBuf> {
+        let state = self.directory.path().join("tpm");
+        fs::create_dir(&state)?;
+        Ok(state)
+    }
+}
+
+#[track_caller]
+fn assert_says(text: &str, expected: &[&str]) {
+    for each in expected {
+        assert!(text.contains(each), "{each:?} is not in what was said:\n{text}");
+    }
+}
 
 fn what_is_missing() -> Option<String> {
     let missing = apt::missing(&[
@@ -27,55 +89,34 @@ fn what_is_missing() -> Option<String> {
 
 #[test]
 fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Result<()> {
-    if let Some(reason) = what_is_missing() {
-        return suite::cannot_run("the scenario in a virtual machine", &reason);
-    }
-    let layout = fixture::layout()?;
-    let layers = layout.manifest(fixture::MANY_LAYERS)?["layers"]
-        .as_array()
-        .map_or(0, Vec::len);
+    let Some(scene) = Scene::set(fixture::MANY_LAYERS, 2048)? else {
+        return Ok(());
+    };
+    let manifest = fixture::layout()?.manifest(fixture::MANY_LAYERS)?;
+    let layers = manifest["layers"].as_array().map_or(0, Vec::len);
     assert!(layers >= 100, "{layers} layers");
-    let registry = Registry::start()?;
-    let digest = registry.place(&layout, fixture::MANY_LAYERS, "os/fixture:1")?;
-
-    let directory = xtask::tempdir()?;
-    let drive = directory.path().join("config-drive.iso");
-    config_drive::create(&drive, config_drive::FILES)?;
-    let disk = Disk::create(&directory.path().join("disk.img"), 2048)?;
-    let image = format!("{}/os/fixture:1", registry.host_for_vm());
+    let drive = scene.config_drive()?;
     let installation = Installation {
-        landfall: &demo::build_landfall()?,
-        image: &image,
-        disk: &disk,
-        second: None,
-        tpm: None,
         config_drive: Some(&drive),
-        memory_mib: 1024,
         arguments: "landfall.tls-verify=0 landfall.args=\"--karg landfall-test=yes\"",
-        echo: Some("vm: "),
-        log: None,
+        echo: "vm: ",
+        ..scene.installation()
     };
     installation.run()?;
-    for line in scenario::check_disk(&disk, Some(&drive))? {
+    for line in scenario::check_disk(&scene.disk, Some(&drive))? {
         println!("{line}");
     }
 
     let (marker, transcript) = installation.boot()?;
-    assert!(
-        marker.contains(&format!("image={image} digest={digest} ")),
-        "{marker}"
-    );
-    assert!(
-        transcript.contains("landfall-test=yes"),
-        "the kernel argument is missing:\n{transcript}"
-    );
-    assert!(
-        transcript.contains("node-17.lab"),
-        "the config drive was not read:\n{transcript}"
-    );
-    assert!(
-        transcript.contains("greetings-from-the-config-drive"),
-        "{transcript}"
+    let built = format!("image={} digest={} ", scene.image, scene.digest);
+    assert_says(&marker, &[&built]);
+    assert_says(
+        &transcript,
+        &[
+            "landfall-test=yes",
+            "node-17.lab",
+            "greetings-from-the-config-drive",
+        ],
     );
     Ok(())
 }
@@ -132,219 +173,147 @@ fn stick(path: &Path, registry: &Registry, landfall: &Path) -> Result<Disk> {
 #[test]
 fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_its_own_config_drive()
 -> Result<()> {
-    if let Some(reason) = what_is_missing() {
-        return suite::cannot_run("the scenario in a virtual machine", &reason);
-    }
-    let layout = fixture::layout()?;
-    let registry = Registry::start()?;
-    registry.place(&layout, fixture::BOOTABLE, "os/fixture:1")?;
-    let directory = xtask::tempdir()?;
-    let drive = directory.path().join("config-drive.json");
-    fs::write(&drive, JSON)?;
-    let disk = Disk::create(&directory.path().join("disk.img"), 2048)?.sector_size(4096);
-    leave_behind(&disk)?;
-    let landfall = demo::build_landfall()?;
-    let other = stick(&directory.path().join("stick.img"), &registry, &landfall)?;
+    let Some(mut scene) = Scene::set(fixture::BOOTABLE, 2048)? else {
+        return Ok(());
+    };
+    scene.disk = scene.disk.sector_size(4096);
+    leave_behind(&scene.disk)?;
+    let drive = scene.json()?;
+    let path = scene.directory.path().join("stick.img");
     // What follows comes from the stick.
+    let registry = scene.registry.take().expect("every scene has one");
+    let stick = stick(&path, &registry, &scene.landfall)?;
     drop(registry);
+    scene.image = "oci:LABEL=STICK/images".into();
     let installation = Installation {
-        landfall: &landfall,
-        image: "oci:LABEL=STICK/images",
-        disk: &disk,
-        second: Some(&other),
-        tpm: None,
+        second: Some(&stick),
         config_drive: Some(&drive),
-        memory_mib: 1024,
         arguments: "landfall.wipe \
                     landfall.args=\"--clear-stale-config-drives --boot-entry keep --root-size 1200MiB\"",
-        echo: Some("vm: "),
-        log: None,
+        echo: "used: ",
+        ..scene.installation()
     };
     let said = installation.run()?;
-    for expected in [
-        "will lose what it holds: a GPT with 2 partitions; 1: 100 MiB, LVM2_member; 2: 100 MiB, linux_raid_member",
-        "the config drive becomes FAT",
-        "removed the old config drive on partition 1 of /dev/v",
-        "root: ext4, clean",
-        "boot entries: the files of fixture.conf are there",
-        "image on the disk: sha256:",
-    ] {
-        assert!(
-            said.contains(expected),
-            "{expected:?} is not in what was said:\n{said}"
-        );
-    }
-    let found = scenario::check_disk(&disk, None)?;
-    assert!(
-        found.iter().any(|line| line.contains("TYPE=vfat LABEL=CONFIG-2")),
-        "{found:#?}"
+    assert_says(
+        &said,
+        &[
+            "will lose what it holds: a GPT with 2 partitions; 1: 100 MiB, LVM2_member; 2: 100 MiB, linux_raid_member",
+            "the config drive becomes FAT",
+            "removed the old config drive on partition 1 of /dev/v",
+            "root: ext4, clean",
+            "boot entries: the files of fixture.conf are there",
+            "image on the disk: sha256:",
+        ],
     );
-    let left = fs::read(&other.path)?;
+    let found = scenario::check_disk(&scene.disk, None)?.join("\n");
+    assert_says(&found, &["TYPE=vfat LABEL=CONFIG-2"]);
+    let left = fs::read(&stick.path)?;
     assert!(
         left[1 << 20..33 << 20].iter().all(|byte| *byte == 0),
         "the old config drive is still there"
     );
 
     let (_, transcript) = installation.boot()?;
-    assert!(
-        transcript.contains("node-18.lab"),
-        "the config drive was not read:\n{transcript}"
-    );
-    assert!(transcript.contains("greetings-from-the-json"), "{transcript}");
+    assert_says(&transcript, &["node-18.lab", "greetings-from-the-json"]);
     assert!(!transcript.contains("forgotten.lab"), "{transcript}");
     Ok(())
 }
 
 #[test]
 fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<()> {
-    if let Some(reason) = what_is_missing() {
-        return suite::cannot_run("the scenario in a virtual machine", &reason);
-    }
-    let layout = fixture::layout()?;
-    let registry = Registry::start()?;
-    let digest = registry.place(&layout, fixture::ENCRYPTED, "os/fixture:1")?;
-    let directory = xtask::tempdir()?;
-    let drive = directory.path().join("config-drive.json");
-    fs::write(&drive, JSON)?;
-    let tpm = directory.path().join("tpm");
-    fs::create_dir(&tpm)?;
-    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?.sector_size(4096);
-    let image = format!("{}/os/fixture:1", registry.host_for_vm());
+    let Some(mut scene) = Scene::set(fixture::ENCRYPTED, 3072)? else {
+        return Ok(());
+    };
+    scene.disk = scene.disk.sector_size(4096);
+    let (drive, tpm) = (scene.json()?, scene.tpm()?);
     let installation = Installation {
-        landfall: &demo::build_landfall()?,
-        image: &image,
-        disk: &disk,
-        second: None,
         tpm: Some(&tpm),
         config_drive: Some(&drive),
         memory_mib: 1536,
         arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
-        echo: Some("luks: "),
-        log: None,
+        echo: "luks: ",
+        ..scene.installation()
     };
-    let said = installation.run()?;
-    for expected in [
-        "root: LUKS, which a TPM 2.0 unlocks",
-        "boot entries: the files of fixture.conf are there",
-        "the config drive becomes FAT",
-    ] {
-        assert!(
-            said.contains(expected),
-            "{expected:?} is not in what was said:\n{said}"
-        );
-    }
-    let found = scenario::check_disk(&disk, None)?;
-    for expected in [
-        "boot: TYPE=ext4 LABEL=boot",
-        "root: TYPE=crypto_LUKS LABEL=- unlocked by the TPM alone",
-        "TYPE=vfat LABEL=CONFIG-2",
-    ] {
-        assert!(
-            found.iter().any(|line| line.contains(expected)),
-            "{expected:?} is not in {found:#?}"
-        );
-    }
+    assert_says(
+        &installation.run()?,
+        &[
+            "root: LUKS, which a TPM 2.0 unlocks",
+            "boot entries: the files of fixture.conf are there",
+            "the config drive becomes FAT",
+        ],
+    );
+    assert_says(
+        &scenario::check_disk(&scene.disk, None)?.join("\n"),
+        &[
+            "boot: TYPE=ext4 LABEL=boot",
+            "root: TYPE=crypto_LUKS LABEL=- unlocked by the TPM alone",
+            "TYPE=vfat LABEL=CONFIG-2",
+        ],
+    );
 
     let (marker, transcript) = installation.boot()?;
-    assert!(marker.contains(&format!("digest={digest} ")), "{marker}");
-    for expected in ["root: /dev/dm-0", "node-18.lab", "greetings-from-the-json"] {
-        assert!(
-            transcript.contains(expected),
-            "{expected:?} is not in what the system said:\n{transcript}"
-        );
-    }
+    assert_says(&marker, &[&format!("digest={} ", scene.digest)]);
+    assert_says(
+        &transcript,
+        &["root: /dev/dm-0", "node-18.lab", "greetings-from-the-json"],
+    );
     Ok(())
 }
 
 #[test]
 fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_it() -> Result<()> {
-    if let Some(reason) = what_is_missing() {
-        return suite::cannot_run("the scenario in a virtual machine", &reason);
-    }
-    let layout = fixture::layout()?;
-    let registry = Registry::start()?;
-    let digest = registry.place(&layout, fixture::UNIFIED, "os/fixture:1")?;
-    let directory = xtask::tempdir()?;
-    let drive = directory.path().join("config-drive.iso");
-    config_drive::create(&drive, config_drive::FILES)?;
-    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?;
-    let image = format!("{}/os/fixture:1", registry.host_for_vm());
-    let installation = Installation {
-        landfall: &demo::build_landfall()?,
-        image: &image,
-        disk: &disk,
-        second: None,
-        tpm: None,
-        config_drive: Some(&drive),
-        memory_mib: 1024,
-        arguments: "landfall.tls-verify=0",
-        echo: Some("uki: "),
-        log: None,
+    let Some(scene) = Scene::set(fixture::UNIFIED, 3072)? else {
+        return Ok(());
     };
-    let said = installation.run()?;
-    for expected in [
-        "boot entries: the files of bootc_fixture-",
-        "root: ext4, clean",
-        &format!("image on the disk: {digest}"),
-    ] {
-        assert!(
-            said.contains(expected),
-            "{expected:?} is not in what was said:\n{said}"
-        );
-    }
-    for line in scenario::check_disk(&disk, Some(&drive))? {
+    let drive = scene.config_drive()?;
+    let installation = Installation {
+        config_drive: Some(&drive),
+        echo: "uki: ",
+        ..scene.installation()
+    };
+    assert_says(
+        &installation.run()?,
+        &[
+            "boot entries: the files of bootc_fixture-",
+            "root: ext4, clean",
+            &format!("image on the disk: {}", scene.digest),
+        ],
+    );
+    for line in scenario::check_disk(&scene.disk, Some(&drive))? {
         println!("{line}");
     }
-    let esp = xtask::gpt::partitions(&disk)?;
+    let esp = xtask::gpt::partitions(&scene.disk)?;
     let esp = esp.iter().find(|partition| partition.name == "EFI-SYSTEM");
     assert_eq!(esp.map(|esp| esp.size_bytes), Some(1 << 30));
 
     let (marker, transcript) = installation.boot()?;
-    assert!(marker.contains(&format!("digest={digest} ")), "{marker}");
-    for expected in ["unified kernel image of deployment ", "node-17.lab"] {
-        assert!(
-            transcript.contains(expected),
-            "{expected:?} is not in what the system said:\n{transcript}"
-        );
-    }
+    assert_says(&marker, &[&format!("digest={} ", scene.digest)]);
+    assert_says(
+        &transcript,
+        &["unified kernel image of deployment ", "node-17.lab"],
+    );
     Ok(())
 }
 
 #[test]
 fn a_failure_leaves_no_encrypted_volume_open_and_no_partition_table() -> Result<()> {
-    if let Some(reason) = what_is_missing() {
-        return suite::cannot_run("the scenario in a virtual machine", &reason);
-    }
-    let layout = fixture::layout()?;
-    let registry = Registry::start()?;
-    registry.place(&layout, fixture::FAILS_HALFWAY, "os/fixture:1")?;
-    let directory = xtask::tempdir()?;
-    let tpm = directory.path().join("tpm");
-    fs::create_dir(&tpm)?;
-    let disk = Disk::create(&directory.path().join("disk.img"), 3072)?;
-    let image = format!("{}/os/fixture:1", registry.host_for_vm());
-    let installation = Installation {
-        landfall: &demo::build_landfall()?,
-        image: &image,
-        disk: &disk,
-        second: None,
-        tpm: Some(&tpm),
-        config_drive: None,
-        memory_mib: 1024,
-        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
-        echo: Some("fails: "),
-        log: None,
+    let Some(scene) = Scene::set(fixture::FAILS_HALFWAY, 3072)? else {
+        return Ok(());
     };
-    let said = installation.attempt()?;
-    for expected in [
-        "the image's bootc failed with exit status 3",
-        "closed /dev/mapper/root, which the installation left open",
-    ] {
-        assert!(
-            said.contains(expected),
-            "{expected:?} is not in what was said:\n{said}"
-        );
-    }
-    assert_eq!(xtask::gpt::partitions(&disk)?, []);
+    let tpm = scene.tpm()?;
+    let installation = Installation {
+        tpm: Some(&tpm),
+        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
+        echo: "fails: ",
+        ..scene.installation()
+    };
+    assert_says(
+        &installation.attempt()?,
+        &[
+            "the image's bootc failed with exit status 3",
+            "closed /dev/mapper/root, which the installation left open",
+        ],
+    );
+    assert_eq!(xtask::gpt::partitions(&scene.disk)?, []);
     Ok(())
 }
