@@ -9,17 +9,55 @@ use crate::disk::{Contents, Extent, Geometry, Table};
 const SECTOR_BYTES: u64 = 512;
 const SECTORS: u64 = 512;
 
+/// The bytes as they are, and with checksums that fit: else a table that is only a little wrong is seldom seen.
 pub fn run(data: &[u8]) {
     for sector_bytes in [512, 4096] {
-        let geometry = Geometry::plain(data.len() as u64, sector_bytes);
-        let mut disk = Cursor::new(data.to_vec());
-        let contents = Contents::read(&mut disk, geometry).expect("memory can be read");
-        // What is shown goes to a terminal.
-        assert!(!contents.to_string().contains(char::is_control));
-        if let Ok(Some(table)) = Table::read(&mut disk, geometry) {
-            extend(table, disk, geometry);
+        let mut mended = data.to_vec();
+        mend(&mut mended, sector_bytes as usize);
+        look(data.to_vec(), sector_bytes);
+        look(mended, sector_bytes);
+    }
+}
+
+fn look(data: Vec<u8>, sector_bytes: u64) {
+    let geometry = Geometry::plain(data.len() as u64, sector_bytes);
+    let mut disk = Cursor::new(data);
+    let contents = Contents::read(&mut disk, geometry).expect("memory can be read");
+    // What is shown goes to a terminal.
+    assert!(!contents.to_string().contains(char::is_control));
+    if let Ok(Some(table)) = Table::read(&mut disk, geometry) {
+        extend(table, disk, geometry);
+    }
+}
+
+/// Writes the checksums of what looks like a header at either end, where there is room for what they are of.
+fn mend(disk: &mut [u8], sector_bytes: usize) {
+    for start in [sector_bytes, disk.len().saturating_sub(sector_bytes)] {
+        let Some(header) = disk
+            .get(start..start + 92)
+            .filter(|it| it.starts_with(b"EFI PART"))
+        else {
+            continue;
+        };
+        let number = |at: usize| u32::from_le_bytes([0, 1, 2, 3].map(|byte| header[at + byte])) as usize;
+        let (length, array, array_length) = (number(12), number(72), number(80).checked_mul(number(84)));
+        let array_checksum = (array.checked_mul(sector_bytes))
+            .and_then(|array| disk.get(array..array.checked_add(array_length?)?))
+            .map(checksum);
+        disk[start + 16..start + 20].fill(0);
+        if let Some(array_checksum) = array_checksum {
+            disk[start + 88..start + 92].copy_from_slice(&array_checksum);
+        }
+        if let Some(header_checksum) = disk.get(start..start + length).map(checksum) {
+            disk[start + 16..start + 20].copy_from_slice(&header_checksum);
         }
     }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum().to_le_bytes()
 }
 
 /// Whatever table was read can be added to and written, stays on the disk and loses nothing.
