@@ -115,6 +115,11 @@ pub enum ProbeError {
 }
 
 impl Disk {
+    /// Whether the kernel has found a disk of this name by now, or one that udev would give it.
+    pub fn is_there(path: &Path) -> bool {
+        path.exists() || links::resolve(path).is_some()
+    }
+
     /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
     pub fn probe(path: &Path) -> Result<Self, ProbeError> {
         let system = |call| {

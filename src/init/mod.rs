@@ -12,7 +12,6 @@ mod network;
 
 use std::fs;
 use std::panic::catch_unwind;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
 use crate::cli::{Device, Target};
+use crate::disk::Disk;
 use crate::disks;
 use crate::progress::{Progress, Style};
 use crate::source::name::ImageName;
@@ -199,8 +199,7 @@ struct Arrivals {
 impl Arrivals {
     fn are_complete(&mut self, target: &Target) -> bool {
         match &target.device {
-            // Names in deeper directories are links that udev makes: nobody makes them here.
-            Some(Device::Path(path)) => path.parent() != Some(Path::new("/dev")) || path.exists(),
+            Some(Device::Path(path)) => Disk::is_there(path),
             _ => self.settle(disks::choosable(target)),
         }
     }

@@ -26,6 +26,8 @@ pub struct Installation<'a> {
     pub image: &'a str,
     /// The disk to install onto.
     pub disk: &'a Disk,
+    /// What the machine is told of it: `landfall.device=/dev/vda`.
+    pub device: String,
     /// Another disk, which comes before the first by name.
     pub second: Option<&'a Disk>,
     /// The config drive, put into the ramdisk.
@@ -47,6 +49,7 @@ impl<'a> Installation<'a> {
             landfall,
             image,
             disk,
+            device: format!("landfall.device={}", disk.device()),
             second: None,
             config_drive: None,
             tpm: None,
@@ -121,10 +124,7 @@ impl<'a> Installation<'a> {
         let mut words = vec![
             "console=ttyS0".to_string(),
             format!("landfall.image={}", self.image),
-            match self.second {
-                None => format!("landfall.device={}", self.disk.device()),
-                Some(_) => "landfall.device-hint=serial=landfall".into(),
-            },
+            self.device.clone(),
             "landfall.after=poweroff landfall.after-failure=poweroff".to_string(),
         ];
         words.extend(

@@ -186,6 +186,7 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     drop(registry);
     scene.image = "oci:LABEL=STICK/images".into();
     let installation = Installation {
+        device: "landfall.device-hint=serial=landfall".into(),
         second: Some(&stick),
         config_drive: Some(&drive),
         arguments: "landfall.wipe \
@@ -268,6 +269,8 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
     let drive = scene.config_drive()?;
     let installation = Installation {
         config_drive: Some(&drive),
+        // Nobody makes this link in the ramdisk.
+        device: "landfall.device=/dev/disk/by-id/virtio-landfall".into(),
         echo: "uki: ",
         ..scene.installation()
     };
