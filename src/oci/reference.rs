@@ -3,7 +3,7 @@
 //! `oci_spec` has a parser for them, too, whose regular expression takes 12 MiB of memory: here it is what this one is
 //! compared with.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
 use oci_spec::image::Digest;
 
@@ -140,20 +140,28 @@ impl FromStr for Reference {
     }
 }
 
-/// A domain's name or an IPv4 address, and a port where there is one.
+/// A domain's name, an IPv4 address, or an IPv6 address in brackets, and a port where there is one.
 fn check_host(host: &str) -> Result<(), &'static str> {
-    let (domain, port) = host.split_once(':').unwrap_or((host, "0"));
-    let is_label = |label: &str| {
-        let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-        !label.is_empty() && label.bytes().all(is_inside) && !label.starts_with('-') && !label.ends_with('-')
+    let (is_host, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
+        None => {
+            let (domain, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            (domain.split('.').all(is_label), port)
+        }
     };
-    if !domain.split('.').all(is_label) {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_host {
         Err("the registry is no host")
-    } else if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+    } else if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_number) {
         Err("the registry's port is no number")
     } else {
         Ok(())
     }
+}
+
+fn is_label(label: &str) -> bool {
+    let is_inside = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    !label.is_empty() && label.bytes().all(is_inside) && !label.starts_with('-') && !label.ends_with('-')
 }
 
 /// Components of lower case letters and digits, with one dot, one or two underscores or any number of hyphens between.
@@ -238,6 +246,13 @@ mod tests {
                 "reg.lab/web:latest",
             ),
             ("oci://localhost/web:a", "localhost/web:a", "a", "localhost/web:a"),
+            (
+                "[fd00:1101::3]:5000/web:a",
+                "[fd00:1101::3]:5000/web:a",
+                "a",
+                "[fd00:1101::3]:5000/web:a",
+            ),
+            ("[::1]/web", "[::1]/web", "latest", "[::1]/web:latest"),
         ] {
             let reference: Reference = text.parse().unwrap();
             assert_eq!(reference.to_string(), shown);
@@ -349,6 +364,12 @@ mod tests {
             "web",
             "library/web:1",
             "reg.lab/",
+            "reg.lab:/web",
+            "reg.lab:5x/web",
+            "::1/web",
+            "[::1]5000/web",
+            "[reg.lab]/web",
+            "[fe80::1%eth0]/web",
             "reg.lab/Web",
             "reg.lab/web:",
             "reg.lab/web@sha256:12",
