@@ -20,7 +20,7 @@
 //! | what bootc needs, can and is asked | [`bootc`] |
 //! | the image as a registry of its own, for the image's skopeo | [`relay`] |
 //! | the target disk, from first look to verification; file systems by their first bytes | [`disk`]; [`filesystem`] |
-//! | the firmware's boot order | [`firmware`] |
+//! | the running kernel: its modules, what it was booted with; the firmware's boot order | [`kernel`]; [`firmware`] |
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | the only unsafe code | [`sys`] |
@@ -42,6 +42,7 @@ pub mod fuzz;
 pub mod init;
 pub mod inspect;
 pub mod install;
+pub mod kernel;
 pub mod layer;
 pub mod meter;
 pub mod oci;

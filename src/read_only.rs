@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use crate::init::modules;
+use crate::kernel::modules;
 
 /// What directories that something is mounted on begin with. They are not where the store is: that is mounted later, and
 /// would hide them.

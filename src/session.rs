@@ -1,7 +1,6 @@
 //! An image on its way to a mounted root: resolved, weighed, pulled, mounted. `install`, `run` and `unpack` begin alike.
 
 use std::collections::HashMap;
-use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::cli;
-use crate::init::modules;
+use crate::kernel;
 use crate::meter::available_memory_bytes;
 use crate::oci::reference::Selector;
 use crate::oci::{Digest, Image, Platform};
@@ -119,25 +118,7 @@ pub fn check_root() -> Result<()> {
 /// Checks that this user may do the work, and that this kernel can.
 pub fn check_machine() -> Result<()> {
     check_root()?;
-    need_filesystem("overlay")
-}
-
-/// Loads what the kernel needs for this file system, if it isn't ready.
-pub fn need_filesystem(name: &str) -> Result<()> {
-    if !knows_filesystem(name)? {
-        modules::load(&[name])
-            .with_context(|| format!("this kernel has no {name}: add the module {name} to the ramdisk"))?;
-    }
-    Ok(())
-}
-
-/// Whether the kernel has this file system ready.
-fn knows_filesystem(name: &str) -> Result<bool> {
-    let known =
-        fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems: mount /proc first")?;
-    Ok(known
-        .lines()
-        .any(|line| line.split_whitespace().last() == Some(name)))
+    kernel::need_filesystem("overlay")
 }
 
 impl Found {

@@ -1,6 +1,7 @@
 //! What was typed. Nothing is decided here.
 
 pub mod config_drive;
+mod destination;
 mod disks;
 mod image;
 mod install;
@@ -11,13 +12,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use config_drive::ConfigDriveCommand;
+pub use destination::{Destination, DestinationForm};
 pub use disks::{Device, Disks, Target};
 pub use image::Image;
 pub use install::{Install, NetworkAccess};
 pub use verify::Verify;
 
 use crate::progress::Style;
-use crate::save::Destination;
 
 const EXIT_STATUS: &str = "\
 Exit status:

@@ -6,11 +6,9 @@
 
 pub mod cmdline;
 mod ending;
-pub mod modules;
 mod mounts;
 mod network;
 
-use std::fs;
 use std::panic::catch_unwind;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -26,13 +24,14 @@ use nix::unistd::{Pid, getpid};
 use crate::cli::{Device, Target};
 use crate::disk::Disk;
 use crate::disks;
+use crate::kernel::command_line;
+use crate::kernel::modules::{self, Loaded, Loader};
 use crate::progress::{Progress, Style};
 use crate::source::name::ImageName;
 use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
-use modules::{Loaded, Loader};
 
 /// How long a disk or a stick may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -86,13 +85,7 @@ fn run() -> ! {
 /// Mounts what every step needs, the kernel command line among it, and reads how it is to end.
 fn read_ending() -> Result<Ending> {
     mounts::mount_all().context("mounting the kernel's file systems")?;
-    cmdline::ending(&command_line()?)
-}
-
-fn command_line() -> Result<Vec<String>> {
-    Ok(cmdline::words(
-        &fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?,
-    ))
+    cmdline::ending(&command_line::read()?)
 }
 
 /// The story.
@@ -103,7 +96,7 @@ fn install_as_the_command_line_says() -> Result<()> {
         env!("CARGO_PKG_VERSION")
     ));
     reboot_in_order_on_ctrl_alt_del()?;
-    let words = command_line()?;
+    let words = command_line::read()?;
     let installation = cmdline::installation(&words)?;
     let mut network = Network::parse(&words)?;
     if !installation.needs_network() && network.setups.is_empty() {

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::disk::{Backend, BlockSetup};
-use crate::init::modules::Loader;
-use crate::session;
+use crate::kernel;
+use crate::kernel::modules::Loader;
 
 const TPMS: &str = "/sys/class/tpm";
 
@@ -23,7 +23,7 @@ pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {
         }
     }
     if backend == Backend::Composefs {
-        session::need_filesystem("erofs")?;
+        kernel::need_filesystem("erofs")?;
     }
     Ok(())
 }

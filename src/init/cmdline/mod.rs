@@ -105,28 +105,6 @@ const KEYS: [(&str, Meaning); 18] = [
     ("args", Meaning::Arguments),
 ];
 
-/// Splits the kernel command line as the kernel does: at spaces outside double quotes, which are left out.
-pub fn words(cmdline: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quoted = false;
-    for char in cmdline.chars() {
-        match char {
-            '"' => quoted = !quoted,
-            char if char.is_ascii_whitespace() && !quoted => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            char => word.push(char),
-        }
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
-}
-
 /// The last value of `landfall.KEY=`, as with the kernel's own keys.
 fn last<'a>(words: &'a [String], key: &str) -> Option<&'a str> {
     ours(words)
@@ -264,20 +242,7 @@ mod tests {
     use super::*;
     use crate::cli::Device;
     use crate::cli::Target;
-
-    #[test]
-    fn words_are_split_as_the_kernel_does() {
-        for (text, expected) in [
-            ("", &[][..]),
-            ("  a  b=c\n", &["a", "b=c"]),
-            (r#"a="b c" d"#, &["a=b c", "d"]),
-            (r#""a=b c" d"#, &["a=b c", "d"]),
-            (r#"a="b c"#, &["a=b c"]),
-            (r#"landfall.args="--karg 'x y'""#, &["landfall.args=--karg 'x y'"]),
-        ] {
-            assert_eq!(words(text), expected, "{text:?}");
-        }
-    }
+    use crate::kernel::command_line::words;
 
     #[test]
     fn further_arguments_are_split_as_a_shell_does() {

@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn parsed(cmdline: &str) -> Network {
-        Network::parse(&crate::init::cmdline::words(cmdline)).unwrap()
+        Network::parse(&crate::kernel::command_line::words(cmdline)).unwrap()
     }
 
     #[test]

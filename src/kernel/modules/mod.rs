@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 
-use super::cmdline;
+use super::command_line;
 pub use hook::{answer_the_kernel, asked_by_kernel};
 use index::{Index, Texts};
 use options::{is_blacklisted, parameters};
@@ -84,8 +84,7 @@ impl Loader {
         if !dir.is_dir() {
             bail!("there are no modules of kernel {release} in /lib/modules");
         }
-        let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-        Self::of(dir, cmdline::words(&cmdline))
+        Self::of(dir, command_line::read().unwrap_or_default())
     }
 
     fn of(dir: PathBuf, words: Vec<String>) -> Result<Self> {
