@@ -171,7 +171,9 @@ impl Hints {
         let object = object.as_object().ok_or_else(|| error("not a JSON object"))?;
         let hint = |(name, value): (&String, &Value)| match value {
             Value::String(text) => Hint::parse(name, text),
-            Value::Number(number) if name == "size" => Hint::parse(name, &number.to_string()),
+            Value::Number(number) if matches!(name.as_str(), "size" | "rotational") => {
+                Hint::parse(name, &number.to_string())
+            }
             Value::Bool(flag) if name == "rotational" => Hint::parse(name, &flag.to_string()),
             _ => Err(HintError {
                 hint: format!("{name}={value}"),

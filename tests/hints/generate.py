@@ -57,6 +57,7 @@ DISKS = [
 ]
 
 OPERATORS = ["=", "==", "!=", ">=", "<=", ">", "<", "s==", "s!=", "s<", "s<=", "s>", "s>=", "<in>", "<or>"]
+LISTS = ["<all-in> {}", "<all-in> {} <all-in> {}", "<range-in> [ {} {} ]", "<range-in> ( {} {} )", "<range-in> [ {} {} )"]
 SIZES = ["100", "12", "894", "895", "99", "4", "0", "-5", "1.5", "ten", "100 200"]
 TEXTS = {
     "model": ["PERC H730 Mini", "perc h730 mini", "perc", "7200", "7e3", "none", "Ünïcode & co. (x)", "samsung", "zz"],
@@ -86,8 +87,13 @@ def hints():
                 yield key, f"{operator}{value}"
         pairs = zip(values, values[1:] + values[:1])
         yield from ((key, f"<or> {one} <or> {other}") for one, other in pairs)
+        yield from ((key, each.format(values[0], values[-1])) for each in LISTS)
     for odd in ["", "  ", "s==", "<or>", "<or> <or> x", ">= >= 5", "<in> <in> perc", "s== perc s== zz", "perc s== zz", "<perc"]:
         yield "model", odd
+    yield from (("size", each.format(1, 200)) for each in LISTS)
+    # What JSON has besides text.
+    for key in ["size", "model", "rotational"]:
+        yield from ((key, each) for each in [100, 12, 1, 0, -5, 100.0, 99.5, 7200, True, False, None, ["100"], {"100": 1}])
     for value in ["true", "False", "1", "0", "yes", "NO", "on", "off", "t", "f", "y", "n", "maybe", "", "2"]:
         yield "rotational", value
 
