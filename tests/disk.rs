@@ -437,6 +437,34 @@ fn a_disk_in_use_or_with_contents_is_refused() {
     disk.refuse_if_in_use().unwrap();
 }
 
+#[test]
+fn swap_and_loop_devices_use_a_disk_as_well() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = Loop::over(&image(&directory, 64 * MIB), 512);
+    let disk = Disk::probe(&device.0).unwrap();
+    let refusal = || disk.refuse_if_in_use().unwrap_err().to_string();
+    run("mkswap", &["-q", text(&device.0)]);
+    run("swapon", &[text(&device.0)]);
+    let swapping = std::panic::catch_unwind(refusal);
+    run("swapoff", &[text(&device.0)]);
+    let name = text(&device.0).trim_start_matches("/dev/");
+    assert!(
+        swapping
+            .unwrap()
+            .contains(&format!("{name} is used as swap; unmount or release it first"))
+    );
+    disk.refuse_if_in_use().unwrap();
+    let above = Loop::over(&device.0, 512);
+    let holder = text(&above.0).trim_start_matches("/dev/");
+    assert!(
+        refusal().contains(&format!("{name} is held by {holder};")),
+        "{}",
+        refusal()
+    );
+    drop(above);
+    disk.refuse_if_in_use().unwrap();
+}
+
 struct OpenOptionsExclusive;
 
 impl OpenOptionsExclusive {

@@ -1,5 +1,5 @@
-//! Whether a disk is in use: mounted in any mount namespace that can be seen, swap, held by LVM, MD or dm, or opened
-//! exclusively by someone.
+//! Whether a disk is in use: mounted in any mount namespace that can be seen, swap, held by LVM, MD, dm or a loop device,
+//! or opened exclusively by someone.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -158,6 +158,7 @@ fn listed_uses(
     for partition in partitions {
         uses.extend(holders(&partition.name, &sysfs.join(&partition.name)));
     }
+    uses.extend(loops(Path::new("/sys/block"), &devices, node_number));
     let mut seen = HashSet::new();
     uses.retain(|each| seen.insert(each.clone()));
     Ok(uses)
@@ -171,8 +172,21 @@ fn holders(device: &str, directory: &Path) -> Vec<Use> {
     holders_in(directory).map(held).collect()
 }
 
+/// The loop devices over `devices`: the kernel counts them neither as holders nor as exclusive users.
+fn loops(block: &Path, devices: &Devices<'_>, number_of: impl Fn(&str) -> Option<(u64, u64)>) -> Vec<Use> {
+    let held = |entry: fs::DirEntry| {
+        let file = attribute(&entry.path().join("loop/backing_file"))?;
+        Some(Use::Held {
+            device: devices.name(number_of(&file)?)?.into(),
+            by: entry.file_name().to_string_lossy().into_owned(),
+        })
+    };
+    let entries = fs::read_dir(block).into_iter().flatten().flatten();
+    entries.filter_map(held).collect()
+}
+
 /// The sysfs directories of the devices that are made from the one with this directory.
-fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+pub(super) fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let entries = fs::read_dir(directory.join("holders"));
     entries.into_iter().flatten().flatten().map(|entry| entry.path())
 }
@@ -363,6 +377,20 @@ Filename\tType\tSize\tUsed\tPriority
     }
 
     #[test]
+    fn loop_devices_over_a_disk_hold_it() {
+        let block = sysfs(&[
+            ("loop0/loop/backing_file", "/dev/sda2\n"),
+            ("loop1/loop/backing_file", "/images/file\n"),
+            ("loop2/size", "0\n"),
+        ]);
+        let found: Vec<_> = loops(block.path(), &devices(), number)
+            .iter()
+            .map(Use::to_string)
+            .collect();
+        assert_eq!(found, ["sda2 is held by loop0"]);
+    }
+
+    #[test]
     fn octal_escapes_are_undone_and_nothing_else() {
         for (escaped, plain) in [
             (r"a\040b", "a b"),
@@ -383,6 +411,30 @@ Filename\tType\tSize\tUsed\tPriority
         assert_eq!(holder_name(&holder), "dm-0");
         fs::write(holder.join("dm/name"), "vg-root\n").unwrap();
         assert_eq!(holder_name(&holder), "dm-0 (vg-root)");
+    }
+
+    #[test]
+    fn holders_of_a_disk_and_of_its_partitions_use_it() {
+        let disk = sysfs(&[
+            ("holders/dm-0/dm/name", "mpatha\n"),
+            ("sda1/partition", "1\n"),
+            ("sda1/dev", "4000:1\n"),
+            ("sda1/holders/md127/md/level", "raid1\n"),
+            ("sda2/partition", "2\n"),
+            ("sda2/dev", "4000:2\n"),
+            ("sda2/holders/dm-1/dm/name", "vg-root\n"),
+        ]);
+        let partitions = kernel_partitions(disk.path());
+        let uses = listed_uses((4000, 0), "sda", &partitions, disk.path()).unwrap();
+        let uses: Vec<_> = uses.iter().map(Use::to_string).collect();
+        assert_eq!(
+            uses,
+            [
+                "sda is held by dm-0 (mpatha)",
+                "sda1 is held by md127 (raid1)",
+                "sda2 is held by dm-1 (vg-root)"
+            ]
+        );
     }
 
     #[test]
