@@ -465,6 +465,21 @@ fn swap_and_loop_devices_use_a_disk_as_well() {
     disk.refuse_if_in_use().unwrap();
 }
 
+#[test]
+fn other_names_of_a_disk_lead_to_the_kernels_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = Loop::over(&image(&directory, 64 * MIB), 512);
+    let (link, node) = (directory.path().join("link"), directory.path().join("node"));
+    std::os::unix::fs::symlink(&device.0, &link).unwrap();
+    let number = Disk::probe(&device.0).unwrap().number;
+    let (major, minor) = (number.0.to_string(), number.1.to_string());
+    run("mknod", &[text(&node), "b", &major, &minor]);
+    for path in [link, node] {
+        let disk = Disk::probe(&path).unwrap();
+        assert_eq!((disk.node, disk.path), (device.0.clone(), path));
+    }
+}
+
 struct OpenOptionsExclusive;
 
 impl OpenOptionsExclusive {

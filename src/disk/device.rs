@@ -153,10 +153,11 @@ impl Disk {
             path: path.into(),
             error,
         };
+        let name = base_name(&directory);
         let disk = Self {
             path: path.into(),
-            node,
-            name: base_name(&directory),
+            node: kernels_node(&name, metadata.rdev()).unwrap_or(node),
+            name,
             number,
             geometry: block::limits(&file).map_err(ioctl)?.into(),
             read_only: block::is_read_only(&file).map_err(ioctl)?,
@@ -212,6 +213,13 @@ impl Disk {
             .custom_flags(nix::libc::O_EXCL)
             .open(&self.node)
     }
+}
+
+/// The kernel's own node for a device, which is there in every devtmpfs: those of others need not be.
+fn kernels_node(name: &str, number: u64) -> Option<PathBuf> {
+    let node = Path::new("/dev").join(name.replace('!', "/"));
+    let found = fs::metadata(&node).ok()?;
+    (found.file_type().is_block_device() && found.rdev() == number).then_some(node)
 }
 
 /// Refuses what is a part of a disk, or made from disks in a way that is no disk.
