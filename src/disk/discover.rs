@@ -14,6 +14,8 @@ use super::links;
 
 /// What `auto` takes at least, in bytes.
 const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
+/// Why one way to a disk that has several is no target.
+const PATH: &str = "a path of a multipath device";
 
 /// A block device that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -120,6 +122,11 @@ impl Found {
         Path::new("/sys/block").join(name)
     }
 
+    /// Whether it leads to what another device leads to as well, which is to be used.
+    pub(super) fn is_path(&self) -> bool {
+        self.excluded == Some(PATH)
+    }
+
     fn mismatch(&self, wish: &Wish) -> Option<String> {
         if let Some(excluded) = self.excluded {
             return Some(excluded.into());
@@ -204,7 +211,7 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     } else if attribute(&link.join("ro")).as_deref() == Some("1") {
         Some("read-only")
     } else if holders().any(|holder| is_multipath(&holder)) {
-        Some("a path of a multipath device")
+        Some(PATH)
     } else if holders().any(|holder| holder.join("md").exists()) {
         Some("a member of a software RAID")
     } else {
@@ -332,6 +339,24 @@ mod tests {
         assert_eq!(
             found,
             expected.map(|(name, excluded)| (name.to_string(), excluded))
+        );
+    }
+
+    #[test]
+    fn one_of_several_ways_to_a_disk_is_known() {
+        let machine = sysfs(&[
+            ("sda/size", "100"),
+            ("sda/holders/dm-0/dm/uuid", "mpath-1"),
+            ("sdb/size", "100"),
+            ("sdb/ro", "1"),
+            ("dm-0/size", "100"),
+            ("dm-0/dm/uuid", "mpath-1"),
+        ]);
+        let found = disks_in(machine.path()).unwrap();
+        let paths = found.iter().filter(|each| each.is_path());
+        assert_eq!(
+            paths.map(|each| &each.disk.name).collect::<Vec<_>>(),
+            ["/dev/sda"]
         );
     }
 

@@ -33,7 +33,8 @@ pub struct StaleConfigDrive {
 
 /// The config drives on all disks but `target`. Disks that can't be read are left out.
 pub fn stale_config_drives(target: &Disk) -> io::Result<Vec<StaleConfigDrive>> {
-    let others = disks()?.into_iter().filter_map(|each| {
+    let found = disks()?.into_iter().filter(|each| !each.is_path());
+    let others = found.filter_map(|each| {
         let disk = Disk::probe(Path::new(&each.disk.name)).ok()?;
         (disk.number != target.number).then_some(disk)
     });
