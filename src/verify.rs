@@ -148,21 +148,35 @@ fn boot_loader(parts: &Parts) -> Outcome {
 
 fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
-    if let Some(esp) = parts.partition(Role::Esp) {
-        match Volume::open(parts.region(&esp)) {
-            Ok(mut volume) => entries.add_esp(&mut volume),
-            Err(error) => entries.cannot_read("the EFI system partition", &error),
-        }
+    let mut esp = parts
+        .partition(Role::Esp)
+        .and_then(|esp| match Volume::open(parts.region(&esp)) {
+            Ok(volume) => Some(volume),
+            Err(error) => {
+                entries.cannot_read("the EFI system partition", &error);
+                None
+            }
+        });
+    if let Some(esp) = &mut esp {
+        entries.add_esp(esp);
     }
     if let Some(boot) = parts.partition(Role::Boot) {
         match Mounted::partition(parts, &boot) {
-            Ok(mounted) => entries.add_boot(mounted.rootfs()),
+            Ok(mounted) => {
+                entries.add_boot(mounted.rootfs());
+                if let Some(esp) = &mut esp {
+                    entries.add_menu(mounted.rootfs(), ".", esp);
+                }
+            }
             Err(why) => entries.cannot_read("the boot partition", &why),
         }
     }
     let recorded = match root(parts, verdict) {
         Ok(mounted) => {
             entries.add_root(mounted.rootfs());
+            if let Some(esp) = &mut esp {
+                entries.add_menu(mounted.rootfs(), "boot", esp);
+            }
             recorded::outcome(mounted.rootfs(), digest)
         }
         Err(why) => {

@@ -22,6 +22,8 @@ const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 /// Boot partitions, 100 MiB of root and the config drive.
 const SIZE: u64 = 700 * MIB;
+/// What is put onto the root partition.
+const ROOT_SIZE: u64 = 100 * MIB;
 
 /// A disk as bootc leaves it, with a config drive and the report of its installation.
 struct Installed {
@@ -79,8 +81,8 @@ impl Installed {
         self.layout.partition(role).unwrap().extent.start_lba * 512
     }
 
-    /// A root file system that records `digest`, with a boot entry.
-    fn put_root(&self, digest: &str, with_kernel: bool) {
+    /// What a root file system has that records `digest`, with a boot entry.
+    fn tree(&self, digest: &str, with_kernel: bool) -> PathBuf {
         let tree = self.directory.path().join("root");
         let _ = fs::remove_dir_all(&tree);
         let write = |path: &str, text: &str| {
@@ -96,16 +98,54 @@ impl Installed {
         if with_kernel {
             write("boot/ostree/ab/vmlinuz", "kernel");
         }
-        let root = self.directory.path().join("root.img");
-        let _ = fs::remove_file(&root);
-        File::create(&root).unwrap().set_len(64 * MIB).unwrap();
-        run("mkfs.ext4", &["-q", "-d", text(&tree), text(&root)]);
+        tree
+    }
+
+    fn put_root(&self, digest: &str, with_kernel: bool) {
+        self.put_tree("mkfs.ext4", &["-q"], &self.tree(digest, with_kernel));
+    }
+
+    /// A root file system with the files of `tree`.
+    fn put_tree(&self, maker: &str, options: &[&str], tree: &Path) {
+        let file = self.empty();
+        run(maker, &[options, &[text(&file)]].concat());
+        let mounted = self.directory.path().join("mounted");
+        let _ = fs::create_dir(&mounted);
+        run("mount", &["-o", "loop", text(&file), text(&mounted)]);
+        run("cp", &["-a", &format!("{}/.", text(tree)), text(&mounted)]);
+        run("umount", &[text(&mounted)]);
+        self.put(&file);
+    }
+
+    /// An empty file that the root partition has room for.
+    fn empty(&self) -> PathBuf {
+        let file = self.directory.path().join("root.img");
+        let _ = fs::remove_file(&file);
+        File::create(&file).unwrap().set_len(ROOT_SIZE).unwrap();
+        file
+    }
+
+    /// Puts a file onto the root partition.
+    fn put(&self, file: &Path) {
         let disk = open(&self.device.0);
-        disk.write_all_at(&vec![0; 64 << 20], self.start(Role::Root))
+        disk.write_all_at(&vec![0; ROOT_SIZE as usize], self.start(Role::Root))
             .unwrap();
-        copy_sparse(&root, &disk, self.start(Role::Root));
+        copy_sparse(file, &disk, self.start(Role::Root));
         disk.sync_all().unwrap();
         run("blockdev", &["--flushbufs", text(&self.device.0)]);
+    }
+
+    /// Runs one of the mtools on the EFI system partition.
+    fn mtool(&self, program: &str, arguments: &[&str]) {
+        let esp = format!("{}@@{}", text(&self.device.0), self.start(Role::Esp));
+        run(program, &[&["-i", &esp], arguments].concat());
+    }
+
+    /// Writes a file to the EFI system partition.
+    fn put_on_esp(&self, path: &str, content: &str) {
+        let file = self.directory.path().join("file");
+        fs::write(&file, content).unwrap();
+        self.mtool("mcopy", &["-o", text(&file), &format!("::{path}")]);
     }
 
     /// The status and the lines of a verification, which must not write anything.
@@ -176,6 +216,97 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
 
     run("sgdisk", &["--partition-guid=2:R", text(&installed.device.0)]);
     installed.fails("partitions: partition 2 (EFI-SYSTEM) is another one");
+}
+
+#[test]
+fn roots_of_every_kind_are_looked_into() {
+    let installed = Installed::new();
+    let makers: [(&str, &[&str], &str); 2] = [
+        ("mkfs.xfs", &["-q", "--unsupported"], "xfs"),
+        ("mkfs.btrfs", &["-q", "--mixed"], "btrfs"),
+    ];
+    for (maker, options, kind) in makers {
+        installed.put_tree(maker, options, &installed.tree(DIGEST, true));
+        let (code, said) = installed.verify(true);
+        assert_eq!(code, Some(0), "{said}");
+        for expected in [
+            format!("ok           root: {kind}, clean\n"),
+            "ok           boot entries: the files of ostree-1.conf are there\n".into(),
+            format!("ok           image on the disk: {DIGEST}\n"),
+        ] {
+            assert!(said.contains(&expected), "{expected:?} is not in {said}");
+        }
+    }
+
+    installed.put_root(DIGEST, true);
+    let file = installed.directory.path().join("root.img");
+    run("debugfs", &["-w", "-R", "feature needs_recovery", text(&file)]);
+    installed.put(&file);
+    installed.fails("root: ext4: its journal is not empty: it was not unmounted");
+
+    let file = installed.empty();
+    let options = [
+        "--batch-mode",
+        "--pbkdf",
+        "pbkdf2",
+        "--pbkdf-force-iterations",
+        "1000",
+    ];
+    let format = [
+        &["luksFormat", "--type", "luks2"],
+        &options[..],
+        &[text(&file), "-"],
+    ]
+    .concat();
+    feed("cryptsetup", &format, "secret");
+    installed.put(&file);
+    installed.fails("root: LUKS without a token for a TPM 2.0: nothing unlocks it at boot");
+
+    let file = installed.empty();
+    installed.put(&file);
+    installed.fails("root: the root partition holds nothing that is known");
+}
+
+#[test]
+fn what_the_boot_partitions_lack_is_found() {
+    const UKI: &str = "/EFI/Linux/bootc/bootc_composefs-ab.efi";
+    let installed = Installed::new();
+    let tree = installed.tree(DIGEST, true);
+    fs::create_dir_all(tree.join("boot/grub2")).unwrap();
+    let menu = format!("menuentry \"x\" {{\nchainloader {UKI}\n}}\n");
+    fs::write(tree.join("boot/grub2/user.cfg"), menu).unwrap();
+    installed.put_tree("mkfs.ext4", &["-q"], &tree);
+    installed.fails(&format!("boot entries: user.cfg needs {UKI}, which is not there"));
+    installed.mtool("mmd", &["::EFI/Linux/bootc"]);
+    installed.put_on_esp(UKI, "MZ");
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("the files of bootc_composefs-ab.efi, ostree-1.conf, user.cfg are there"),
+        "{said}"
+    );
+    installed.put_on_esp(UKI, "nothing");
+    installed.fails("bootc_composefs-ab.efi needs bootc_composefs-ab.efi, which is not there");
+    installed.put_on_esp(UKI, "MZ");
+
+    installed.mtool("mmd", &["::loader", "::loader/entries"]);
+    installed.put_on_esp("loader/entries/a.conf", "title a\nuki /EFI/Linux/none.efi\n");
+    installed.fails("boot entries: a.conf needs /EFI/Linux/none.efi, which is not there");
+    installed.put_on_esp("loader/entries/a.conf", "title a\n");
+    installed.fails("boot entries: a.conf names no kernel");
+    installed.mtool("mdel", &["::loader/entries/a.conf"]);
+
+    installed.put_on_esp("EFI/BOOT/BOOTX64.EFI", "");
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("FAILED       boot loader: "), "{said}");
+    installed.mtool("mdeltree", &["::EFI"]);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("FAILED       boot loader: the EFI system partition holds no boot loader"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Boot entries (UAPI.1 Boot Loader Specification): the files that they name must be there.
+//! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must be there.
 
 use std::fmt::Display;
 use std::io::{Read, Seek};
 
 use super::Outcome;
+use crate::filesystem::FilesystemError;
 use crate::filesystem::fat::Volume;
 use crate::progress::printable;
 use crate::rootfs::Rootfs;
@@ -46,6 +47,18 @@ impl Entry {
         }
         entry
     }
+
+    /// The programs that a menu of GRUB hands over to.
+    fn parse_menu(text: &str) -> Self {
+        let program = |line: &str| {
+            let (command, path) = line.trim().split_once(char::is_whitespace)?;
+            (command == "chainloader").then(|| path.trim().to_string())
+        };
+        Self {
+            files: text.lines().filter_map(program).collect(),
+            deployment: None,
+        }
+    }
 }
 
 impl Entries {
@@ -61,28 +74,20 @@ impl Entries {
         }
     }
 
-    fn try_esp<D: Read + Seek>(
-        &mut self,
-        esp: &mut Volume<D>,
-    ) -> Result<(), crate::filesystem::FilesystemError> {
+    fn try_esp<D: Read + Seek>(&mut self, esp: &mut Volume<D>) -> Result<(), FilesystemError> {
         for file in esp.list("loader/entries")?.into_iter().take(MAX_ENTRIES) {
             if !file.name.to_lowercase().ends_with(".conf") {
                 continue;
             }
             let text = esp.read(&file, MAX_ENTRY_BYTES)?;
             let entry = Entry::parse(&String::from_utf8_lossy(&text));
-            let mut missing = Vec::new();
-            for path in &entry.files {
-                if esp
-                    .find(path)?
-                    .is_none_or(|found| found.is_directory || found.size_bytes == 0)
-                {
-                    missing.push(path.clone());
-                }
-            }
+            let missing = missing_on(esp, &entry)?;
             self.note(&file.name, &entry, &missing);
         }
-        for file in esp.list("EFI/Linux")?.into_iter().take(MAX_ENTRIES) {
+        let mut programs = esp.list("EFI/Linux")?;
+        // bootc's own directory, where systemd-boot doesn't look by itself.
+        programs.extend(esp.list("EFI/Linux/bootc")?);
+        for file in programs.into_iter().take(MAX_ENTRIES) {
             if !file.is_directory && file.name.to_lowercase().ends_with(".efi") {
                 let is_program = esp.read(&file, 2)? == b"MZ";
                 let missing = if is_program {
@@ -128,6 +133,20 @@ impl Entries {
         }
     }
 
+    /// Looks at the menu that bootc writes for GRUB in `boot` if the image boots a unified kernel image.
+    pub(super) fn add_menu<D: Read + Seek>(&mut self, root: &Rootfs, boot: &str, esp: &mut Volume<D>) {
+        let menu = format!("{boot}/grub2/user.cfg");
+        let text = root.read(&menu, MAX_ENTRY_BYTES).unwrap_or_default();
+        let entry = Entry::parse_menu(&String::from_utf8_lossy(&text));
+        if entry.files.is_empty() {
+            return;
+        }
+        match missing_on(esp, &entry) {
+            Ok(missing) => self.note("user.cfg", &entry, &missing),
+            Err(error) => self.cannot_read("the EFI system partition", &error),
+        }
+    }
+
     fn note(&mut self, name: &str, entry: &Entry, missing: &[String]) {
         let name = printable(name);
         if entry.files.is_empty() {
@@ -152,6 +171,18 @@ impl Entries {
             Outcome::NotChecked("there are none that are known".into())
         }
     }
+}
+
+/// Paths are relative to the EFI system partition.
+fn missing_on<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<Vec<String>, FilesystemError> {
+    let mut missing = Vec::new();
+    for path in &entry.files {
+        let found = esp.find(path)?;
+        if found.is_none_or(|found| found.is_directory || found.size_bytes == 0) {
+            missing.push(path.clone());
+        }
+    }
+    Ok(missing)
 }
 
 /// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its own.
@@ -185,6 +216,17 @@ mod tests {
         let entry = Entry::parse(OSTREE);
         assert_eq!(entry.deployment.as_deref(), Some("/ostree/boot.1/default/ab/0"));
         assert_eq!(entry.files.len(), 2);
+    }
+
+    #[test]
+    fn menus_of_grub_are_read_as_bootc_writes_them() {
+        let menu = "if [ -f ${config_directory}/efiuuid.cfg ]; then\n    source ${config_directory}/efiuuid.cfg\nfi\n\
+            menuentry \"Fedora 43: (ab)\" {\ninsmod fat\ninsmod chain\n\
+            search --no-floppy --set=root --fs-uuid \"${EFI_PART_UUID}\"\n\
+            chainloader /EFI/Linux/bootc/bootc_composefs-ab.efi\n}\n";
+        let entry = Entry::parse_menu(menu);
+        assert_eq!(entry.files, ["/EFI/Linux/bootc/bootc_composefs-ab.efi"]);
+        assert_eq!(Entry::parse_menu("set superusers=\"root\"\n").files.len(), 0);
     }
 
     #[test]
