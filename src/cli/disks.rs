@@ -14,8 +14,8 @@ pub struct Target {
     /// Disk, e.g. /dev/nvme0n1; `auto` is the smallest of 4 GiB or more that is not removable
     #[arg(required_unless_present = "device_hints")]
     pub device: Option<Device>,
-    /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated): the first disk by name that
-    /// satisfies all of them is taken; a disk that is named must satisfy them
+    /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated): the first disk, in the order of lsblk,
+    /// that satisfies all of them is taken; a disk that is named must satisfy them
     #[arg(long = "device-hint", value_name = "HINT")]
     pub device_hints: Vec<Hints>,
 }

@@ -5,12 +5,15 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use nix::sys::stat::makedev;
 use serde::Serialize;
 
-use super::device::{Disk, attribute};
+use super::device::{Disk, attribute, device_number, kernel_partitions};
 use super::hints::{Candidate, Hints};
 use super::identity::Identity;
+use super::in_use::holders_in;
 use super::links;
+use super::transport::transport;
 
 /// What `auto` takes at least, in bytes.
 const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
@@ -36,7 +39,7 @@ pub struct Found {
 pub enum Wish {
     /// The smallest disk of 4 GiB or more that is not removable; of several, the first by name.
     Auto,
-    /// The first by name that satisfies the hints.
+    /// The first that satisfies the hints, in the order of `lsblk`: that is how ironic-python-agent finds them.
     Hints(Hints),
 }
 
@@ -74,18 +77,24 @@ fn list(rejected: &[Rejected]) -> String {
         .join("; ")
 }
 
-/// All block devices that might be disks, by name. Loop devices are disks only when they are named.
+/// All block devices that might be disks, in the order of `lsblk`. Loop devices are disks only when they are named.
 pub fn disks() -> std::io::Result<Vec<Found>> {
     disks_in(Path::new("/sys/block"))
 }
 
-fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
-    let mut found: Vec<Found> = fs::read_dir(sysfs)?
+pub(super) fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
+    let mut found: Vec<(u64, Found)> = fs::read_dir(sysfs)?
         .flatten()
-        .filter_map(|entry| inspect(&entry.path()))
+        .filter_map(|entry| Some((rank(&entry.path()), inspect(&entry.path())?)))
         .collect();
-    found.sort_by(|one, other| one.disk.name.cmp(&other.disk.name));
-    Ok(found)
+    found.sort_by(|(one, left), (other, right)| (one, &left.disk.name).cmp(&(other, &right.disk.name)));
+    Ok(found.into_iter().map(|(_, found)| found).collect())
+}
+
+/// What `lsblk` sorts devices by: their numbers, packed as the C library packs them.
+fn rank(link: &Path) -> u64 {
+    let number = attribute(&link.join("dev")).and_then(|dev| device_number(&dev));
+    number.map_or(u64::MAX, |(major, minor)| makedev(major, minor))
 }
 
 /// Chooses among `found`; the rest is told why not.
@@ -170,6 +179,7 @@ fn describe(name: &str, link: &Path) -> Found {
         .and_then(|size| size.parse().ok())
         .unwrap_or(0);
     let identity = Identity::read(link);
+    let long_serials = identity.long_serials(link);
     let mut disk = Candidate {
         name: format!("/dev/{name}"),
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
@@ -183,7 +193,8 @@ fn describe(name: &str, link: &Path) -> Found {
         tran: transport(name, &directory).map(str::to_string),
         ..Candidate::default()
     };
-    if let Some(wwid) = identity.wwn {
+    disk.serial.extend(long_serials);
+    if let Some(wwid) = identity.wwn.or_else(|| multipath_wwid(link)) {
         disk.add_wwid(&wwid);
     }
     let excluded = excluded(name, link, sectors);
@@ -197,23 +208,23 @@ fn describe(name: &str, link: &Path) -> Found {
 }
 
 fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
-    let holders = || {
-        fs::read_dir(link.join("holders"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|holder| holder.path())
-    };
+    let of_partitions = kernel_partitions(link)
+        .into_iter()
+        .flat_map(|partition| holders_in(&link.join(partition.name)));
+    let holders: Vec<PathBuf> = holders_in(link).chain(of_partitions).collect();
+    let is_set = |flag: &str| attribute(&link.join(flag)).as_deref() == Some("1");
     if name.starts_with("sr") || attribute(&link.join("device/type")).as_deref() == Some("5") {
         Some("an optical drive")
     } else if sectors == 0 {
         Some("its size is 0 bytes")
-    } else if attribute(&link.join("ro")).as_deref() == Some("1") {
+    } else if is_set("ro") {
         Some("read-only")
-    } else if holders().any(|holder| is_multipath(&holder)) {
+    } else if holders.iter().any(|holder| is_multipath(holder)) {
         Some(PATH)
-    } else if holders().any(|holder| holder.join("md").exists()) {
+    } else if holders.iter().any(|holder| holder.join("md").exists()) {
         Some("a member of a software RAID")
+    } else if attribute(&link.join("md/level")).is_some_and(|level| !level.contains("raid")) {
+        Some("made from disks, but no RAID")
     } else {
         None
     }
@@ -221,6 +232,17 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
 
 fn is_multipath(directory: &Path) -> bool {
     attribute(&directory.join("dm/uuid")).is_some_and(|uuid| uuid.starts_with("mpath-"))
+}
+
+/// The name of the unit that a multipath device leads to, from the one that `multipathd` gives the device.
+fn multipath_wwid(link: &Path) -> Option<String> {
+    let uuid = attribute(&link.join("dm/uuid"))?;
+    let unit = uuid.strip_prefix("mpath-")?;
+    // `scsi_id` writes a 3 before the digits of a NAA name.
+    Some(
+        unit.strip_prefix('3')
+            .map_or(unit.into(), |digits| format!("naa.{digits}")),
+    )
 }
 
 fn first_entry(directory: &Path) -> Option<String> {
@@ -231,35 +253,6 @@ fn first_entry(directory: &Path) -> Option<String> {
         .collect();
     names.sort();
     names.into_iter().next()
-}
-
-/// What connects the disk, by `lsblk`'s names, from the devices above it in sysfs.
-fn transport(name: &str, directory: &Path) -> Option<&'static str> {
-    let above = |prefix: &str| {
-        directory.components().any(|part| {
-            part.as_os_str()
-                .to_str()
-                .is_some_and(|part| part.starts_with(prefix))
-        })
-    };
-    let by_name = [("nvme", "nvme"), ("vd", "virtio"), ("mmcblk", "mmc")];
-    by_name
-        .into_iter()
-        .find(|(prefix, _)| name.starts_with(prefix))
-        .map(|(_, transport)| transport)
-        .or_else(|| {
-            let by_parent = [
-                ("usb", "usb"),
-                ("ata", "sata"),
-                ("end_device-", "sas"),
-                ("session", "iscsi"),
-                ("rport-", "fc"),
-            ];
-            by_parent
-                .into_iter()
-                .find(|(prefix, _)| above(prefix))
-                .map(|(_, transport)| transport)
-        })
 }
 
 impl Candidate {

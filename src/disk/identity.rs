@@ -33,6 +33,23 @@ impl Identity {
             wwn: first(&["wwid", "device/wwid"]),
         }
     }
+
+    /// Model and serial number in one, as udev has them for NVMe and ATA (`ID_SERIAL`); `directory` is the disk's in sysfs.
+    pub(super) fn long_serials(&self, directory: &Path) -> Vec<String> {
+        let (Some(model), Some(serial)) = (&self.model, &self.serial) else {
+            return Vec::new();
+        };
+        if let Some(namespace) = attribute(&directory.join("nsid")) {
+            let serial = format!("{model}_{serial}").replace(' ', "_");
+            // Newer versions of udev add the name space.
+            vec![format!("{serial}_{namespace}"), serial]
+        } else if self.vendor.as_deref() == Some("ATA") {
+            let words: Vec<&str> = model.split_whitespace().collect();
+            vec![format!("{}_{serial}", words.join("_"))]
+        } else {
+            Vec::new()
+        }
+    }
 }
 
 /// A SCSI disk's "unit serial number" page (SPC-4, 7.8.18): four bytes of header, then text.

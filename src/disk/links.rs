@@ -37,7 +37,7 @@ pub fn resolve(link: &Path) -> Option<PathBuf> {
     let wanted = link.to_str()?;
     let leads_to = |found: &Found| match directory.to_str() {
         Some(BY_PATH) => found.disk.by_path.iter().any(|name| name == wanted),
-        Some(BY_ID) => ids(&found.disk, Identity::read(&found.sysfs()))
+        Some(BY_ID) => ids(&found.disk, Identity::read(&found.sysfs()), &found.sysfs())
             .iter()
             .any(|name| Path::new(BY_ID).join(name) == link),
         _ => false,
@@ -49,7 +49,7 @@ pub fn resolve(link: &Path) -> Option<PathBuf> {
 
 /// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a disk says of
 /// itself.
-fn ids(disk: &Candidate, identity: Identity) -> Vec<String> {
+fn ids(disk: &Candidate, identity: Identity, directory: &Path) -> Vec<String> {
     let mut ids = Vec::new();
     for name in disk.wwn.iter().chain(&disk.wwn_with_extension) {
         match name.starts_with("0x") {
@@ -62,17 +62,12 @@ fn ids(disk: &Candidate, identity: Identity) -> Vec<String> {
             .iter()
             .map(|name| name.replacen("0x", "scsi-3", 1)),
     );
-    if let (Some(tran), Some(serial)) = (&disk.tran, identity.serial) {
-        let model = identity.model.unwrap_or_default();
-        match tran.as_str() {
-            "virtio" => ids.push(format!("virtio-{serial}")),
-            "nvme" => ids.push(format!("nvme-{model}_{serial}")),
-            "sata" => {
-                let words: Vec<&str> = model.split_whitespace().collect();
-                ids.push(format!("ata-{}_{serial}", words.join("_")));
-            }
-            _ => {}
-        }
+    let name = disk.name.trim_start_matches("/dev/");
+    let bus = if name.starts_with("nvme") { "nvme" } else { "ata" };
+    let serials = identity.long_serials(directory).into_iter();
+    ids.extend(serials.map(|serial| format!("{bus}-{serial}")));
+    if let (true, Some(serial)) = (name.starts_with("vd"), identity.serial) {
+        ids.push(format!("virtio-{serial}"));
     }
     ids.iter().map(|id| id.replace(' ', "_")).collect()
 }
@@ -80,10 +75,11 @@ fn ids(disk: &Candidate, identity: Identity) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::sysfs_fixture::sysfs;
 
-    fn ids_of(tran: &str, wwn: &[&str], model: &str, serial: &str) -> Vec<String> {
+    fn ids_of(name: &str, vendor: Option<&str>, wwn: &[&str], model: &str, serial: &str) -> Vec<String> {
         let disk = Candidate {
-            tran: Some(tran.into()),
+            name: name.into(),
             wwn: wwn.iter().map(ToString::to_string).collect(),
             wwn_with_extension: wwn
                 .last()
@@ -93,16 +89,23 @@ mod tests {
         };
         let identity = Identity {
             model: Some(model.into()),
+            vendor: vendor.map(str::to_string),
             serial: Some(serial.into()),
             ..Identity::default()
         };
-        ids(&disk, identity)
+        let nvme = sysfs(&[("nsid", "1\n")]);
+        let directory = match name.starts_with("/dev/nvme") {
+            true => nvme.path(),
+            false => Path::new("/nonexistent"),
+        };
+        ids(&disk, identity, directory)
     }
 
     #[test]
     fn ids_are_those_of_real_machines() {
         let nvme = ids_of(
-            "nvme",
+            "/dev/nvme0n1",
+            None,
             &["eui.0025385991b1ae4c"],
             "Samsung SSD 970 PRO 512GB",
             "S463NF0K915218L",
@@ -111,20 +114,32 @@ mod tests {
             nvme,
             [
                 "nvme-eui.0025385991b1ae4c",
+                "nvme-Samsung_SSD_970_PRO_512GB_S463NF0K915218L_1",
                 "nvme-Samsung_SSD_970_PRO_512GB_S463NF0K915218L"
             ]
         );
-        let sata = ids_of(
-            "sata",
+        let ata = ids_of(
+            "/dev/sda",
+            Some("ATA"),
             &["0x50014ee2b7a8f3c1"],
             "WDC WD40EFRX-68N32N0",
             "WD-WCC7K0AAAAAA",
         );
-        assert!(sata.contains(&"wwn-0x50014ee2b7a8f3c1".into()));
-        assert!(sata.contains(&"ata-WDC_WD40EFRX-68N32N0_WD-WCC7K0AAAAAA".into()));
-        let sas = ids_of("sas", &["0x5000c500a1b2c3d4"], "ST4000NM0023", "Z1Z0");
+        assert!(ata.contains(&"wwn-0x50014ee2b7a8f3c1".into()));
+        assert!(ata.contains(&"ata-WDC_WD40EFRX-68N32N0_WD-WCC7K0AAAAAA".into()));
+        let sas = ids_of(
+            "/dev/sda",
+            Some("SEAGATE"),
+            &["0x5000c500a1b2c3d4"],
+            "ST4000NM0023",
+            "Z1Z0",
+        );
         assert!(sas.contains(&"scsi-35000c500a1b2c3d4".into()));
-        assert_eq!(ids_of("virtio", &[], "", "disk-1"), ["virtio-disk-1"]);
+        assert!(!sas.iter().any(|id| id.starts_with("ata-")));
+        assert_eq!(
+            ids_of("/dev/vda", Some("0x1af4"), &[], "", "disk-1"),
+            ["virtio-disk-1"]
+        );
     }
 
     #[test]

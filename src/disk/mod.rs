@@ -25,6 +25,8 @@ mod in_use;
 mod installed;
 mod layout;
 mod links;
+#[cfg(test)]
+mod machines;
 mod mbr;
 mod parts;
 mod path_id;
@@ -33,6 +35,7 @@ mod sfdisk;
 mod stale;
 #[cfg(test)]
 mod sysfs_fixture;
+mod transport;
 mod verify;
 
 pub use amend::{Origin, Room, RoomReport, TakenRoom};

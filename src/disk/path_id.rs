@@ -174,7 +174,7 @@ fn class_attribute(device: &Path, class: &str, name: &str) -> Option<String> {
 }
 
 /// The nearest directory above whose name is `prefix` and then a number.
-fn above_called<'a>(device: &'a Path, prefix: &str) -> Option<&'a Path> {
+pub(super) fn above_called<'a>(device: &'a Path, prefix: &str) -> Option<&'a Path> {
     device.ancestors().find(|directory| {
         let rest = directory
             .file_name()
