@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use base64::Engine;
@@ -192,6 +193,37 @@ fn nothing_is_written_when_the_disk_is_not_right() {
     );
     refused(&disk, &image, &["--wipe"], "mounted");
     output(Command::new("umount").arg(&mounted));
+
+    let wipe = |more: &[&'static str]| [&["--wipe"], more].concat();
+    refused(
+        &disk,
+        &image,
+        &wipe(&["--root-size", "3GiB"]),
+        "a root partition of 3072 MiB",
+    );
+    refused(
+        &disk,
+        &image,
+        &wipe(&["--root-size", "1MiB"]),
+        "a root partition of 1 MiB is too small",
+    );
+    refused(
+        &disk,
+        &image,
+        &wipe(&["--device-hint", "size=>= 2"]),
+        "is not as the hints have it: size is 1 GiB, wanted \">= 2\"",
+    );
+    if !Path::new("/sys/firmware/efi").exists() {
+        refused(
+            &disk,
+            &image,
+            &wipe(&["--boot-entry", "next"]),
+            "was not booted by UEFI",
+        );
+    }
+    output(Command::new("blockdev").arg("--setro").arg(&disk.device));
+    refused(&disk, &image, &["--wipe"], "is read-only");
+    output(Command::new("blockdev").arg("--setrw").arg(&disk.device));
 
     for (device, expected) in [
         ("/dev/null", "/dev/null"),
