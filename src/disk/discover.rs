@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn hints_take_the_first_by_name_and_say_why_not_the_others() {
+    fn hints_take_the_first_and_say_why_not_the_others() {
         let found = [
             disk("/dev/sda", GIB),
             disk("/dev/sdb", 10 * GIB),
