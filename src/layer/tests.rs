@@ -434,6 +434,45 @@ fn stacks_and_what_they_look_like() {
             ],
             "dir a {trusted.overlay.opaque=y}\nfile a/x\nfile a/y {trusted.overlay.whiteout=}",
         ),
+        (
+            "attributes of overlayfs of a file with two names",
+            vec![
+                "file a {trusted.overlay.k=1} {trusted.overlay.overlay.k=2}\nhard b = a\ndir d\nhard d/c = a",
+            ],
+            "file a {trusted.overlay.k=1} {trusted.overlay.overlay.k=2}\nhard b = a\ndir d\nhard d/c = a",
+        ),
+        (
+            "attributes of overlayfs that the layer above doesn't have",
+            vec![
+                "dir a {trusted.overlay.k=1} {user.k=1}\nfile a/x",
+                "dir a\nfile a/y",
+            ],
+            "dir a\nfile a/x\nfile a/y",
+        ),
+        (
+            "attributes of overlayfs where users mount it",
+            vec![
+                "dir a {user.overlay.opaque=y}\nfile a/x",
+                "dir a {user.overlay.opaque=y}\nfile a/y {user.overlay.whiteout=}",
+            ],
+            "dir a {user.overlay.opaque=y}\nfile a/x\nfile a/y {user.overlay.whiteout=}",
+        ),
+        (
+            "through a link of a layer below: as in podman's overlays, a directory takes its place",
+            vec![
+                "dir usr/lib\nfile usr/lib/x\nsymlink lib -> usr/lib",
+                "file lib/y",
+            ],
+            "dir lib\nfile lib/y\ndir usr\ndir usr/lib\nfile usr/lib/x",
+        ),
+        (
+            "whiteouts through a link or a file of a layer below",
+            vec![
+                "dir d\nfile d/x\nsymlink l -> d\nfile f",
+                "whiteout l/x\nwhiteout f/x\nopaque l",
+            ],
+            "dir d\nfile d/x\nfile f\nsymlink l -> d",
+        ),
     ] {
         let place = Place::new();
         let expected = lines(expected);
