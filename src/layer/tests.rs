@@ -630,6 +630,14 @@ fn evil_archives_are_refused() {
             "more than 40 symbolic links",
         ),
         (
+            "a long way through links",
+            text(&format!(
+                "dir d\nsymlink a -> {0}b\nsymlink b -> {0}d\nfile a/x",
+                "d/../".repeat(400)
+            )),
+            "more than 1024 names",
+        ),
+        (
             "a long name",
             text(&format!("file {}", "a".repeat(256))),
             "ENAMETOOLONG",
