@@ -34,8 +34,8 @@ const CHANNEL_CHUNKS: usize = 4;
 /// The most layers at the same time by default: each takes some MiB, and some forty file descriptors of usually 1024.
 const MAX_PARALLEL: usize = 16;
 
-/// An archive may be this much larger than the store that it is unpacked into: an entry may replace another.
-const ARCHIVE_PER_BUDGET: u64 = 2;
+/// An archive may be this much larger than the room that it is unpacked into: an entry may replace another.
+const ARCHIVE_PER_ROOM: u64 = 2;
 
 /// How to pull.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ impl LayerPull<'_> {
     ) -> JoinHandle<Result<UnpackedLayer>> {
         let (layer, path) = (self.layer.clone(), self.store.layer_path(self.layer.index));
         let blob_path = self.store.blob_path(layer.blob.digest());
-        let budget_bytes = self.store.budget_bytes();
+        let room_bytes = self.store.room_bytes();
         let (user, threads_user) = (self.store.user(), self.store.user());
         spawn_blocking(move || {
             let _user = user;
@@ -182,7 +182,7 @@ impl LayerPull<'_> {
             let copies = copy.is_some();
             let options = layer::Options {
                 copy,
-                archive_limit_bytes: budget_bytes.map(|budget| budget.saturating_mul(ARCHIVE_PER_BUDGET)),
+                archive_limit_bytes: room_bytes.map(|room| room.saturating_mul(ARCHIVE_PER_ROOM)),
             };
             let unpacked = layer::unpack(blob, &layer, &path, options);
             if copies && !unpacked.as_ref().is_ok_and(UnpackedLayer::has_copy) {

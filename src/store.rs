@@ -104,6 +104,14 @@ impl Store {
         self.budget_bytes
     }
 
+    /// How much there is room for, in bytes: the budget, or what the file system has left; `None` if it doesn't say.
+    pub fn room_bytes(&self) -> Option<u64> {
+        self.budget_bytes.or_else(|| {
+            let stat = nix::sys::statvfs::statvfs(&self.path).ok()?;
+            (stat.blocks() > 0).then(|| stat.blocks_available().saturating_mul(stat.fragment_size()))
+        })
+    }
+
     /// Where the layer with this index from the bottom belongs.
     pub fn layer_path(&self, index: usize) -> PathBuf {
         self.path.join("l").join(index.to_string())

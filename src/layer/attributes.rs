@@ -116,12 +116,21 @@ impl Attributes {
         self.apply_to_owned(fd)
     }
 
-    /// Gives them to an open directory and takes away all others, but not overlayfs's marks.
+    /// Gives them to an open directory of a layer and takes away all others, but not overlayfs's marks.
     pub fn replace(&self, fd: impl AsFd) -> Result<u64> {
+        self.replace_all_but(fd, |name| unescaped(name).is_none())
+    }
+
+    /// Gives them to an open directory outside overlayfs, where no attribute is a mark, and takes away all others.
+    pub fn replace_plain(&self, fd: impl AsFd) -> Result<u64> {
+        self.replace_all_but(fd, |_| false)
+    }
+
+    fn replace_all_but(&self, fd: impl AsFd, is_mark: impl Fn(&[u8]) -> bool) -> Result<u64> {
         self.chown(&fd)?;
         for name in xattr::list(&fd).context("flistxattr failed")? {
             let kept = self.xattrs.contains_key(&name) || IGNORED.contains(&name.to_bytes());
-            if !kept && unescaped(name.to_bytes()).is_some() {
+            if !kept && !is_mark(name.to_bytes()) {
                 xattr::remove(&fd, &name).with_context(|| format!("fremovexattr({name:?}) failed"))?;
             }
         }

@@ -11,27 +11,25 @@ use super::notation::entry;
 use super::tests::Place;
 use super::untar::untar;
 
-/// Some bytes, and then others again and again.
-struct Endless {
-    first: Option<Bytes>,
-    rest: Bytes,
+/// Chunks without end, each made of its number.
+struct Endless<F> {
+    made: u64,
+    make: F,
 }
 
-impl Chunks for Endless {
+impl<F: FnMut(u64) -> Vec<u8>> Chunks for Endless<F> {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
-        Ok(self.first.take().unwrap_or_else(|| self.rest.clone()))
+        self.made += 1;
+        Ok((self.make)(self.made - 1).into())
     }
 }
 
-/// What is said of an archive that begins with `first` and then repeats `rest` for ever.
-fn refusal(first: Option<Vec<u8>>, rest: Vec<u8>) -> String {
+/// What is said of an archive without end.
+fn refusal(make: impl FnMut(u64) -> Vec<u8>) -> String {
     let place = Place::new();
     let root = place.path("layer");
     std::fs::create_dir(&root).unwrap();
-    let endless = Endless {
-        first: first.map(Bytes::from),
-        rest: rest.into(),
-    };
+    let endless = Endless { made: 0, make };
     let error = untar(&mut Archive::new(endless), open_root(&root).unwrap()).unwrap_err();
     format!("{error:#}")
 }
@@ -52,6 +50,7 @@ fn what_never_ends_is_stopped() {
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         header
     };
+    let pending = "larger than 67108864 bytes together";
     let numbered: &[(&[u8], &[u8])] = &[
         (b"GNU.sparse.major", b"1"),
         (b"GNU.sparse.minor", b"0"),
@@ -69,7 +68,7 @@ fn what_never_ends_is_stopped() {
             "attributes of directories",
             None,
             entry(b'5', b"d", b"", b"", attribute),
-            "larger than 67108864 bytes together",
+            pending,
         ),
         ("an old sparse map", None, old_sparse, "larger than 1048576 bytes"),
         (
@@ -79,7 +78,15 @@ fn what_never_ends_is_stopped() {
             "larger than 1048576 bytes",
         ),
     ] {
-        let error = refusal(first, rest);
+        let mut first = first;
+        let error = refusal(|_| first.take().unwrap_or_else(|| rest.clone()));
         assert!(error.contains(expected), "{what}: {error}");
+    }
+    // What is remembered of a directory may be much more than what the file system needs for it.
+    let long = "d".repeat(250);
+    for (what, kind, name) in [("described", b'5', ""), ("implied", b'0', "/file")] {
+        let path = |number| format!("{}{number}{name}", format!("{long}/").repeat(15));
+        let error = refusal(|number| entry(kind, b"", b"", b"", &[(b"path", path(number).as_bytes())]));
+        assert!(error.contains(pending), "directories that are {what}: {error}");
     }
 }

@@ -1,12 +1,13 @@
 //! Layers in overlayfs's form folded into one plain directory, by renaming: no data is copied.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::renameat;
-use nix::sys::stat::fstat;
+use nix::sys::stat::{FileStat, fstat};
 
 use super::attributes::{Attributes, mtime_of, set_mtime};
 use super::directory::{self, failed, is_directory, is_whiteout, look, open_directory, open_root};
@@ -25,8 +26,9 @@ pub fn merge(layers: Vec<UnpackedLayer>, into: &Path) -> Result<()> {
     for layer in layers {
         let index = layer.layer().index + 1;
         let source = open_root(layer.path())?;
-        let fold = Fold {
+        let mut fold = Fold {
             has_marks: layer.has_marks(),
+            cleaned: HashSet::new(),
         };
         fold.directory(&source, &target, &here)
             .with_context(|| format!("merging layer {index}"))?;
@@ -39,12 +41,14 @@ pub fn merge(layers: Vec<UnpackedLayer>, into: &Path) -> Result<()> {
 struct Fold {
     /// Whether whiteouts, opaque directories or escaped attributes may be in it.
     has_marks: bool,
+    /// The inodes with several names whose attributes are outside overlayfs's form already.
+    cleaned: HashSet<u64>,
 }
 
 impl Fold {
     /// Folds `from` into `to`, both of which are the directory `path`.
-    fn directory(&self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath) -> Result<()> {
-        if self.has_marks && xattr::get(from, OPAQUE_XATTR)?.as_deref() == Some(b"y") {
+    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath) -> Result<()> {
+        if self.has_marks && xattr::is(from, OPAQUE_XATTR, b"y")? {
             directory::clear(to).map_err(|errno| failed("unlinkat", path, errno))?;
         }
         // Now: moving things out of it changes its time.
@@ -52,10 +56,10 @@ impl Fold {
         for name in directory::names(from).map_err(|errno| failed("getdents64", path, errno))? {
             self.name(from, to, &path.join(&name), &name)?;
         }
-        attributes.unescaped().replace(to).map(drop)
+        attributes.unescaped().replace_plain(to).map(drop)
     }
 
-    fn name(&self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath, name: &[u8]) -> Result<()> {
+    fn name(&mut self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath, name: &[u8]) -> Result<()> {
         let stat = |dir| look(dir, name).map_err(|errno| failed("fstatat", path, errno));
         let Some(upper) = stat(from)? else {
             return Ok(());
@@ -75,46 +79,57 @@ impl Fold {
         if !self.has_marks {
             Ok(())
         } else if is_directory(&upper) {
-            clean(&child(to, path, name)?, path)
+            self.clean(&child(to, path, name)?, path)
         } else {
-            clean_attributes(to, name).with_context(|| format!("the extended attributes of {path}"))
+            self.clean_attributes(to, name, &upper)
+                .with_context(|| format!("the extended attributes of {path}"))
         }
     }
-}
 
-/// Takes overlayfs's marks from everything in `dir`, which is the directory `path` and hides nothing any more.
-fn clean(dir: &OwnedFd, path: &RelativePath) -> Result<()> {
-    let before = fstat(dir).map_err(|errno| failed("fstat", path, errno))?;
-    for name in directory::names(dir).map_err(|errno| failed("getdents64", path, errno))? {
-        let path = path.join(&name);
-        match look(dir, &name).map_err(|errno| failed("fstatat", &path, errno))? {
-            Some(stat) if is_directory(&stat) => clean(&child(dir, &path, &name)?, &path)?,
-            Some(stat) if is_whiteout(&stat) => {
-                directory::remove(dir, &name).map_err(|errno| failed("unlinkat", &path, errno))?;
+    /// Takes overlayfs's marks from everything in `dir`, which is the directory `path` and hides nothing any more.
+    fn clean(&mut self, dir: &OwnedFd, path: &RelativePath) -> Result<()> {
+        let before = fstat(dir).map_err(|errno| failed("fstat", path, errno))?;
+        for name in directory::names(dir).map_err(|errno| failed("getdents64", path, errno))? {
+            let path = path.join(&name);
+            match look(dir, &name).map_err(|errno| failed("fstatat", &path, errno))? {
+                Some(stat) if is_directory(&stat) => self.clean(&child(dir, &path, &name)?, &path)?,
+                Some(stat) if is_whiteout(&stat) => {
+                    directory::remove(dir, &name).map_err(|errno| failed("unlinkat", &path, errno))?;
+                }
+                Some(stat) => self.clean_attributes(dir, &name, &stat)?,
+                None => {}
             }
-            Some(_) => clean_attributes(dir, &name)?,
-            None => {}
         }
-    }
-    for (stored, plain) in marked(xattr::list(dir)?) {
-        let value = xattr::get(dir, &stored)?;
-        xattr::remove(dir, &stored)?;
-        if let (Some(plain), Some(value)) = (plain, value) {
+        let mut shown = Vec::new();
+        for (stored, plain) in marked(xattr::list(dir)?) {
+            shown.extend(plain.zip(xattr::get(dir, &stored)?));
+            xattr::remove(dir, &stored)?;
+        }
+        // When all are gone: what one is shown as may be what another is stored as.
+        for (plain, value) in shown {
             xattr::set(dir, &plain, &value)?;
         }
+        set_mtime(dir, mtime_of(&before)).map_err(|errno| failed("futimens", path, errno))
     }
-    set_mtime(dir, mtime_of(&before)).map_err(|errno| failed("futimens", path, errno))
-}
 
-fn clean_attributes(dir: &OwnedFd, name: &[u8]) -> Result<()> {
-    for (stored, plain) in marked(xattr::list_at(dir, name)?) {
-        let value = xattr::get_at(dir, name, &stored)?;
-        xattr::remove_at(dir, name, &stored)?;
-        if let (Some(plain), Some(value)) = (plain, value) {
+    /// The same of `name` in `dir`, which is no directory; under one of its names if it has several.
+    fn clean_attributes(&mut self, dir: &OwnedFd, name: &[u8], stat: &FileStat) -> Result<()> {
+        if self.cleaned.contains(&stat.st_ino) {
+            return Ok(());
+        }
+        let mut shown = Vec::new();
+        for (stored, plain) in marked(xattr::list_at(dir, name)?) {
+            shown.extend(plain.zip(xattr::get_at(dir, name, &stored)?));
+            xattr::remove_at(dir, name, &stored)?;
+        }
+        if stat.st_nlink > 1 && !shown.is_empty() {
+            self.cleaned.insert(stat.st_ino);
+        }
+        for (plain, value) in shown {
             xattr::set_at(dir, name, &plain, &value)?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Of `names`, those that mean something to overlayfs, each with what it is outside.

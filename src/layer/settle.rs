@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::attributes::{copy, mtime_of, set_mtime};
@@ -18,12 +19,15 @@ use crate::sys::xattr;
 
 /// Settles `layers`, which are all layers of one image from the bottom. Do it once.
 pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
-    let mut below: Vec<OwnedFd> = Vec::new();
+    let mut below: Vec<Root> = Vec::new();
     for layer in layers {
-        let root = open_root(layer.path())?;
-        if is_opaque(&root)? {
+        let root = Root {
+            fd: open_root(layer.path())?,
+            has_marks: layer.has_marks(),
+        };
+        if is_opaque(&root.fd)? {
             for lower in &below {
-                empty(lower).context("emptying the layers below an opaque root")?;
+                empty(&lower.fd).context("emptying the layers below an opaque root")?;
             }
         }
         // From the deepest: one that is removed may leave its parent empty.
@@ -36,6 +40,13 @@ pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
     Ok(())
 }
 
+/// The directory of a layer.
+struct Root {
+    fd: OwnedFd,
+    /// Whether opaque directories may be in it.
+    has_marks: bool,
+}
+
 /// Removes what is in a layer, but not what its root looks like.
 fn empty(layer: &OwnedFd) -> nix::Result<()> {
     let before = fstat(layer)?;
@@ -43,12 +54,12 @@ fn empty(layer: &OwnedFd) -> nix::Result<()> {
     set_mtime(layer, mtime_of(&before))
 }
 
-fn settle_directory(root: &OwnedFd, path: &RelativePath, below: &[OwnedFd]) -> Result<()> {
-    let own = open_directory(root, path).map_err(|errno| failed("openat2", path, errno))?;
+fn settle_directory(root: &Root, path: &RelativePath, below: &[Root]) -> Result<()> {
+    let own = open_directory(&root.fd, path).map_err(|errno| failed("openat2", path, errno))?;
     match find_below(root, path, below)? {
         Some(lower) => copy(&lower, &own),
         None if path.is_root() => Ok(()),
-        None => remove_if_idle(root, path, &own),
+        None => remove_if_idle(&root.fd, path, &own),
     }
 }
 
@@ -71,7 +82,7 @@ fn remove_if_idle(root: &OwnedFd, path: &RelativePath, own: &OwnedFd) -> Result<
 }
 
 /// The directory that overlayfs would merge `path` of the layer `root` with, if there is one.
-fn find_below(root: &OwnedFd, path: &RelativePath, below: &[OwnedFd]) -> Result<Option<OwnedFd>> {
+fn find_below(root: &Root, path: &RelativePath, below: &[Root]) -> Result<Option<OwnedFd>> {
     let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
     // Whether its own mark hides what is in the one below says nothing about the directory itself.
     if let Reach::Hidden | Reach::Opaque(_) = reach(root, &parent)? {
@@ -99,7 +110,21 @@ enum Reach {
     Hidden,
 }
 
-fn reach(root: &OwnedFd, path: &RelativePath) -> Result<Reach> {
+/// There may be many layers, and many paths: one call for each, where nothing can be opaque.
+fn reach(root: &Root, path: &RelativePath) -> Result<Reach> {
+    if root.has_marks {
+        return reach_marked(&root.fd, path);
+    }
+    match open_directory(&root.fd, path) {
+        Ok(fd) => Ok(Reach::Directory(fd)),
+        Err(Errno::ENOENT) => Ok(Reach::Nothing),
+        Err(Errno::ENOTDIR | Errno::ELOOP) => Ok(Reach::Hidden),
+        Err(errno) => Err(failed("openat2", path, errno)),
+    }
+}
+
+/// Name by name, for an opaque directory on the way hides what is below.
+fn reach_marked(root: &OwnedFd, path: &RelativePath) -> Result<Reach> {
     let mut here = root.try_clone().context("dup failed")?;
     let mut opaque = false;
     for name in path.components() {
@@ -122,6 +147,5 @@ fn reach(root: &OwnedFd, path: &RelativePath) -> Result<Reach> {
 }
 
 fn is_opaque(fd: &OwnedFd) -> Result<bool> {
-    let value = xattr::get(fd, OPAQUE_XATTR).context("fgetxattr failed")?;
-    Ok(value.as_deref() == Some(b"y"))
+    xattr::is(fd, OPAQUE_XATTR, b"y").context("fgetxattr failed")
 }

@@ -148,6 +148,11 @@ fn archives_and_their_directories() {
             "file a \"1\"\nhard b = a\nfile a \"2\"",
             "file a \"2\"\nfile b \"1\"",
         ),
+        (
+            "a hardlink to a name that is removed from the layers below",
+            "file a \"1\"\nwhiteout a\nhard b = a",
+            "file a \"1\"\nhard b = a",
+        ),
         ("a hardlink to itself", "file a \"1\"\nhard a = a", "file a \"1\""),
         (
             "a hardlink over a file",
@@ -434,6 +439,45 @@ fn stacks_and_what_they_look_like() {
             ],
             "dir a {trusted.overlay.opaque=y}\nfile a/x\nfile a/y {trusted.overlay.whiteout=}",
         ),
+        (
+            "attributes of overlayfs of a file with two names",
+            vec![
+                "file a {trusted.overlay.k=1} {trusted.overlay.overlay.k=2}\nhard b = a\ndir d\nhard d/c = a",
+            ],
+            "file a {trusted.overlay.k=1} {trusted.overlay.overlay.k=2}\nhard b = a\ndir d\nhard d/c = a",
+        ),
+        (
+            "attributes of overlayfs that the layer above doesn't have",
+            vec![
+                "dir a {trusted.overlay.k=1} {user.k=1}\nfile a/x",
+                "dir a\nfile a/y",
+            ],
+            "dir a\nfile a/x\nfile a/y",
+        ),
+        (
+            "attributes of overlayfs where users mount it",
+            vec![
+                "dir a {user.overlay.opaque=y}\nfile a/x",
+                "dir a {user.overlay.opaque=y}\nfile a/y {user.overlay.whiteout=}",
+            ],
+            "dir a {user.overlay.opaque=y}\nfile a/x\nfile a/y {user.overlay.whiteout=}",
+        ),
+        (
+            "through a link of a layer below: as in podman's overlays, a directory takes its place",
+            vec![
+                "dir usr/lib\nfile usr/lib/x\nsymlink lib -> usr/lib",
+                "file lib/y",
+            ],
+            "dir lib\nfile lib/y\ndir usr\ndir usr/lib\nfile usr/lib/x",
+        ),
+        (
+            "whiteouts through a link or a file of a layer below",
+            vec![
+                "dir d\nfile d/x\nsymlink l -> d\nfile f",
+                "whiteout l/x\nwhiteout f/x\nopaque l",
+            ],
+            "dir d\nfile d/x\nfile f\nsymlink l -> d",
+        ),
     ] {
         let place = Place::new();
         let expected = lines(expected);
@@ -464,7 +508,8 @@ fn stacks_and_what_they_look_like() {
     }
 }
 
-fn through_overlayfs(layers: &[UnpackedLayer], place: &Place) -> String {
+/// What overlayfs shows of settled layers.
+pub fn through_overlayfs(layers: &[UnpackedLayer], place: &Place) -> String {
     for name in ["upper", "work", "mnt"] {
         fs::create_dir(place.path(name)).unwrap();
     }
@@ -490,7 +535,8 @@ fn through_overlayfs(layers: &[UnpackedLayer], place: &Place) -> String {
     )
     .unwrap();
     let listed = std::panic::catch_unwind(|| list(&target));
-    umount2(&target, MntFlags::empty()).unwrap();
+    // A child of another test's may hold a directory of it, until it is another program.
+    umount2(&target, MntFlags::MNT_DETACH).unwrap();
     listed.unwrap().replace(" opaque", " {trusted.overlay.opaque=y}")
 }
 
@@ -589,6 +635,14 @@ fn evil_archives_are_refused() {
             "a chain of links",
             text(&format!("{chain}dir l50\nfile l0/x")),
             "more than 40 symbolic links",
+        ),
+        (
+            "a long way through links",
+            text(&format!(
+                "dir d\nsymlink a -> {0}b\nsymlink b -> {0}d\nfile a/x",
+                "d/../".repeat(400)
+            )),
+            "more than 1024 names",
         ),
         (
             "a long name",
@@ -803,6 +857,37 @@ fn archives_of_every_dialect() {
     );
     assert_eq!(list(unpacked.path()), expected);
     assert_eq!(unpacked.entries(), 7);
+}
+
+/// One byte more than the kernel takes in one call, in names of 255 bytes.
+#[test]
+fn the_longest_path_is_unpacked_and_merged() {
+    let place = Place::new();
+    let parent = [vec!["d".repeat(255); 15].join("/"), "d".repeat(128)].join("/");
+    let (file, link) = (
+        format!("{parent}/{}", "f".repeat(127)),
+        format!("{parent}/{}", "l".repeat(127)),
+    );
+    assert_eq!(file.len(), path::MAX_PATH_BYTES);
+    let layers: Vec<_> = [
+        format!("file {file} \"1\"\nhard {link} = {file}"),
+        format!("dir {parent} 0700\nfile {parent}/x"),
+    ]
+    .into_iter()
+    .enumerate()
+    .map(|(index, text)| unpack_archive(archive(&text), index, &place).unwrap())
+    .collect();
+    settle(&layers).unwrap();
+    let merged = place.path("merged");
+    fs::create_dir(&merged).unwrap();
+    merge(layers, &merged).unwrap();
+    let parent = path::RelativePath::clean(parent.as_bytes()).unwrap();
+    let parent = directory::open_directory(directory::open_root(&merged).unwrap(), &parent).unwrap();
+    let found = |name: &str| directory::look(&parent, name.as_bytes()).unwrap().unwrap();
+    assert_eq!(found(&"f".repeat(127)).st_nlink, 2);
+    assert_eq!(found(&"f".repeat(127)).st_ino, found(&"l".repeat(127)).st_ino);
+    assert_eq!(directory::names(&parent).unwrap().len(), 3);
+    remove_all(&merged).unwrap();
 }
 
 fn checksummed(mut header: Vec<u8>) -> Vec<u8> {

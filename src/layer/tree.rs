@@ -27,8 +27,14 @@ const CACHED_DIRECTORIES: usize = 32;
 /// How many links a path may lead through, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// The most memory that attributes of directories take until they are applied, in bytes.
+/// How many names a path may lead through, those in links too: a link holds up to two thousand of them.
+const MAX_STEPS: usize = 4 * MAX_DEPTH;
+
+/// The most memory that names and attributes of directories take until they are applied, in bytes.
 const MAX_PENDING_BYTES: usize = 64 << 20;
+
+/// What one directory takes of it besides, in bytes.
+const DIRECTORY_BYTES: usize = 128;
 
 /// A directory of the layer, open.
 pub struct Directory {
@@ -57,6 +63,8 @@ pub enum Known {
     Described(Attributes),
     /// It had to be there. It looks like the one in the layers below, if there is one.
     Implied,
+    /// The same, and it is known to hold more than whiteouts.
+    Filled,
     /// It had to be there, and this layer removed the one in the layers below.
     Fresh,
 }
@@ -130,14 +138,18 @@ impl Tree {
 
     /// Says what the directory `path` looks like; what an entry says is the last word.
     pub fn describe(&mut self, path: RelativePath, known: Known) -> Result<()> {
+        let is_new = !self.directories.contains_key(&path);
+        if is_new {
+            self.pending_bytes += path.as_bytes().len() + DIRECTORY_BYTES;
+        }
         if let Known::Described(attributes) = &known {
             self.pending_bytes += attributes.heap_bytes();
-            ensure!(
-                self.pending_bytes <= MAX_PENDING_BYTES,
-                "the extended attributes of directories are larger than {MAX_PENDING_BYTES} bytes together"
-            );
         }
-        if matches!(known, Known::Described(_)) || !self.directories.contains_key(&path) {
+        ensure!(
+            self.pending_bytes <= MAX_PENDING_BYTES,
+            "the names and extended attributes of directories are larger than {MAX_PENDING_BYTES} bytes together"
+        );
+        if is_new || matches!(known, Known::Described(_)) {
             self.directories.insert(path, known);
         }
         Ok(())
@@ -193,7 +205,7 @@ impl Tree {
             let attributes = match known {
                 Known::Described(attributes) => attributes,
                 Known::Fresh => Attributes::default(),
-                Known::Implied => {
+                Known::Implied | Known::Filled => {
                     implied.push(path.clone());
                     Attributes::default()
                 }
@@ -206,8 +218,9 @@ impl Tree {
         Ok((implied, skipped))
     }
 
-    /// Whether the directory `path` is there for more than to hold whiteouts.
-    fn holds_anything(&self, path: &RelativePath) -> Result<bool> {
+    /// Whether the directory `path` is there for more than to hold whiteouts. If so, it isn't looked into again: it may
+    /// be large, and asked about by many entries.
+    fn holds_anything(&mut self, path: &RelativePath) -> Result<bool> {
         if !matches!(self.directories.get(path), Some(Known::Implied)) {
             return Ok(true);
         }
@@ -221,6 +234,7 @@ impl Tree {
                 None => false,
             };
             if counts {
+                self.directories.insert(path.clone(), Known::Filled);
                 return Ok(true);
             }
         }
@@ -232,7 +246,13 @@ impl Tree {
         let mut stack = vec![self.root.clone()];
         let mut todo: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
         let mut links = 0;
+        let mut steps = 0;
         while let Some(name) = todo.pop() {
+            steps += 1;
+            ensure!(
+                steps <= MAX_STEPS,
+                "{path} leads through more than {MAX_STEPS} names"
+            );
             if name == b".." {
                 // The root is its own parent.
                 stack.truncate(stack.len().saturating_sub(1).max(1));
@@ -309,5 +329,29 @@ impl Directory {
             path,
             holds_whiteouts: Cell::new(false),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::directory::open_root;
+
+    /// Otherwise as many whiteouts of a directory as there are names in it would take the square of that.
+    #[test]
+    fn a_directory_that_holds_something_is_looked_into_once() {
+        let place = crate::layer::tests::Place::new();
+        let file = place.path("a/file");
+        let mut tree = Tree::new(open_root(&place.path("")).unwrap());
+        let path = RelativePath::clean(b"a").unwrap();
+        tree.parent(&path, Purpose::Entry).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let root = tree.root.clone();
+        tree.whiteout(&root, b"a").unwrap();
+        // Nothing but the tree itself removes anything: this is to see whether it looks.
+        std::fs::remove_file(&file).unwrap();
+        tree.whiteout(&root, b"a").unwrap();
+        let opaque = xattr::get(open_directory(&root.fd, &path).unwrap(), OPAQUE_XATTR).unwrap();
+        assert_eq!(opaque.as_deref(), Some(b"y".as_slice()));
     }
 }

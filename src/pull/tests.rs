@@ -367,3 +367,26 @@ async fn a_directory_is_there_complete_or_not_at_all() {
         [PathBuf::from("empty"), "full".into(), "new".into()]
     );
 }
+
+/// Zeros behind an archive's end take no room, but time without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_blob_expands_to_is_bounded_by_what_the_file_system_has_left() {
+    let base = tempfile::tempdir().unwrap();
+    let disk = Store::mount(base.path(), 4 * MIB).unwrap();
+    for (zeros, fits) in [(6 * MIB, true), (9 * MIB, false)] {
+        let mut archive = file("a", b"1");
+        archive.resize(zeros as usize, 0);
+        let (image, source) = image(&[archive]);
+        let (to, options) = (disk.path().join("root"), Options::default());
+        let unpacked = unpack_to(Arc::new(source), &image, &to, &options, &Progress::silent()).await;
+        match unpacked {
+            Ok(()) => std::fs::remove_dir_all(&to).unwrap(),
+            Err(ref error) => assert!(
+                format!("{error:#}").contains("more than there is room for"),
+                "{error:#}"
+            ),
+        }
+        assert_eq!(unpacked.is_ok(), fits, "{zeros}");
+    }
+    disk.close().unwrap();
+}

@@ -55,6 +55,25 @@ pub fn get(fd: impl AsFd, name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     optional(length, value)
 }
 
+/// Whether attribute `name` of an open file or directory is `value`.
+pub fn is(fd: impl AsFd, name: &CStr, value: &[u8]) -> nix::Result<bool> {
+    let mut found = vec![0; value.len().max(1)];
+    // SAFETY: the kernel writes at most `found.len()` bytes into `found`, which is that long; `name` ends with NUL.
+    let length = unsafe {
+        libc::fgetxattr(
+            fd.as_fd().as_raw_fd(),
+            name.as_ptr(),
+            found.as_mut_ptr().cast(),
+            found.len(),
+        )
+    };
+    match optional(length, found) {
+        // Longer than what is asked for.
+        Err(Errno::ERANGE) => Ok(false),
+        found => Ok(found?.as_deref() == Some(value)),
+    }
+}
+
 /// As [`get`], of `file` in the directory `dir`; of a symbolic link itself. Needs /proc.
 pub fn get_at(dir: impl AsFd, file: &[u8], name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     let path = through_proc(dir, file)?;

@@ -28,6 +28,8 @@ pub struct Stack {
     merged: BTreeMap<String, Is>,
     /// The directories of the current layer.
     own: Vec<String>,
+    /// Those of them that are described when all that is in them is there.
+    late: Vec<(String, String)>,
     is_alone: bool,
 }
 
@@ -53,6 +55,7 @@ impl Stack {
             random: Random::new(seed),
             merged: BTreeMap::new(),
             own: vec![],
+            late: vec![],
             is_alone,
         }
     }
@@ -97,7 +100,24 @@ impl Stack {
                 }
             }
         }
+        self.late(&mut text);
         text
+    }
+
+    /// Describes the directories that were left for later, and those above them: umoci leaves the time at which it made
+    /// something in them otherwise.
+    fn late(&mut self, text: &mut String) {
+        for (path, line) in std::mem::take(&mut self.late) {
+            if self.merged.get(&path) != Some(&Is::Directory) {
+                continue;
+            }
+            text.push_str(&line);
+            for (slash, _) in path.match_indices('/') {
+                let attributes = self.attributes();
+                writeln!(text, "dir {}{attributes}", &path[..slash]).unwrap();
+            }
+            text.push_str("dir . @1\n");
+        }
     }
 
     /// Whether there is a directory at the path, or something else above it.
@@ -108,6 +128,8 @@ impl Stack {
 
     fn entry(&mut self, kind: u64, path: &str, files: &mut Vec<String>) -> String {
         let attributes = self.attributes();
+        // Users give attributes to files and directories only.
+        let inert = attributes.replace("{user.", "{trusted.");
         match kind {
             3 | 4 => format!("dir {path}{attributes}"),
             5 if !files.is_empty() => {
@@ -120,12 +142,12 @@ impl Stack {
                 ["a", "/b/c", "../..", "\\xff", &"t".repeat(300)][self.random.below(5) as usize]
             ),
             7 => format!(
-                "{} {path} {}:{}{attributes}",
+                "{} {path} {}:{}{inert}",
                 ["char", "block"][self.random.below(2) as usize],
                 1 + self.random.below(9),
                 self.random.below(999)
             ),
-            8 => format!("fifo {path}{attributes}"),
+            8 => format!("fifo {path}{inert}"),
             _ => {
                 files.push(path.into());
                 format!("file {path}{attributes} \"{}\"", self.random.below(1 << 40))
@@ -138,8 +160,14 @@ impl Stack {
         let mut mode = modes[self.random.below(6) as usize];
         let xattr = match self.random.below(12) {
             0..3 => format!(
-                " {{trusted.t{}={}}}",
-                self.random.below(3),
+                " {{{}={}}}",
+                [
+                    "trusted.t1",
+                    "trusted.t2",
+                    "trusted.overlay.t",
+                    "trusted.overlay.overlay.t",
+                    "user.overlay.t"
+                ][self.random.below(5) as usize],
                 self.random.below(100)
             ),
             3 => format!(" {{security.capability={CAPABILITY}}}"),
@@ -163,8 +191,11 @@ impl Stack {
         let long = "e".repeat(255);
         let names = ["a", "b", "a", "b", "a", "c\\xe9", "d\\n", &long];
         let depth = 1 + self.random.below(3);
-        let components: Vec<_> = (0..depth).map(|_| names[self.random.below(8) as usize]).collect();
-        components.join("/")
+        // Almost as long as a path may be in one call, below a directory that has a name itself.
+        let deep = if self.random.below(40) == 0 { 12 } else { 0 };
+        let deep = std::iter::repeat_n(long.as_str(), deep);
+        let components = deep.chain((0..depth).map(|_| names[self.random.below(8) as usize]));
+        components.collect::<Vec<_>>().join("/")
     }
 
     /// Describes parents that aren't directories yet, and some that are.
@@ -174,8 +205,12 @@ impl Stack {
             if self.merged.get(parent) != Some(&Is::Directory)
                 || (!self.is_alone && self.random.below(4) == 0)
             {
-                let attributes = self.attributes();
-                writeln!(text, "dir {parent}{attributes}").unwrap();
+                let line = format!("dir {parent}{}\n", self.attributes());
+                if !self.merged.contains_key(parent) && self.random.below(3) == 0 {
+                    self.late.push((parent.into(), line));
+                } else {
+                    text.push_str(&line);
+                }
                 self.put(parent, Is::Directory);
             }
             self.own.push(parent.into());
