@@ -2,8 +2,9 @@
 
 mod show;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,11 +19,13 @@ use crate::report::DiskState;
 use crate::session;
 use crate::source::registry;
 use crate::source::url;
+use crate::sys::heap::Wiping;
 
 pub use show::show;
 
 /// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
 pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDrive> {
+    let _wiping = Wiping::start();
     if let Some(url) = place.to_str().and_then(url::parse) {
         let describe = || format!("config drive {}", url::shown(&url));
         let body = url::fetch(&url, options, MAX_INPUT_BYTES)
@@ -30,14 +33,21 @@ pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDri
             .with_context(describe)?;
         return ConfigDrive::read(&body[..]).with_context(describe);
     }
+    read_here(place)
+}
+
+/// Reads the config drive at `place`, as [`read`] does, but no address.
+fn read_here(place: &Path) -> Result<ConfigDrive> {
     let read = || -> Result<ConfigDrive> {
         if place == Path::new("-") {
-            return Ok(ConfigDrive::read(io::stdin().lock())?);
+            // Not through the buffer that standard input has: it is never wiped.
+            let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+            return Ok(ConfigDrive::read(File::from(stdin))?);
         }
         if place.is_dir() {
             return Ok(ConfigDrive::from_directory(place)?);
         }
-        Ok(ConfigDrive::read(fs::File::open(place)?)?)
+        Ok(ConfigDrive::read(File::open(place)?)?)
     };
     read().with_context(|| format!("config drive {}", place.display()))
 }

@@ -273,6 +273,21 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
             .to_string()
             .contains("can't be written")
     );
-    let minimal = read_drive(b"{}");
-    assert_eq!(minimal.label(), "config-2");
+    let directory = tempfile::tempdir().unwrap();
+    run("mkfifo", &[text(&directory.path().join("pipe"))]);
+    let error = ConfigDrive::from_directory(directory.path())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("pipe: neither a file nor a directory"), "{error}");
+    // What a file says of its size, and what is around the files.
+    for size_bytes in [64 * MIB + 1, 64 * MIB] {
+        let directory = tempfile::tempdir().unwrap();
+        image(&directory, size_bytes);
+        let error = ConfigDrive::from_directory(directory.path()).err().unwrap();
+        assert!(
+            error.to_string().contains("larger than 64 MiB"),
+            "{size_bytes}: {error}"
+        );
+    }
 }

@@ -1,7 +1,7 @@
 //! The files of a config drive: from a directory, from Ironic's JSON, or from another config drive.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -10,6 +10,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::build::BuildError;
 use super::decode::MAX_BYTES;
+use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{NamedFile, iso9660};
 
@@ -70,8 +71,18 @@ impl Tree {
                     pending.push((entry, path, depth + 1));
                     continue;
                 }
-                left = left.checked_sub(metadata.len()).ok_or(BuildError::TooLarge)?;
-                let content = Zeroizing::new(fs::read(&entry).map_err(error(&entry))?);
+                // A pipe would be waited for, a device might never end.
+                if !metadata.is_file() {
+                    let unusual = io::Error::other("neither a file nor a directory");
+                    return Err(error(&entry)(unusual));
+                }
+                let mut file = File::open(&entry).map_err(error(&entry))?;
+                let mut content = Secret::with_limit(left);
+                if !content.fill(&mut file).map_err(error(&entry))? {
+                    return Err(BuildError::TooLarge);
+                }
+                left -= content.len() as u64;
+                let content = content.into_bytes();
                 files.push(NamedFile { path, content });
             }
         }

@@ -16,12 +16,14 @@ use crate::filesystem::NamedFile;
 use crate::plan::size;
 use crate::progress::printable;
 use crate::sys::block::{self, Region};
+use crate::sys::heap::Wiping;
 
 /// Keys of `meta_data.json` that are passwords or as good as.
 const SECRET_KEYS: [&str; 4] = ["admin_pass", "adminPass", "password", "random_seed"];
 
 /// Lists the files of a config drive.
 pub fn show(typed: &typed::Show, out: &mut impl Write) -> Result<()> {
+    let _wiping = Wiping::start();
     let (drive, place) = open(&typed.place)?;
     let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
     writeln!(out, "{label}: {kind}, {bytes}, {place}")?;
