@@ -130,35 +130,30 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
 
 /// Makes a config drive's image.
 pub fn build(typed: &typed::Build) -> Result<()> {
-    let describe = || format!("config drive {}", typed.source.display());
-    let built = if typed.source.is_dir() {
-        ConfigDrive::from_directory(&typed.source).with_context(describe)?
-    } else if typed.source == Path::new("-") {
-        ConfigDrive::read(io::stdin().lock()).with_context(describe)?
-    } else {
-        let file = fs::File::open(&typed.source).with_context(describe)?;
-        ConfigDrive::read(file).with_context(describe)?
-    };
+    let built = read_here(&typed.source)?;
     if !matches!(typed.sector_size, 512 | 1024 | 2048 | 4096) {
         bail!(
             "--sector-size {}: disks have sectors of 512 or 4096 bytes",
             typed.sector_size
         );
     }
-    let built = built.for_sectors(typed.sector_size).with_context(describe)?;
-    let describe = || format!("writing {}", typed.output.display());
-    // It may hold secrets. A file that is there may be anybody's: it goes, so that nobody has it open.
-    match fs::remove_file(&typed.output) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(describe),
-        _ => {}
+    let built = built
+        .for_sectors(typed.sector_size)
+        .with_context(|| format!("config drive {}", typed.source.display()))?;
+    put(built.content(), &typed.output).with_context(|| format!("writing {}", typed.output.display()))
+}
+
+/// Writes a file that only its owner can read: it may hold secrets.
+fn put(content: &[u8], path: &Path) -> Result<()> {
+    // A file that is there may be anybody's: it goes, so that nobody has it open. A device would be missed.
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_file() => fs::remove_file(path)?,
+        Ok(_) => bail!("it is there already, and no plain file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
     }
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&typed.output)
-        .with_context(describe)?;
-    file.write_all(built.content()).with_context(describe)?;
-    file.sync_all().with_context(describe)
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    Ok(file.sync_all()?)
 }

@@ -277,6 +277,23 @@ fn an_interrupted_write_is_made_good_by_the_next() {
 }
 
 #[test]
+fn a_device_is_not_replaced_by_an_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory, "node");
+    let node = directory.path().join("null");
+    run("mknod", &[text(&node), "c", "1", "3"]);
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("node", &link).unwrap();
+    for output in [&node, &link] {
+        let before = fs::symlink_metadata(output).unwrap().file_type();
+        let ran = landfall(["config-drive", "build", &source, "-o", text(output)]);
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        assert!(ran.error().contains("no plain file"), "{ran:#?}");
+        assert_eq!(fs::symlink_metadata(output).unwrap().file_type(), before);
+    }
+}
+
+#[test]
 fn images_are_built_for_their_owner_alone() {
     let directory = tempfile::tempdir().unwrap();
     let tree = directory.path().join("tree/openstack/latest");
