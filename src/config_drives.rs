@@ -109,10 +109,9 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
     if typed.clear_stale_config_drives {
         clear_stale(&disk, progress)?;
     }
+    let written = config_drive::write(&config_drive, &mut room.region())?;
     let taken = room.take()?;
-    let written = config_drive::write(&config_drive, &mut taken.region())?;
-    taken.forget_old_reads();
-    let how = match taken.report.origin {
+    let how = match taken.origin {
         Origin::Existing => "used again",
         Origin::Gpt | Origin::Mbr => "new",
     };
@@ -121,9 +120,9 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
         written.kind,
         size(written.size_bytes),
         written.digest,
-        taken.report.number,
+        taken.number,
         path.display(),
-        size(taken.report.size_bytes),
+        size(taken.size_bytes),
     ));
     Ok(())
 }
