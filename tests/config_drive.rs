@@ -161,6 +161,33 @@ fn ironics_json_becomes_a_drive_that_others_read() {
     }
 }
 
+/// As openstacksdk has it, which builds config drives for Ironic: what is empty makes no file. cloud-init would configure no
+/// network at all by an empty `network_data.json`.
+#[test]
+fn what_is_empty_in_ironics_json_makes_no_file() {
+    let names = |json: &str| {
+        let files = read_drive(json.as_bytes()).files().unwrap();
+        let latest = files
+            .iter()
+            .filter_map(|file| file.path.strip_prefix("openstack/latest/"));
+        latest.map(String::from).collect::<Vec<_>>()
+    };
+    let empty = r#"{"meta_data": {}, "network_data": {}, "vendor_data": {}, "user_data": ""}"#;
+    let null = r#"{"meta_data": null, "network_data": null, "vendor_data": null, "user_data": null}"#;
+    for json in ["{}", empty, null] {
+        assert_eq!(names(json), ["meta_data.json"], "{json}");
+    }
+    for (data, expected) in [("{}", "{}"), ("[1]", "[1]"), (r#"{"a": "b"}"#, r#"{"a":"b"}"#)] {
+        let files = read_drive(format!("{{\"user_data\": {data}}}").as_bytes())
+            .files()
+            .unwrap();
+        let found = files
+            .iter()
+            .find(|file| file.path == "openstack/latest/user_data");
+        assert_eq!(&found.unwrap().content[..], expected.as_bytes());
+    }
+}
+
 #[test]
 fn a_directory_becomes_a_drive_and_an_iso_becomes_fat() {
     let directory = tempfile::tempdir().unwrap();
@@ -258,6 +285,8 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
     let error = |json: &str| ConfigDrive::read(json.as_bytes()).err().unwrap().to_string();
     assert!(error("{\"meta\": {}}").contains("unknown key \"meta\""));
     assert!(error("{\"meta_data\": []}").contains("meta_data is not an object"));
+    assert!(error("{\"network_data\": \"{}\"}").contains("network_data is not an object"));
+    assert!(error("{\"vendor_data\": [1]}").contains("vendor_data is not an object"));
     assert!(error("{\"user_data\": 5}").contains("user_data is neither"));
     let broken = error("{\"user_data\": \"hunter2\", }");
     assert!(
