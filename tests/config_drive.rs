@@ -191,6 +191,45 @@ fn what_is_empty_in_ironics_json_makes_no_file() {
 }
 
 #[test]
+fn what_links_name_is_there_on_fat_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    let version = tree.join("openstack/2018-08-27");
+    fs::create_dir_all(&version).unwrap();
+    fs::write(version.join("meta_data.json"), "{}").unwrap();
+    fs::write(version.join("user_data"), "text").unwrap();
+    for (target, link) in [
+        ("2018-08-27", "openstack/latest"),
+        ("./latest", "openstack/newest"),
+        ("../openstack/2018-08-27/../latest/user_data", "openstack/user"),
+        ("../../etc/passwd", "openstack/outside"),
+        ("/etc/passwd", "openstack/absolute"),
+        ("nothing", "openstack/dangling"),
+        ("..", "openstack/loop"),
+        ("itself", "openstack/itself"),
+    ] {
+        std::os::unix::fs::symlink(target, tree.join(link)).unwrap();
+    }
+    let iso = directory.path().join("links.iso");
+    let fixed = ["-as", "mkisofs", "-quiet", "-J", "-r", "-V", "config-2", "-o"];
+    run("xorriso", &[&fixed[..], &[text(&iso), text(&tree)]].concat());
+    let fat = read_drive(&fs::read(&iso).unwrap()).for_sectors(4096);
+    let files = fat.unwrap_or_else(|error| panic!("{error}")).files().unwrap();
+    let mut found: Vec<String> = files
+        .iter()
+        .map(|file| format!("{}: {}", file.path, String::from_utf8_lossy(&file.content)))
+        .collect();
+    found.sort();
+    let mut expected = vec!["openstack/user: text".to_string()];
+    for name in ["2018-08-27", "latest", "newest"] {
+        expected.push(format!("openstack/{name}/meta_data.json: {{}}"));
+        expected.push(format!("openstack/{name}/user_data: text"));
+    }
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn a_directory_becomes_a_drive_and_an_iso_becomes_fat() {
     let directory = tempfile::tempdir().unwrap();
     let source = directory.path().join("source");
