@@ -2,8 +2,9 @@
 
 mod show;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -18,11 +19,13 @@ use crate::report::DiskState;
 use crate::session;
 use crate::source::registry;
 use crate::source::url;
+use crate::sys::heap::Wiping;
 
 pub use show::show;
 
 /// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
 pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDrive> {
+    let _wiping = Wiping::start();
     if let Some(url) = place.to_str().and_then(url::parse) {
         let describe = || format!("config drive {}", url::shown(&url));
         let body = url::fetch(&url, options, MAX_INPUT_BYTES)
@@ -30,14 +33,21 @@ pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDri
             .with_context(describe)?;
         return ConfigDrive::read(&body[..]).with_context(describe);
     }
+    read_here(place)
+}
+
+/// Reads the config drive at `place`, as [`read`] does, but no address.
+fn read_here(place: &Path) -> Result<ConfigDrive> {
     let read = || -> Result<ConfigDrive> {
         if place == Path::new("-") {
-            return Ok(ConfigDrive::read(io::stdin().lock())?);
+            // Not through the buffer that standard input has: it is never wiped.
+            let stdin = io::stdin().as_fd().try_clone_to_owned()?;
+            return Ok(ConfigDrive::read(File::from(stdin))?);
         }
         if place.is_dir() {
             return Ok(ConfigDrive::from_directory(place)?);
         }
-        Ok(ConfigDrive::read(fs::File::open(place)?)?)
+        Ok(ConfigDrive::read(File::open(place)?)?)
     };
     read().with_context(|| format!("config drive {}", place.display()))
 }
@@ -99,10 +109,9 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
     if typed.clear_stale_config_drives {
         clear_stale(&disk, progress)?;
     }
+    let written = config_drive::write(&config_drive, &mut room.region())?;
     let taken = room.take()?;
-    let written = config_drive::write(&config_drive, &mut taken.region())?;
-    taken.forget_old_reads();
-    let how = match taken.report.origin {
+    let how = match taken.origin {
         Origin::Existing => "used again",
         Origin::Gpt | Origin::Mbr => "new",
     };
@@ -111,44 +120,39 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
         written.kind,
         size(written.size_bytes),
         written.digest,
-        taken.report.number,
+        taken.number,
         path.display(),
-        size(taken.report.size_bytes),
+        size(taken.size_bytes),
     ));
     Ok(())
 }
 
 /// Makes a config drive's image.
 pub fn build(typed: &typed::Build) -> Result<()> {
-    let describe = || format!("config drive {}", typed.source.display());
-    let built = if typed.source.is_dir() {
-        ConfigDrive::from_directory(&typed.source).with_context(describe)?
-    } else if typed.source == Path::new("-") {
-        ConfigDrive::read(io::stdin().lock()).with_context(describe)?
-    } else {
-        let file = fs::File::open(&typed.source).with_context(describe)?;
-        ConfigDrive::read(file).with_context(describe)?
-    };
+    let built = read_here(&typed.source)?;
     if !matches!(typed.sector_size, 512 | 1024 | 2048 | 4096) {
         bail!(
             "--sector-size {}: disks have sectors of 512 or 4096 bytes",
             typed.sector_size
         );
     }
-    let built = built.for_sectors(typed.sector_size).with_context(describe)?;
-    let describe = || format!("writing {}", typed.output.display());
-    // It may hold secrets. A file that is there may be anybody's: it goes, so that nobody has it open.
-    match fs::remove_file(&typed.output) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(describe),
-        _ => {}
+    let built = built
+        .for_sectors(typed.sector_size)
+        .with_context(|| format!("config drive {}", typed.source.display()))?;
+    put(built.content(), &typed.output).with_context(|| format!("writing {}", typed.output.display()))
+}
+
+/// Writes a file that only its owner can read: it may hold secrets.
+fn put(content: &[u8], path: &Path) -> Result<()> {
+    // A file that is there may be anybody's: it goes, so that nobody has it open. A device would be missed.
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.is_file() => fs::remove_file(path)?,
+        Ok(_) => bail!("it is there already, and no plain file"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
     }
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&typed.output)
-        .with_context(describe)?;
-    file.write_all(built.content()).with_context(describe)?;
-    file.sync_all().with_context(describe)
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    Ok(file.sync_all()?)
 }

@@ -65,3 +65,6 @@ pub mod store;
 pub mod sys;
 pub mod unpack;
 pub mod verify;
+
+#[global_allocator]
+static HEAP: sys::heap::Allocator = sys::heap::Allocator;

@@ -120,8 +120,8 @@ fn read_drive(input: &[u8]) -> ConfigDrive {
     ConfigDrive::read(input).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Takes the files out of an ISO image with xorriso.
-fn extract_iso(iso: &Path, directory: &TempDir) -> PathBuf {
+/// Takes the files out of an ISO image with xorriso, by the names of Rock Ridge, or by those of Joliet (`norock`).
+fn extract_iso(iso: &Path, names: &str, directory: &TempDir) -> PathBuf {
     let target = directory.path().join("extracted");
     let _ = fs::remove_dir_all(&target);
     run(
@@ -129,6 +129,8 @@ fn extract_iso(iso: &Path, directory: &TempDir) -> PathBuf {
         &[
             "-osirrox",
             "on",
+            "-read_fs",
+            names,
             "-indev",
             text(iso),
             "-extract",
@@ -149,7 +151,7 @@ fn ironics_json_becomes_a_drive_that_others_read() {
     );
     let iso = image_of(&drive, &directory);
     assert_eq!(blkid(&iso), ("iso9660".into(), Some("config-2".into()), None));
-    let tree = extract_iso(&iso, &directory);
+    let tree = extract_iso(&iso, "any", &directory);
     for version in ["latest", "2012-08-10"] {
         let read = |name: &str| fs::read_to_string(tree.join("openstack").join(version).join(name)).unwrap();
         let json = |name: &str| serde_json::from_str::<serde_json::Value>(&read(name)).unwrap();
@@ -159,6 +161,72 @@ fn ironics_json_becomes_a_drive_that_others_read() {
         assert_eq!(json("vendor_data2.json"), given["vendor_data"]);
         assert_eq!(read("user_data"), "#cloud-config\nhostname: web-1\n");
     }
+}
+
+/// As openstacksdk has it, which builds config drives for Ironic: what is empty makes no file. cloud-init would configure no
+/// network at all by an empty `network_data.json`.
+#[test]
+fn what_is_empty_in_ironics_json_makes_no_file() {
+    let names = |json: &str| {
+        let files = read_drive(json.as_bytes()).files().unwrap();
+        let latest = files
+            .iter()
+            .filter_map(|file| file.path.strip_prefix("openstack/latest/"));
+        latest.map(String::from).collect::<Vec<_>>()
+    };
+    let empty = r#"{"meta_data": {}, "network_data": {}, "vendor_data": {}, "user_data": ""}"#;
+    let null = r#"{"meta_data": null, "network_data": null, "vendor_data": null, "user_data": null}"#;
+    for json in ["{}", empty, null] {
+        assert_eq!(names(json), ["meta_data.json"], "{json}");
+    }
+    for (data, expected) in [("{}", "{}"), ("[1]", "[1]"), (r#"{"a": "b"}"#, r#"{"a":"b"}"#)] {
+        let files = read_drive(format!("{{\"user_data\": {data}}}").as_bytes())
+            .files()
+            .unwrap();
+        let found = files
+            .iter()
+            .find(|file| file.path == "openstack/latest/user_data");
+        assert_eq!(&found.unwrap().content[..], expected.as_bytes());
+    }
+}
+
+#[test]
+fn what_links_name_is_there_on_fat_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let tree = directory.path().join("tree");
+    let version = tree.join("openstack/2018-08-27");
+    fs::create_dir_all(&version).unwrap();
+    fs::write(version.join("meta_data.json"), "{}").unwrap();
+    fs::write(version.join("user_data"), "text").unwrap();
+    for (target, link) in [
+        ("2018-08-27", "openstack/latest"),
+        ("./latest", "openstack/newest"),
+        ("../openstack/2018-08-27/../latest/user_data", "openstack/user"),
+        ("../../etc/passwd", "openstack/outside"),
+        ("/etc/passwd", "openstack/absolute"),
+        ("nothing", "openstack/dangling"),
+        ("..", "openstack/loop"),
+        ("itself", "openstack/itself"),
+    ] {
+        std::os::unix::fs::symlink(target, tree.join(link)).unwrap();
+    }
+    let iso = directory.path().join("links.iso");
+    let fixed = ["-as", "mkisofs", "-quiet", "-J", "-r", "-V", "config-2", "-o"];
+    run("xorriso", &[&fixed[..], &[text(&iso), text(&tree)]].concat());
+    let fat = read_drive(&fs::read(&iso).unwrap()).for_sectors(4096);
+    let files = fat.unwrap_or_else(|error| panic!("{error}")).files().unwrap();
+    let mut found: Vec<String> = files
+        .iter()
+        .map(|file| format!("{}: {}", file.path, String::from_utf8_lossy(&file.content)))
+        .collect();
+    found.sort();
+    let mut expected = vec!["openstack/user: text".to_string()];
+    for name in ["2018-08-27", "latest", "newest"] {
+        expected.push(format!("openstack/{name}/meta_data.json: {{}}"));
+        expected.push(format!("openstack/{name}/user_data: text"));
+    }
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -190,8 +258,33 @@ fn a_directory_becomes_a_drive_and_an_iso_becomes_fat() {
     }
     let drive = ConfigDrive::from_directory(&source).unwrap_or_else(|error| panic!("{error}"));
     let iso = image_of(&drive, &directory);
-    let tree = extract_iso(&iso, &directory);
-    run("diff", &["--recursive", "--brief", text(&source), text(&tree)]);
+    for names in ["any", "norock"] {
+        let tree = extract_iso(&iso, names, &directory);
+        // Joliet has no place for a name of more than 64 letters.
+        let without = if names == "any" { "" } else { long.as_str() };
+        let (there, here) = (text(&source), text(&tree));
+        run(
+            "diff",
+            &[
+                "-r",
+                "--brief",
+                "--exclude",
+                without,
+                "--exclude=F0*",
+                there,
+                here,
+            ],
+        );
+    }
+    let version = [
+        "--probe",
+        "--output",
+        "value",
+        "--match-tag",
+        "VERSION",
+        text(&iso),
+    ];
+    assert_eq!(run("blkid", &version).trim(), "Joliet Extension");
 
     // Images as others make them: Rock Ridge, Joliet alone, neither.
     let makers: [(&[&str], bool); 4] = [
@@ -258,6 +351,8 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
     let error = |json: &str| ConfigDrive::read(json.as_bytes()).err().unwrap().to_string();
     assert!(error("{\"meta\": {}}").contains("unknown key \"meta\""));
     assert!(error("{\"meta_data\": []}").contains("meta_data is not an object"));
+    assert!(error("{\"network_data\": \"{}\"}").contains("network_data is not an object"));
+    assert!(error("{\"vendor_data\": [1]}").contains("vendor_data is not an object"));
     assert!(error("{\"user_data\": 5}").contains("user_data is neither"));
     let broken = error("{\"user_data\": \"hunter2\", }");
     assert!(
@@ -273,6 +368,21 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
             .to_string()
             .contains("can't be written")
     );
-    let minimal = read_drive(b"{}");
-    assert_eq!(minimal.label(), "config-2");
+    let directory = tempfile::tempdir().unwrap();
+    run("mkfifo", &[text(&directory.path().join("pipe"))]);
+    let error = ConfigDrive::from_directory(directory.path())
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(error.contains("pipe: neither a file nor a directory"), "{error}");
+    // What a file says of its size, and what is around the files.
+    for size_bytes in [64 * MIB + 1, 64 * MIB] {
+        let directory = tempfile::tempdir().unwrap();
+        image(&directory, size_bytes);
+        let error = ConfigDrive::from_directory(directory.path()).err().unwrap();
+        assert!(
+            error.to_string().contains("larger than 64 MiB"),
+            "{size_bytes}: {error}"
+        );
+    }
 }

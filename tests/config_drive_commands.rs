@@ -276,6 +276,82 @@ fn an_interrupted_write_is_made_good_by_the_next() {
     assert_eq!(partitions(&device).len(), 1);
 }
 
+/// A file system of little room, unmounted with this value.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(place: std::path::PathBuf) -> Self {
+        fs::create_dir(&place).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", "size=1m", "small", text(&place)]);
+        Self(place)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        run("umount", &[text(&self.0)]);
+    }
+}
+
+#[test]
+fn a_write_that_fails_leaves_no_partition_behind() {
+    for (label, sector_bytes) in [("gpt", 512), ("dos", 512), ("gpt", 4096)] {
+        let directory = tempfile::tempdir().unwrap();
+        let source = source(&directory, "node");
+        let small = Small::mount(directory.path().join("small"));
+        let disk = small.0.join("disk");
+        fs::File::create(&disk).unwrap().set_len(200 * MIB).unwrap();
+        let device = Loop::over(&disk, sector_bytes);
+        let quiet = ["--quiet", "--no-reread", "--no-tell-kernel", text(&device.0)];
+        feed("sfdisk", &quiet, &format!("label: {label}\nsize=40MiB\n"));
+        let before = partitions(&device);
+        // The disk takes no more than the megabyte that there is behind it.
+        let ran = write(&source, &device);
+        assert_eq!(ran.code, Some(4), "{ran:#?}");
+        assert!(
+            ran.error()
+                .contains("writing the config drive: Input/output error"),
+            "{ran:#?}"
+        );
+        assert_eq!(partitions(&device), before);
+
+        run("mount", &["-o", "remount,size=300m", text(&small.0)]);
+        written(&source, &device);
+        assert_eq!(partitions(&device).len(), before.len() + 1);
+    }
+}
+
+#[test]
+fn a_disk_in_use_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let device = Loop::over(&image(&directory, 100 * MIB), 512);
+    run("mkfs.ext4", &["-q", text(&device.0)]);
+    let place = directory.path().join("mounted");
+    fs::create_dir(&place).unwrap();
+    run("mount", &["-o", "ro", text(&device.0), text(&place)]);
+    let ran = write(&source(&directory, "node"), &device);
+    run("umount", &[text(&place)]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    assert!(ran.error().contains("mounted"), "{ran:#?}");
+}
+
+#[test]
+fn a_device_is_not_replaced_by_an_image() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = source(&directory, "node");
+    let node = directory.path().join("null");
+    run("mknod", &[text(&node), "c", "1", "3"]);
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink("node", &link).unwrap();
+    for output in [&node, &link] {
+        let before = fs::symlink_metadata(output).unwrap().file_type();
+        let ran = landfall(["config-drive", "build", &source, "-o", text(output)]);
+        assert_eq!(ran.code, Some(3), "{ran:#?}");
+        assert!(ran.error().contains("no plain file"), "{ran:#?}");
+        assert_eq!(fs::symlink_metadata(output).unwrap().file_type(), before);
+    }
+}
+
 #[test]
 fn images_are_built_for_their_owner_alone() {
     let directory = tempfile::tempdir().unwrap();

@@ -9,6 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use landfall::config_drive::Encoding;
+use landfall::config_drives;
+use landfall::source::registry::{Options, ProxySettings};
 use xtask::image::{Entry, Image, Layer, Layout};
 use xtask::registry::Registry;
 
@@ -162,6 +165,31 @@ fn tls_goes_through_a_tunnel() {
         let (success, said) = pull(directory.path(), &environment, &options);
         assert!(!success && said.contains(&expected), "{said}");
     }
+}
+
+/// With the same authorities and proxies as an image.
+#[tokio::test]
+async fn a_config_drive_comes_the_same_way() {
+    let registry = Registry::builder().tls().start().unwrap();
+    let proxy = Proxy::start(registry.host());
+    let right = format!("http://ann:pr0xy@{}", proxy.host);
+    let options = |ca: Option<&Path>| Options {
+        ca_cert: ca.map(Into::into),
+        proxies: ProxySettings::new(|name| (name == "HTTPS_PROXY").then(|| right.clone())),
+        ..Options::default()
+    };
+    // There a registry says `{}`, which is also Ironic's JSON for a machine that needs nothing.
+    let place = Path::new("https://registry.lab/v2/");
+    let drive = config_drives::read(place, &options(registry.ca())).await;
+    let drive = drive.unwrap_or_else(|error| panic!("{error:#}"));
+    assert_eq!(drive.encoding(), Encoding::Json);
+    assert_eq!(proxy.asked(), ["CONNECT registry.lab:443 HTTP/1.1"]);
+
+    let error = config_drives::read(place, &options(None)).await.err().unwrap();
+    assert!(
+        format!("{error:#}").contains("certificate that is not trusted"),
+        "{error:#}"
+    );
 }
 
 #[test]

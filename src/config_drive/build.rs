@@ -8,6 +8,7 @@ use super::iso;
 use super::tree::Tree;
 use super::vfat;
 use crate::filesystem::{FilesystemError, NamedFile};
+use crate::sys::heap::Wiping;
 
 /// Why a config drive can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,7 @@ pub enum BuildError {
 impl ConfigDrive {
     /// Builds an ISO 9660 config drive of the files in and below `directory`.
     pub fn from_directory(directory: &Path) -> Result<Self, ConfigDriveError> {
+        let _wiping = Wiping::start();
         Self::from_tree(&Tree::from_directory(directory)?, Encoding::Directory)
     }
 
@@ -54,6 +56,7 @@ impl ConfigDrive {
 
     /// Its files, by path. They may hold secrets.
     pub fn files(&self) -> Result<Vec<NamedFile>, BuildError> {
+        let _wiping = Wiping::start();
         Ok(self.tree()?.files)
     }
 
@@ -76,6 +79,7 @@ impl ConfigDrive {
         if self.check_sector_bytes(disk).is_ok() {
             return Ok(self);
         }
+        let _wiping = Wiping::start();
         let tree = self.tree()?;
         Self::recognise(vfat::image(&tree, disk as usize, MAX_BYTES)?, self.encoding())
     }

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io::{self, Cursor, Read};
 
-use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use flate2::bufread::MultiGzDecoder;
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use super::build::BuildError;
 use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{identify, iso9660};
+use crate::sys::heap::Wiping;
 
 /// The label that readers look for, in lower or upper case.
 pub const LABEL: &str = "config-2";
@@ -131,6 +132,7 @@ pub struct ConfigDrive {
 impl ConfigDrive {
     /// Reads and unpacks what `source` gives, up to its end.
     pub fn read(mut source: impl Read) -> Result<Self, ConfigDriveError> {
+        let _wiping = Wiping::start();
         let mut input = Secret::with_limit(MAX_INPUT_BYTES);
         if !input.fill(&mut source)? {
             return Err(ConfigDriveError::TooLarge);
@@ -265,21 +267,18 @@ fn inflate(packed: &[u8]) -> Result<Secret, ConfigDriveError> {
 
 fn decode_base64(mut text: Secret) -> Result<Secret, ConfigDriveError> {
     text.retain(|byte| !byte.is_ascii_whitespace());
-    let mut decoder = base64::read::DecoderReader::new(&text[..], &BASE64);
-    let mut content = Secret::with_limit(MAX_INPUT_BYTES);
-    content
-        .fill(&mut decoder)
-        .map_err(|error| ConfigDriveError::Damaged {
+    match BASE64.decode(&text[..]) {
+        Ok(content) => Ok(Secret::from(content)),
+        Err(error) => Err(ConfigDriveError::Damaged {
             encoding: "base64",
             problem: error.to_string(),
-        })?;
-    Ok(content)
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::Engine;
     use std::io::Write;
 
     fn iso(label: &str) -> Vec<u8> {

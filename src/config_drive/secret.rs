@@ -1,8 +1,10 @@
 //! A growing buffer that leaves no copies behind.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 
 use zeroize::Zeroizing;
+
+const READ_BYTES: usize = 64 << 10;
 
 /// Bytes that are wiped when they are no longer needed, also those that growing leaves behind. Holds a bounded amount.
 ///
@@ -28,12 +30,28 @@ impl Secret {
     }
 
     /// Reads to the end. Returns whether everything fitted.
+    ///
+    /// Reads into the buffer itself: `io::copy` would leave the last bytes on the stack.
     pub(super) fn fill(&mut self, from: &mut impl Read) -> io::Result<bool> {
-        match io::copy(from, self) {
-            Ok(_) => Ok(true),
-            Err(error) if error.get_ref().is_some_and(|inner| inner.is::<Full>()) => Ok(false),
-            Err(error) => Err(error),
+        loop {
+            let filled = self.bytes.len();
+            if filled == self.limit {
+                return Ok(read_some(from, &mut [0])? == 0);
+            }
+            let wanted = READ_BYTES.min(self.limit - filled);
+            self.reserve(wanted);
+            self.bytes.resize(filled + wanted, 0);
+            let read = read_some(from, &mut self.bytes[filled..]);
+            self.bytes.truncate(filled + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return Ok(true);
+            }
         }
+    }
+
+    /// The bytes.
+    pub(super) fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+        self.bytes
     }
 
     /// Keeps the bytes that `keep` says.
@@ -50,6 +68,25 @@ impl Secret {
         let mut larger = Zeroizing::new(Vec::with_capacity(capacity));
         larger.extend_from_slice(&self.bytes);
         self.bytes = larger;
+    }
+}
+
+/// Reads once, also when a signal comes.
+fn read_some(from: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match from.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Secret {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            limit: bytes.len(),
+            bytes: Zeroizing::new(bytes),
+        }
     }
 }
 
@@ -91,7 +128,7 @@ mod tests {
         ] {
             let mut secret = Secret::with_limit(1000);
             assert_eq!(secret.fill(&mut &vec![7; length][..]).unwrap(), fits, "{length}");
-            assert_eq!(secret.len(), if fits { length } else { 0 });
+            assert_eq!(secret.len(), length.min(1000));
         }
     }
 

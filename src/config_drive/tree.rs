@@ -1,15 +1,16 @@
 //! The files of a config drive: from a directory, from Ironic's JSON, or from another config drive.
 
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{self, Cursor};
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use uuid::Uuid;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::build::BuildError;
 use super::decode::MAX_BYTES;
+use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{NamedFile, iso9660};
 
@@ -70,8 +71,18 @@ impl Tree {
                     pending.push((entry, path, depth + 1));
                     continue;
                 }
-                left = left.checked_sub(metadata.len()).ok_or(BuildError::TooLarge)?;
-                let content = Zeroizing::new(fs::read(&entry).map_err(error(&entry))?);
+                // A pipe would be waited for, a device might never end.
+                if !metadata.is_file() {
+                    let unusual = io::Error::other("neither a file nor a directory");
+                    return Err(error(&entry)(unusual));
+                }
+                let mut file = File::open(&entry).map_err(error(&entry))?;
+                let mut content = Secret::with_limit(left);
+                if !content.fill(&mut file).map_err(error(&entry))? {
+                    return Err(BuildError::TooLarge);
+                }
+                left -= content.len() as u64;
+                let content = content.into_bytes();
                 files.push(NamedFile { path, content });
             }
         }
@@ -82,10 +93,7 @@ impl Tree {
     pub(super) fn from_json(json: &[u8]) -> Result<Self, BuildError> {
         let object: Map<String, Value> =
             serde_json::from_slice(json).map_err(|error| BuildError::Json(error.to_string()))?;
-        let mut object = Value::Object(object);
-        let files = files_of(&mut object);
-        wipe(&mut object);
-        Self::new(files?)
+        Self::new(files_of(object)?)
     }
 
     /// The files of an ISO 9660 image.
@@ -106,73 +114,53 @@ fn clash(one: &str, other: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn files_of(object: &mut Value) -> Result<Vec<NamedFile>, BuildError> {
+/// The files, as Ironic and openstacksdk make them of it; what is empty makes none.
+fn files_of(mut object: Map<String, Value>) -> Result<Vec<NamedFile>, BuildError> {
     const KEYS: [&str; 4] = ["meta_data", "network_data", "user_data", "vendor_data"];
-    if let Some(unknown) = object
-        .as_object()
-        .and_then(|object| object.keys().find(|key| !KEYS.contains(&key.as_str())))
-    {
+    if let Some(unknown) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let unknown = unknown.escape_debug();
         return Err(BuildError::Json(format!(
             "unknown key \"{unknown}\"; there are {}",
             KEYS.join(", ")
         )));
     }
-    if object["meta_data"].is_null() {
-        object["meta_data"] = Value::Object(Map::new());
-    }
-    let meta_data = object["meta_data"].as_object_mut();
-    let meta_data = meta_data.ok_or_else(|| BuildError::Json("meta_data is not an object".into()))?;
+    let mut part = |key: &str| match object.remove(key) {
+        None | Some(Value::Null) => Ok(Map::new()),
+        Some(Value::Object(part)) => Ok(part),
+        Some(_) => Err(BuildError::Json(format!("{key} is not an object"))),
+    };
+    let mut meta_data = part("meta_data")?;
     // Readers know one machine from another by it.
     meta_data
         .entry("uuid")
         .or_insert_with(|| Uuid::new_v4().to_string().into());
-    let mut files = Vec::new();
-    for version in VERSIONS {
-        for (key, name) in [
-            ("meta_data", "meta_data.json"),
-            ("network_data", "network_data.json"),
-            ("vendor_data", "vendor_data2.json"),
-        ] {
-            if is_given(&object[key]) {
-                files.push(file(version, name, serialize(&object[key])));
-            }
-        }
-        match &object["user_data"] {
-            Value::String(text) if !text.is_empty() => {
-                files.push(file(version, "user_data", text.as_bytes().to_vec()))
-            }
-            data @ (Value::Object(_) | Value::Array(_)) => {
-                files.push(file(version, "user_data", serialize(data)))
-            }
-            Value::Null | Value::String(_) => {}
-            _ => return Err(BuildError::Json("user_data is neither text nor an object".into())),
-        }
+    let parts = [
+        ("meta_data.json", meta_data),
+        ("network_data.json", part("network_data")?),
+        ("vendor_data2.json", part("vendor_data")?),
+    ];
+    let mut contents: Vec<(&str, Vec<u8>)> = parts
+        .into_iter()
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(name, part)| (name, serialize(&part.into())))
+        .collect();
+    match object.remove("user_data") {
+        None | Some(Value::Null) => {}
+        Some(Value::String(text)) if text.is_empty() => {}
+        Some(Value::String(text)) => contents.push(("user_data", text.into_bytes())),
+        Some(data @ (Value::Object(_) | Value::Array(_))) => contents.push(("user_data", serialize(&data))),
+        Some(_) => return Err(BuildError::Json("user_data is neither text nor an object".into())),
     }
-    Ok(files)
-}
-
-fn is_given(value: &Value) -> bool {
-    !value.is_null()
-}
-
-fn file(version: &str, name: &str, content: Vec<u8>) -> NamedFile {
-    NamedFile {
-        path: format!("openstack/{version}/{name}"),
-        content: Zeroizing::new(content),
-    }
+    let in_version = |version: &str| {
+        let file = |(name, content): &(&str, Vec<u8>)| NamedFile {
+            path: format!("openstack/{version}/{name}"),
+            content: Zeroizing::new(content.clone()),
+        };
+        contents.iter().map(file).collect::<Vec<_>>()
+    };
+    Ok(VERSIONS.into_iter().flat_map(in_version).collect())
 }
 
 fn serialize(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
-}
-
-/// Overwrites every text in `value`.
-fn wipe(value: &mut Value) {
-    match value {
-        Value::String(text) => text.zeroize(),
-        Value::Array(values) => values.iter_mut().for_each(wipe),
-        Value::Object(object) => object.values_mut().for_each(wipe),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }

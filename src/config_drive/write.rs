@@ -9,6 +9,7 @@ use super::decode::{ConfigDrive, Kind, LABEL};
 use crate::filesystem::identify;
 use crate::oci::digest::Hasher;
 use crate::sys::block::{Durable, Region};
+use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -63,6 +64,7 @@ pub enum WriteError {
 ///
 /// The zeros are for old superblocks at the partition's end: they would contradict the label.
 pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written, WriteError> {
+    let _wiping = Wiping::start();
     let room = partition.length_bytes();
     if drive.size_bytes() > room {
         return Err(WriteError::NoRoom {

@@ -16,12 +16,23 @@ use crate::filesystem::NamedFile;
 use crate::plan::size;
 use crate::progress::printable;
 use crate::sys::block::{self, Region};
+use crate::sys::heap::Wiping;
 
-/// Keys of `meta_data.json` that are passwords or as good as.
-const SECRET_KEYS: [&str; 4] = ["admin_pass", "adminPass", "password", "random_seed"];
+/// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`, `random_seed`,
+/// and whatever people call theirs.
+const SECRET_WORDS: [&str; 7] = [
+    "pass",
+    "secret",
+    "seed",
+    "token",
+    "private",
+    "credential",
+    "api_key",
+];
 
 /// Lists the files of a config drive.
 pub fn show(typed: &typed::Show, out: &mut impl Write) -> Result<()> {
+    let _wiping = Wiping::start();
     let (drive, place) = open(&typed.place)?;
     let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
     writeln!(out, "{label}: {kind}, {bytes}, {place}")?;
@@ -68,7 +79,8 @@ fn hide_secrets(json: &mut Value) {
     match json {
         Value::Object(object) => {
             for (key, value) in object {
-                if SECRET_KEYS.contains(&key.as_str()) {
+                let key = key.to_lowercase();
+                if SECRET_WORDS.iter().any(|word| key.contains(word)) {
                     *value = "(hidden)".into();
                 } else {
                     hide_secrets(value);
@@ -135,7 +147,8 @@ mod tests {
     use super::*;
 
     const JSON: &str = r#"{"meta_data": {"uuid": "u-1", "hostname": "web", "admin_pass": "hunter2",
-        "nested": [{"password": "hunter3"}]}, "user_data": "hunter4", "vendor_data": {"key": "hunter5"}}"#;
+        "public_keys": {"me": "ssh-ed25519 AAAA"}, "nested": [{"RootPassword": "hunter3", "api-token": "hunter6"}]},
+        "user_data": "hunter4", "vendor_data": {"key": "hunter5"}}"#;
 
     fn shown(contents: bool, secrets: bool) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -159,9 +172,10 @@ mod tests {
         let contents = shown(true, false);
         assert!(contents.contains("\"hostname\": \"web\""), "{contents}");
         assert!(contents.contains("\"admin_pass\": \"(hidden)\""), "{contents}");
+        assert!(contents.contains("ssh-ed25519"), "{contents}");
         assert!(!contents.contains("hunter"), "{contents}");
         let all = shown(true, true);
-        for secret in ["hunter2", "hunter3", "hunter4", "hunter5"] {
+        for secret in ["hunter2", "hunter3", "hunter4", "hunter5", "hunter6"] {
             assert!(all.contains(secret), "{secret} is not in {all}");
         }
     }

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::device::Disk;
-use super::geometry::Extent;
 use super::gpt::Table;
 use super::installed::{KernelView, show_to_kernel};
 use super::layout::LINUX_TYPE;
@@ -14,22 +13,13 @@ use super::room::{CONFIG_DRIVE_NAME, Place};
 use super::verify::bytes_of;
 use crate::sys::block::{self, Region};
 
-/// Room for a config drive on a disk that stays what it is. Nothing is written before [`Room::take`].
+/// Room for a config drive on a disk that stays what it is. The config drive is written first, and then [`Room::take`]
+/// makes the partition: who is interrupted leaves none without content, and who sees a new one finds it filled.
 #[derive(Debug)]
 pub struct Room {
     disk: Disk,
     file: File,
     place: Place,
-}
-
-/// The partition for a config drive, there and ready to be written.
-#[derive(Debug)]
-pub struct TakenRoom {
-    disk: Disk,
-    file: File,
-    extent: Extent,
-    /// What was done, for the report.
-    pub report: RoomReport,
 }
 
 /// How a config drive came to its partition.
@@ -80,39 +70,45 @@ impl Disk {
 }
 
 impl Room {
+    /// The bytes of the partition, which may still be nobody's.
+    pub fn region(&self) -> Region<'_> {
+        let (start, length) = bytes_of(&self.place.extent(), &self.disk.geometry);
+        Region::new(&self.file, start, length)
+    }
+
     /// Makes the partition where there is none, and puts both copies of a GPT where they belong.
-    pub fn take(mut self) -> Result<TakenRoom> {
+    pub fn take(mut self) -> Result<RoomReport> {
         let geometry = self.disk.geometry;
-        let (number, extent, origin) = match self.place {
-            Place::Existing { number, extent } => {
+        let extent = self.place.extent();
+        let (number, origin) = match self.place {
+            Place::Existing { number, .. } => {
                 self.repair_table()?;
-                (number, extent, Origin::Existing)
+                (number, Origin::Existing)
             }
             Place::Gpt { mut table, extent } => {
                 let partition = table.add(CONFIG_DRIVE_NAME, LINUX_TYPE, extent)?;
                 table.write(&mut self.file)?;
-                (partition.number, extent, Origin::Gpt)
+                (partition.number, Origin::Gpt)
             }
             Place::Mbr { mut mbr, extent } => {
                 let number = mbr.add(extent)?;
                 mbr.write(&mut self.file)?;
-                (number, extent, Origin::Mbr)
+                (number, Origin::Mbr)
             }
         };
         let is_new = origin != Origin::Existing;
         let kernel_view = is_new.then(|| show_to_kernel(&self.file, number, &extent, &geometry));
+        // What was read through the partition's own node before is older. Where there is no node, nobody has.
+        if let Ok(partition) = File::open(self.disk.partition_node(number)) {
+            let _ = block::flush_buffers(&partition);
+        }
         let (start_bytes, size_bytes) = bytes_of(&extent, &geometry);
-        Ok(TakenRoom {
-            disk: self.disk,
-            file: self.file,
-            extent,
-            report: RoomReport {
-                number,
-                origin,
-                start_bytes,
-                size_bytes,
-                kernel_view,
-            },
+        Ok(RoomReport {
+            number,
+            origin,
+            start_bytes,
+            size_bytes,
+            kernel_view,
         })
     }
 
@@ -123,21 +119,5 @@ impl Room {
             table.write(&mut self.file)?;
         }
         Ok(())
-    }
-}
-
-impl TakenRoom {
-    /// The partition's bytes.
-    pub fn region(&self) -> Region<'_> {
-        let (start, length) = bytes_of(&self.extent, &self.disk.geometry);
-        Region::new(&self.file, start, length)
-    }
-
-    /// Has the kernel forget what it read through the partition's own node before.
-    pub fn forget_old_reads(&self) {
-        // Where there is no node, nobody has read through it.
-        if let Ok(partition) = File::open(self.disk.partition_node(self.report.number)) {
-            let _ = block::flush_buffers(&partition);
-        }
     }
 }

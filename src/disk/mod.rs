@@ -38,7 +38,7 @@ mod sysfs_fixture;
 mod transport;
 mod verify;
 
-pub use amend::{Origin, Room, RoomReport, TakenRoom};
+pub use amend::{Origin, Room, RoomReport};
 pub use claim::{Claim, ClaimError};
 pub use contents::{Contents, Expendable, HoldsData, OldPartition, TableKind};
 pub use device::{Disk, KernelPartition, ProbeError};

@@ -69,6 +69,13 @@ pub enum NoRoom {
 }
 
 impl Place {
+    /// Where it is.
+    pub(super) fn extent(&self) -> Extent {
+        match self {
+            Self::Existing { extent, .. } | Self::Gpt { extent, .. } | Self::Mbr { extent, .. } => *extent,
+        }
+    }
+
     /// Finds the place for a config drive of `needed` bytes on a disk.
     pub(super) fn find<D: Read + Seek>(
         disk: &mut D,

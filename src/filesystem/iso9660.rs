@@ -17,6 +17,9 @@ const MAX_DESCRIPTORS: u64 = 16;
 const MAX_DIRECTORY_BYTES: u32 = 1 << 20;
 const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 16;
+const MAX_LINKS: usize = 256;
+/// How often a link may lead to another.
+const MAX_LINK_DEPTH: usize = 8;
 /// How often a record's extensions may be continued elsewhere.
 const MAX_CONTINUATIONS: usize = 8;
 
@@ -45,7 +48,8 @@ fn unsound(problem: impl Into<String>) -> FilesystemError {
     }
 }
 
-/// Reads all files, of together at most `limit` bytes. Symbolic links and devices are left out.
+/// Reads all files, of together at most `limit` bytes. What symbolic links name is read as if it were there; devices are
+/// left out.
 pub fn read_files<R: Read + Seek>(device: &mut R, limit: u64) -> Result<Vec<NamedFile>, FilesystemError> {
     let primary = read_up_to(device, FIRST_DESCRIPTOR, SECTOR_BYTES as usize)?;
     if !is_descriptor(&primary, 1) {
@@ -62,10 +66,12 @@ pub fn read_files<R: Read + Seek>(device: &mut R, limit: u64) -> Result<Vec<Name
         device,
         names,
         found: Vec::new(),
+        links: Vec::new(),
         left: limit,
         seen: 0,
     };
     walk.directory("", &root, 0)?;
+    walk.follow_links()?;
     Ok(walk.found)
 }
 
@@ -161,6 +167,8 @@ struct Walk<'device, R> {
     device: &'device mut R,
     names: Names,
     found: Vec<NamedFile>,
+    /// Symbolic links: where each is, and what it names.
+    links: Vec<(String, String)>,
     left: u64,
     seen: usize,
 }
@@ -176,19 +184,63 @@ impl<R: Read + Seek> Walk<'_, R> {
             if self.seen > MAX_FILES {
                 return Err(unsound("too many files"));
             }
-            let (name, is_plain_file) = self.name_and_kind(&record)?;
+            let (name, kind) = self.name_and_kind(&record)?;
             let path = if path.is_empty() {
                 name
             } else {
                 format!("{path}/{name}")
             };
-            if record.is_directory() {
-                self.directory(&path, &record, depth + 1)?;
-            } else if is_plain_file {
-                self.file(path, &record)?;
+            match kind {
+                _ if record.is_directory() => self.directory(&path, &record, depth + 1)?,
+                Kind::File => self.file(path, &record)?,
+                Kind::Link(target) => self.links.push((path, target)),
+                Kind::Special => {}
             }
         }
         Ok(())
+    }
+
+    /// Adds what the links name, each once; what is not there, or not in here, they name in vain.
+    fn follow_links(&mut self) -> Result<(), FilesystemError> {
+        let mut links = std::mem::take(&mut self.links);
+        if links.len() > MAX_LINKS {
+            return Err(unsound("too many symbolic links"));
+        }
+        // A link may name what another one adds.
+        for _ in 0..MAX_LINK_DEPTH {
+            let mut in_vain = Vec::new();
+            for (path, target) in links {
+                if !self.copy(&resolve(&path, &target), &path)? {
+                    in_vain.push((path, target));
+                }
+            }
+            links = in_vain;
+        }
+        Ok(())
+    }
+
+    /// Adds the file `from`, or the files below it, once more as `to`. Says whether there are any.
+    fn copy(&mut self, from: &Option<String>, to: &str) -> Result<bool, FilesystemError> {
+        let Some(from) = from else { return Ok(false) };
+        let below = |path: &str| {
+            let rest = path.strip_prefix(from.as_str())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
+        };
+        let copies = self.found.iter().filter_map(|file| {
+            let content = file.content.clone();
+            below(&file.path).map(|path| NamedFile { path, content })
+        });
+        let copies: Vec<NamedFile> = copies.collect();
+        self.seen += copies.len();
+        let size: u64 = copies.iter().map(|file| file.content.len() as u64).sum();
+        self.left = self
+            .left
+            .checked_sub(size)
+            .filter(|_| self.seen <= MAX_FILES)
+            .ok_or_else(|| unsound("links to files larger than the image"))?;
+        let are_any = !copies.is_empty();
+        self.found.extend(copies);
+        Ok(are_any)
     }
 
     fn file(&mut self, path: String, record: &Record) -> Result<(), FilesystemError> {
@@ -211,16 +263,16 @@ impl<R: Read + Seek> Walk<'_, R> {
         Ok(())
     }
 
-    fn name_and_kind(&mut self, record: &Record) -> Result<(String, bool), FilesystemError> {
+    fn name_and_kind(&mut self, record: &Record) -> Result<(String, Kind), FilesystemError> {
         match self.names {
-            Names::Plain => Ok((plain_name(&record.name), true)),
+            Names::Plain => Ok((plain_name(&record.name), Kind::File)),
             Names::Joliet => {
                 let units = record
                     .name
                     .chunks_exact(2)
                     .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
                 let name = String::from_utf16_lossy(&units.collect::<Vec<_>>());
-                Ok((name.split(';').next().unwrap_or_default().into(), true))
+                Ok((name.split(';').next().unwrap_or_default().into(), Kind::File))
             }
             Names::RockRidge { skip } => {
                 let mut extension = Extension::default();
@@ -231,7 +283,7 @@ impl<R: Read + Seek> Walk<'_, R> {
                 } else {
                     String::from_utf8_lossy(&extension.name).into_owned()
                 };
-                Ok((name, !extension.is_special))
+                Ok((name, extension.kind()))
             }
         }
     }
@@ -244,14 +296,72 @@ fn plain_name(name: &[u8]) -> String {
     name.trim_end_matches('.').into()
 }
 
+/// What `target`, a symbolic link's text, names when the link is at `path`; `None` when that is not in this filesystem.
+fn resolve(path: &str, target: &str) -> Option<String> {
+    if target.starts_with('/') {
+        return None;
+    }
+    let mut names: Vec<&str> = path.split('/').collect();
+    names.pop();
+    for name in target.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => {
+                names.pop()?;
+            }
+            name => names.push(name),
+        }
+    }
+    (!names.is_empty()).then(|| names.join("/"))
+}
+
+/// What is no directory.
+enum Kind {
+    File,
+    /// A symbolic link, and what it names.
+    Link(String),
+    Special,
+}
+
 /// What Rock Ridge says about a file.
 #[derive(Default)]
 struct Extension {
     name: Vec<u8>,
+    link: Vec<u8>,
     is_special: bool,
 }
 
 impl Extension {
+    fn kind(&self) -> Kind {
+        if !self.link.is_empty() {
+            Kind::Link(String::from_utf8_lossy(&self.link).into_owned())
+        } else if self.is_special {
+            Kind::Special
+        } else {
+            Kind::File
+        }
+    }
+
+    /// The names in the field "SL", each with a slash behind it unless it is continued.
+    fn collect_link(&mut self, mut components: &[u8]) {
+        const CONTINUED: u8 = 0x01;
+        while let [flags, length, rest @ ..] = components
+            && let Some((name, rest)) = rest.split_at_checked(usize::from(*length))
+        {
+            match flags & !CONTINUED {
+                0x02 => self.link.push(b'.'),
+                0x04 => self.link.extend(b".."),
+                // The root: the slash will do.
+                0x08 => {}
+                _ => self.link.extend(name),
+            }
+            if flags & CONTINUED == 0 {
+                self.link.push(b'/');
+            }
+            components = rest;
+        }
+    }
+
     fn collect<R: Read + Seek>(&mut self, device: &mut R, fields: &[u8]) -> Result<(), FilesystemError> {
         const REGULAR: u32 = 0o100_000;
         const KIND: u32 = 0o170_000;
@@ -266,6 +376,7 @@ impl Extension {
                 match [a, b] {
                     [b'N', b'M'] => self.name.extend_from_slice(field.get(5..).unwrap_or_default()),
                     [b'P', b'X'] => self.is_special |= !matches!(le32(field, 4) & KIND, REGULAR | 0),
+                    [b'S', b'L'] => self.collect_link(field.get(5..).unwrap_or_default()),
                     [b'C', b'E'] => next = Some((le32(field, 4), le32(field, 12), le32(field, 20))),
                     _ => {}
                 }

@@ -33,7 +33,7 @@ pub fn run(data: &[u8]) {
 
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let json =
-        br#"{"meta_data": {"uuid": "u"}, "user_data": "text", "network_data": {}, "vendor_data": [1]}"#;
+        br#"{"meta_data": {"uuid": "u"}, "user_data": "text", "network_data": {}, "vendor_data": {"k": [1]}}"#;
     let iso = ConfigDrive::read(&json[..])
         .map(|drive| drive.content().to_vec())
         .unwrap_or_default();

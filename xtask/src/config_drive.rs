@@ -20,14 +20,20 @@ pub const FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Makes a config drive of these files: path and content.
-pub fn create(output: &Path, files: &[(&str, &str)]) -> Result<()> {
-    let tree = crate::tempdir()?;
+/// Puts these files, path and content, into a directory.
+pub fn lay_out(directory: &Path, files: &[(&str, &str)]) -> Result<()> {
     for (path, content) in files {
-        let file = tree.path().join(path);
+        let file = directory.join(path);
         fs::create_dir_all(file.parent().context("a file's path has a directory")?)?;
         fs::write(file, content)?;
     }
+    Ok(())
+}
+
+/// Makes a config drive of these files: path and content.
+pub fn create(output: &Path, files: &[(&str, &str)]) -> Result<()> {
+    let tree = crate::tempdir()?;
+    lay_out(tree.path(), files)?;
     let _ = fs::remove_file(output);
     let options = [
         "-as",

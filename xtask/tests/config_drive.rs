@@ -1,5 +1,6 @@
 //! `landfall config-drive write` in a virtual machine, by hand as it were: disks that have a system get a config drive, twice,
-//! and the kernel mounts it. One disk has an MBR, the other a GPT and sectors of 4096 bytes.
+//! and the kernel mounts it: first xorriso's, then one that Landfall makes of a directory. One disk has an MBR, the other a GPT
+//! and sectors of 4096 bytes.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -26,18 +27,19 @@ mount -t devtmpfs dev /dev
 for module in virtio_pci virtio_blk isofs vfat nls_cp437 nls_ascii nls_iso8859_1 nls_utf8; do
 	modprobe -q "$module"
 done
-for round in first second; do
-	for disk in /dev/vda /dev/vdb; do
-		landfall config-drive write /config-drive.iso $disk || echo "VM FAILED: $round write to $disk: $?"
-	done
-done
 look() {
-	mount -t "$1" -o ro "$(findfs "LABEL=$2")" /mnt || echo "VM FAILED: no $1 labelled $2 can be mounted"
-	(cd /mnt && find . -type f -exec sha256sum {} +) | sed "s/^/VM $1 /"
+	mount -t "$2" -o "ro$4" "$(findfs "LABEL=$3")" /mnt || echo "VM FAILED: no $2 labelled $3 can be mounted"
+	(cd /mnt && find . -type f -exec sha256sum {} +) | sed "s|^|VM $1 $2$4 |"
 	umount /mnt
 }
-look iso9660 config-2
-look vfat CONFIG-2
+for source in /config-drive.iso /tree; do
+	for disk in /dev/vda /dev/vdb; do
+		landfall config-drive write $source $disk || echo "VM FAILED: $source to $disk: $?"
+	done
+	look $source iso9660 config-2
+	look $source iso9660 config-2 ,norock
+	look $source vfat CONFIG-2
+done
 echo "VM DONE"
 poweroff -f
 "#;
@@ -86,13 +88,18 @@ fn an_mbr_and_large_sectors_get_a_config_drive_that_the_kernel_mounts() -> Resul
     let directory = xtask::tempdir()?;
     let file = |name: &str| directory.path().join(name);
     config_drive::create(&file("config-drive.iso"), config_drive::FILES)?;
+    config_drive::lay_out(&file("tree"), config_drive::FILES)?;
     fs::write(file("init"), INIT)?;
     let kernel = Kernel::fetch()?;
-    Builder::new(&kernel, &file("init"))?
+    let landfall = demo::build_landfall()?;
+    let mut ramdisk = Builder::new(&kernel, &file("init"))?
         .program(Path::new("/bin/busybox"), "bin/busybox")?
-        .program(&demo::build_landfall()?, "usr/bin/landfall")?
-        .file(&file("config-drive.iso"), "config-drive.iso")?
-        .write(&file("ramdisk"))?;
+        .program(&landfall, "usr/bin/landfall")?
+        .file(&file("config-drive.iso"), "config-drive.iso")?;
+    for (name, _) in config_drive::FILES {
+        ramdisk = ramdisk.file(&file("tree").join(name), &format!("tree/{name}"))?;
+    }
+    ramdisk.write(&file("ramdisk"))?;
     let mbr = disk_with_mbr(&file("mbr.img"))?;
     let gpt = disk_with_large_sectors(&file("gpt.img"))?;
     let before = partitions_of_mbr(&mbr)?;
@@ -109,14 +116,16 @@ fn an_mbr_and_large_sectors_get_a_config_drive_that_the_kernel_mounts() -> Resul
         .run()?;
 
     assert!(said.contains("VM DONE") && !said.contains("VM FAILED"), "{said}");
-    for kind in ["iso9660", "vfat"] {
-        for (name, content) in config_drive::FILES {
-            let digest: String = Sha256::digest(content)
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
-            let line = format!("VM {kind} {digest}  ./{name}");
-            assert!(said.contains(&line), "{line:?} is not in what was said:\n{said}");
+    for (name, content) in config_drive::FILES {
+        let digest: String = Sha256::digest(content)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        for source in ["/config-drive.iso", "/tree"] {
+            for kind in ["iso9660", "iso9660,norock", "vfat"] {
+                let line = format!("VM {source} {kind} {digest}  ./{name}");
+                assert!(said.contains(&line), "{line:?} is not in what was said:\n{said}");
+            }
         }
     }
 
@@ -133,7 +142,11 @@ fn an_mbr_and_large_sectors_get_a_config_drive_that_the_kernel_mounts() -> Resul
     );
     assert_eq!(start, (160 - 64) * MIB);
     let written = fs::read(&mbr.path)?;
-    let iso = fs::read(file("config-drive.iso"))?;
+    // The same files give the same bytes.
+    let mut build = Command::new(&landfall);
+    build.args(["config-drive", "build"]).arg(file("tree"));
+    command::run(build.arg("--output").arg(file("built.iso")))?;
+    let iso = fs::read(file("built.iso"))?;
     assert!(
         written[start as usize..][..iso.len()] == iso,
         "the config drive is another"
