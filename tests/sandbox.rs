@@ -186,7 +186,7 @@ fn the_sandbox_shows_the_image_and_nothing_else() {
         value_of("arguments: "),
         format!(
             "install to-disk --source-imgref=docker://{name}@{digest} --target-imgref=other.lab/os/test:2 \
-             --skip-fetch-check --root-size={}M \
+             --skip-fetch-check --root-size={}M --block-setup=direct \
              --root-ssh-authorized-keys=/etc/landfall/root-ssh-authorized-keys --karg=quiet --new-option {}",
             value["bootc"]["command"]
                 .to_string()

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::options::{BoundImages, Options};
 use super::probe::Probe;
 use super::uki::Uki;
-use crate::disk::{Backend, BlockSetup};
+use crate::disk::Backend;
 
 /// Where the SSH keys lie in the sandbox, relative to its root.
 pub const SSH_KEYS_PATH: &str = "etc/landfall/root-ssh-authorized-keys";
@@ -79,9 +79,8 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
         option("--wipe", None);
     }
     option("--root-size", Some(&format!("{}M", installation.root_size_mib)));
-    if options.block_setup != BlockSetup::Direct {
-        option("--block-setup", Some(options.block_setup.name()));
-    }
+    // Else bootc takes the first that the image allows, which may be another.
+    option("--block-setup", Some(options.block_setup.name()));
     if let Some(filesystem) = options.filesystem {
         option("--filesystem", Some(filesystem.name()));
     }
@@ -163,8 +162,7 @@ mod tests {
         Probe::parse(["bootc 1.4.0", &help, "{}"]).unwrap()
     }
 
-    const COMMON: &str =
-        "--source-imgref --target-imgref --root-size --karg --filesystem --wipe --skip-fetch-check";
+    const COMMON: &str = "--source-imgref --target-imgref --root-size --block-setup --karg --filesystem --wipe --skip-fetch-check";
 
     #[test]
     fn the_plain_command() {
@@ -172,7 +170,7 @@ mod tests {
         assert_eq!(
             command.join(" "),
             "bootc install to-disk --source-imgref=docker://reg.lab:5000/os/web@sha256:00 \
-             --target-imgref=reg.lab:5000/os/web:1 --skip-fetch-check --root-size=4000M /dev/vda"
+             --target-imgref=reg.lab:5000/os/web:1 --skip-fetch-check --root-size=4000M --block-setup=direct /dev/vda"
         );
         assert_eq!(
             in_shell(&command)[..5],
@@ -199,8 +197,8 @@ mod tests {
         .unwrap();
         assert_eq!(
             command[5..].join(" "),
-            "--skip-fetch-check --wipe --root-size=4000M --filesystem=xfs --karg=console=ttyS0 --karg=quiet \
-             --new-option 7 /dev/vda"
+            "--skip-fetch-check --wipe --root-size=4000M --block-setup=direct --filesystem=xfs --karg=console=ttyS0 \
+             --karg=quiet --new-option 7 /dev/vda"
         );
     }
 

@@ -119,13 +119,11 @@ impl Probe {
             )
     }
 
-    /// Checks that the image allows the block setup.
+    /// Checks that the image allows the block setup. An image without an install configuration, which has no list, allows all.
     pub fn check_block_setup(&self, setup: BlockSetup) -> Result<()> {
-        let allowed = self
-            .configuration
-            .block
-            .clone()
-            .unwrap_or_else(|| vec!["direct".into()]);
+        let Some(allowed) = &self.configuration.block else {
+            return Ok(());
+        };
         if allowed.iter().any(|name| name == setup.name()) {
             return Ok(());
         }
@@ -198,8 +196,10 @@ mod tests {
 
     #[test]
     fn block_setups_that_the_image_does_not_allow_are_refused() {
-        probe("{}").check_block_setup(BlockSetup::Direct).unwrap();
-        let error = probe("{}")
+        probe("{}").check_block_setup(BlockSetup::Tpm2Luks).unwrap();
+        let direct = probe(r#"{"block":["direct"]}"#);
+        direct.check_block_setup(BlockSetup::Direct).unwrap();
+        let error = direct
             .check_block_setup(BlockSetup::Tpm2Luks)
             .unwrap_err()
             .to_string();

@@ -60,9 +60,9 @@ const MORE_PROGRAMS: [&str; 8] = [
 const BOOTC_HEAD: &str = r#"#!/bin/sh
 case "$*" in
 "--version") echo "bootc 1.16.9"; exit ;;
-"install print-configuration") echo '{"root-fs-type":"ext4"}'; exit ;;
+"install print-configuration") echo '{"block":["direct"],"root-fs-type":"ext4"}'; exit ;;
 "install to-disk --help")
-    for name in source-imgref target-imgref root-size karg wipe skip-fetch-check root-ssh-authorized-keys; do echo "  --$name"; done
+    for name in source-imgref target-imgref root-size block-setup karg wipe skip-fetch-check root-ssh-authorized-keys; do echo "  --$name"; done
     exit ;;
 esac
 for device; do :; done
