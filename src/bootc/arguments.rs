@@ -33,7 +33,9 @@ pub struct Installation<'a> {
 
 /// The command that installs the image, or why its bootc cannot do what was asked.
 pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe) -> Result<Vec<String>> {
-    check_uki(installation.uki, options)?;
+    if let Some(uki) = installation.uki {
+        check_uki(uki, options, &probe.filesystem(options)?)?;
+    }
     let arguments = arguments(installation, options, probe);
     let own = &arguments[..arguments.len() - options.extra.len() - 1];
     let is_option = |argument: &&String| argument.starts_with("--");
@@ -122,15 +124,23 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
     arguments
 }
 
-/// bootc notices only at the end that a signed command line cannot be added to.
-fn check_uki(uki: Option<&Uki>, options: &Options) -> Result<()> {
-    match uki {
-        Some(uki) if !options.kargs.is_empty() => bail!(
+/// bootc notices only at the end that a signed command line cannot be added to, and with a source not at all that the
+/// system cannot boot from such a file system.
+fn check_uki(uki: &Uki, options: &Options, filesystem: &str) -> Result<()> {
+    if !options.kargs.is_empty() {
+        bail!(
             "the image boots the unified kernel image /{}, whose command line cannot be changed: leave out --karg",
             uki.path
-        ),
-        _ => Ok(()),
+        )
     }
+    if !uki.verity_is_optional() && filesystem == "xfs" {
+        bail!(
+            "the image boots the unified kernel image /{}, which wants fs-verity, and xfs has none: choose another with \
+             --filesystem",
+            uki.path
+        )
+    }
+    Ok(())
 }
 
 fn name_of(argument: &str) -> &str {
@@ -159,7 +169,7 @@ mod tests {
 
     fn probe(options: &str) -> Probe {
         let help: String = options.split(' ').map(|option| format!("  {option}\n")).collect();
-        Probe::parse(["bootc 1.4.0", &help, "{}"]).unwrap()
+        Probe::parse(["bootc 1.4.0", &help, r#"{"root-fs-type":"ext4"}"#]).unwrap()
     }
 
     const COMMON: &str = "--source-imgref --target-imgref --root-size --block-setup --karg --filesystem --wipe --skip-fetch-check";
@@ -251,5 +261,30 @@ mod tests {
                 .to_string()
                 .contains("leave out --karg")
         );
+    }
+
+    #[test]
+    fn a_sealed_unified_kernel_image_wants_fs_verity() {
+        let refused = |command_line: &str| {
+            let uki = Uki {
+                path: "boot/EFI/Linux/6.1.efi".into(),
+                command_line: command_line.into(),
+            };
+            let installation = Installation {
+                uki: Some(&uki),
+                backend: Backend::Composefs,
+                ..installation()
+            };
+            let xfs = Options {
+                filesystem: Some(Filesystem::Xfs),
+                ..Options::default()
+            };
+            let known = probe(&format!("{COMMON} --composefs-backend --allow-missing-verity"));
+            to_disk(&installation, &xfs, &known)
+                .err()
+                .map(|error| error.to_string())
+        };
+        assert!(refused("rw composefs=00").unwrap().contains("xfs has none"));
+        assert_eq!(refused("rw composefs=?00"), None);
     }
 }
