@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
-use crate::disk::{BootPath, Claim, Disk, Expendable, InstalledDisk};
+use crate::disk::{Claim, Disk, Expendable, InstalledDisk};
 use crate::firmware::{EspPath, Firmware, Variables};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
@@ -84,12 +84,7 @@ pub async fn install(
     }
 
     progress.tell(Event::Phase(Phase::Verify));
-    let boot = if typed.bootc.bootloader.as_deref() == Some("none") {
-        BootPath::Foreign
-    } else {
-        BootPath::Loader
-    };
-    let verifying = async { InstalledDisk::verify(&claim, &layout, boot) };
+    let verifying = async { InstalledDisk::verify(&claim, &layout, installer.boot_path(typed)) };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
 
     let checks = verify::installed(claim.disk(), plan.found.image.digest.as_ref())?;

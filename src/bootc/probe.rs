@@ -38,6 +38,7 @@ struct Configuration {
     root_fs_type: Option<String>,
     filesystem: Option<FilesystemTable>,
     block: Option<Vec<String>>,
+    bootloader: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -117,6 +118,14 @@ impl Probe {
             .context(
                 "the image does not say which file system its root is to have: choose one with --filesystem",
             )
+    }
+
+    /// The boot loader: the user's choice or the image's. Without either, bootc decides.
+    pub fn bootloader<'a>(&'a self, options: &'a Options) -> Option<&'a str> {
+        options
+            .bootloader
+            .as_deref()
+            .or(self.configuration.bootloader.as_deref())
     }
 
     /// Checks that the image allows the block setup. An image without an install configuration, which has no list, allows all.
@@ -225,6 +234,18 @@ mod tests {
             let probe = Probe::parse([version, HELP, "{}"]).unwrap();
             assert_eq!(probe.check_version().is_ok(), works, "{version}");
         }
+    }
+
+    #[test]
+    fn boot_loader_of_the_user_then_of_the_image() {
+        let image = probe(r#"{"bootloader":"systemd"}"#);
+        assert_eq!(image.bootloader(&Options::default()), Some("systemd"));
+        let none = Options {
+            bootloader: Some("none".into()),
+            ..Options::default()
+        };
+        assert_eq!(image.bootloader(&none), Some("none"));
+        assert_eq!(probe("{}").bootloader(&Options::default()), None);
     }
 
     #[test]

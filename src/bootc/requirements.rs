@@ -48,8 +48,9 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
     let mkfs = format!("mkfs.{}", probe.filesystem(options)?);
     let mut programs = PROGRAMS.to_vec();
     programs.push((&mkfs, "formats the root partition"));
-    let boot_loader = boot_loader(root, options, backend);
-    if backend == Backend::Ostree && boot_loader.contains(&BOOTUPD) && probe.needs_bubblewrap() {
+    let boot_loader = boot_loader(root, probe.bootloader(options), backend)?;
+    let by_bootupd = boot_loader.contains(&BOOTUPD);
+    if backend == Backend::Ostree && by_bootupd && probe.needs_bubblewrap() {
         programs.push(BUBBLEWRAP);
     }
     programs.extend(boot_loader);
@@ -61,6 +62,11 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
         .filter(|(program, _)| !root.has_program(program))
         .map(|(program, purpose)| format!("{program} ({purpose})"))
         .collect();
+    if by_bootupd && !root.exists(BOOTUPD_UPDATES) {
+        missing.push(format!(
+            "/{BOOTUPD_UPDATES} (the boot loader that bootupctl installs)"
+        ));
+    }
     if !PREPARE_ROOT.iter().any(|path| root.exists(path)) {
         missing.push("/usr/lib/ostree/prepare-root.conf (says how the root is mounted)".into());
     }
@@ -74,15 +80,27 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
 }
 
 /// Without this check one would learn only at the end that no boot loader can be installed.
-fn boot_loader(root: &Rootfs, options: &Options, backend: Backend) -> Vec<(&'static str, &'static str)> {
+fn boot_loader(
+    root: &Rootfs,
+    chosen: Option<&str>,
+    backend: Backend,
+) -> Result<Vec<(&'static str, &'static str)>> {
     let has_bootupd = root.has_program(BOOTUPD.0) && root.exists(BOOTUPD_UPDATES);
-    match (backend, options.bootloader.as_deref()) {
+    Ok(match (backend, chosen) {
         (Backend::Ostree, Some("none")) => vec![OSTREE],
-        (Backend::Ostree, _) => vec![OSTREE, BOOTUPD],
+        (Backend::Ostree, None | Some("grub")) => vec![OSTREE, BOOTUPD],
+        (Backend::Ostree, Some(other)) => {
+            bail!(
+                "bootc's ostree backend installs the boot loader grub or none, not {other}: choose one with --bootloader"
+            )
+        }
+        (Backend::Composefs, Some("none")) => {
+            bail!("bootc's composefs backend always installs a boot loader: choose one with --bootloader")
+        }
         (Backend::Composefs, Some("systemd")) => vec![BOOTCTL],
         (Backend::Composefs, None) if !has_bootupd => vec![BOOTCTL],
         (Backend::Composefs, _) => vec![BOOTUPD],
-    }
+    })
 }
 
 #[cfg(test)]
@@ -142,7 +160,10 @@ mod tests {
         assert!(checked(root, &options, Backend::Composefs).contains("bootctl"));
 
         install(root, &["ostree", "bootupctl"]);
+        assert!(checked(root, &options, Backend::Ostree).contains("lacks /usr/lib/bootupd/updates"));
+        fs::create_dir_all(root.join(BOOTUPD_UPDATES)).unwrap();
         assert_eq!(checked(root, &options, Backend::Ostree), "");
+        assert_eq!(checked(root, &options, Backend::Composefs), "");
         for (version, expected) in [
             ("1.12.1", ""),
             ("1.13.0", "lacks bwrap"),
@@ -160,7 +181,36 @@ mod tests {
             ..Options::default()
         };
         assert!(checked(root, &luks, Backend::Ostree).contains("cryptsetup"));
-        fs::create_dir_all(root.join(BOOTUPD_UPDATES)).unwrap();
-        assert_eq!(checked(root, &options, Backend::Composefs), "");
+    }
+
+    #[test]
+    fn the_boot_loader_is_the_users_choice_or_the_images() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        install(root, &PROGRAMS.map(|(program, _)| program));
+        install(root, &["mkfs.ext4", "ostree"]);
+        fs::create_dir_all(root.join("usr/lib/ostree")).unwrap();
+        fs::write(root.join("usr/lib/ostree/prepare-root.conf"), "").unwrap();
+        let rootfs = Rootfs::open(root).unwrap();
+        let rows = [
+            (Backend::Ostree, "null", "lacks bootupctl"),
+            (Backend::Ostree, "\"grub\"", "lacks bootupctl"),
+            (Backend::Ostree, "\"none\"", ""),
+            (Backend::Ostree, "\"systemd\"", "grub or none, not systemd"),
+            (Backend::Composefs, "null", "lacks bootctl"),
+            (Backend::Composefs, "\"systemd\"", "lacks bootctl"),
+            (Backend::Composefs, "\"grub\"", "lacks bootupctl"),
+            (Backend::Composefs, "\"none\"", "always installs a boot loader"),
+        ];
+        for (backend, configured, expected) in rows {
+            let configuration = format!(r#"{{"root-fs-type":"ext4","bootloader":{configured}}}"#);
+            let probe = Probe::parse(["bootc 1.16.9", "", &configuration]).unwrap();
+            let result = check(&rootfs, &Options::default(), backend, &probe);
+            let error = result.err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(
+                error.contains(expected) && error.is_empty() == expected.is_empty(),
+                "{backend:?} {configured}: {error}"
+            );
+        }
     }
 }

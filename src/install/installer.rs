@@ -14,7 +14,7 @@ use crate::bootc::uki::Uki;
 use crate::cli;
 use crate::container::run::Output;
 use crate::container::{self, Devices, Sandbox};
-use crate::disk::{Backend, BootcVersion, Layout};
+use crate::disk::{Backend, BootPath, BootcVersion, Layout};
 use crate::progress::{Event, Progress};
 use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
@@ -68,6 +68,14 @@ impl Installer {
     /// The version of the image's bootc, as far as layouts depend on it.
     pub fn version(&self) -> BootcVersion {
         self.probe.version.parse().unwrap_or_default()
+    }
+
+    /// How the installed disk boots.
+    pub fn boot_path(&self, typed: &cli::Install) -> BootPath {
+        match self.probe.bootloader(&typed.bootc) {
+            Some("none") => BootPath::Foreign,
+            _ => BootPath::Loader,
+        }
     }
 
     /// The command that installs the image.
