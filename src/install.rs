@@ -52,7 +52,7 @@ pub async fn install(
         .await?;
 
     // The image is here; what it says of itself may still stop us.
-    let installer = Installer::examine(&root, &seal, &image.environment, typed).await?;
+    let installer = Installer::examine(&root, &seal, &image.environment, typed, progress).await?;
     let layout = lay_out(
         typed,
         &plan.found,

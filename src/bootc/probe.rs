@@ -93,6 +93,11 @@ impl Probe {
         NEEDS_BUBBLEWRAP.contains(&self.numbers())
     }
 
+    /// Whether this version mounts the installed image from a file, with the composefs backend. Older ones use loop devices.
+    pub fn mounts_erofs_files(&self) -> bool {
+        self.numbers() >= [1, 16, 0]
+    }
+
     fn numbers(&self) -> [u32; 3] {
         let mut numbers = self
             .version

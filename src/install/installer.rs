@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::utsname::uname;
 
 use super::machine;
 use super::planning::{Plan, booted_by_uefi};
@@ -41,6 +42,7 @@ impl Installer {
         seal: &Seal,
         environment: &[String],
         typed: &cli::Install,
+        progress: &Progress,
     ) -> Result<Self> {
         let rootfs = Rootfs::open(root.path())?;
         let uki = Uki::find(&rootfs)?;
@@ -56,6 +58,9 @@ impl Installer {
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
         machine::check(typed.bootc.block_setup, backend)?;
+        if backend == Backend::Composefs && probe.mounts_erofs_files() {
+            warn_of_old_kernel(&probe.version, progress)?;
+        }
         let has_bound_images = !rootfs.list("usr/lib/bootc/bound-images.d")?.is_empty();
         Ok(Self {
             probe,
@@ -113,6 +118,19 @@ impl Installer {
             ..BootcReport::default()
         }
     }
+}
+
+/// It is not refused: distributions change their older kernels, and their bootc to go with them.
+fn warn_of_old_kernel(bootc: &str, progress: &Progress) -> Result<()> {
+    let kernel = uname().context("uname")?;
+    let release = kernel.release().to_string_lossy();
+    if !machine::mounts_erofs_files(&release) {
+        progress.warn(format!(
+            "bootc {bootc} mounts what it has installed from a file, which Linux {release} may not do with erofs: if the \
+             installation fails, use a ramdisk with Linux 6.12 or newer"
+        ));
+    }
+    Ok(())
 }
 
 /// Runs `command` with the kernel's devices, and shows and keeps what it prints.
