@@ -1,5 +1,6 @@
 //! Our trees against those of others: whatever umoci makes of a stack of layers, and GNU tar of a single one, is the same
-//! here, merged and through overlayfs. Stacks are made at random, in all dialects of tar; one is a real image, of Debian's packages.
+//! here, merged and through overlayfs. Stacks are made at random, in all dialects of tar; one is a real image, of
+//! Debian's packages.
 
 mod stack;
 
@@ -94,7 +95,7 @@ fn umoci_unpacks_the_same_holes() {
             .arg(".")
             .output();
         let archive = archiving.expect("GNU tar is everywhere").stdout;
-        let theirs = umoci(&[archive.clone()], &place).unwrap();
+        let theirs = umoci(std::slice::from_ref(&archive), &place).unwrap();
         let ours = merged(vec![archive], &place).unwrap();
         assert_eq!(
             list(&ours),

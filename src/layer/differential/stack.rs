@@ -30,6 +30,8 @@ pub struct Stack {
     own: Vec<String>,
     /// Those of them that are described when all that is in them is there.
     late: Vec<(String, String)>,
+    /// What was removed: what is of the same layer survives that.
+    doubtful: Vec<String>,
     is_alone: bool,
 }
 
@@ -56,6 +58,7 @@ impl Stack {
             merged: BTreeMap::new(),
             own: vec![],
             late: vec![],
+            doubtful: vec![],
             is_alone,
         }
     }
@@ -108,13 +111,16 @@ impl Stack {
     /// something in them otherwise.
     fn late(&mut self, text: &mut String) {
         for (path, line) in std::mem::take(&mut self.late) {
-            if self.merged.get(&path) != Some(&Is::Directory) {
-                continue;
+            // Something else may have taken its place, and that of those above it.
+            let is_directory = |path: &str| self.merged.get(path) == Some(&Is::Directory);
+            if is_directory(&path) {
+                text.push_str(&line);
             }
-            text.push_str(&line);
-            for (slash, _) in path.match_indices('/') {
+            let above = path.match_indices('/').map(|(slash, _)| &path[..slash]);
+            let above: Vec<_> = above.filter(|path| is_directory(path)).collect();
+            for path in above {
                 let attributes = self.attributes();
-                writeln!(text, "dir {}{attributes}", &path[..slash]).unwrap();
+                writeln!(text, "dir {path}{attributes}").unwrap();
             }
             text.push_str("dir . @1\n");
         }
@@ -206,7 +212,9 @@ impl Stack {
                 || (!self.is_alone && self.random.below(4) == 0)
             {
                 let line = format!("dir {parent}{}\n", self.attributes());
-                if !self.merged.contains_key(parent) && self.random.below(3) == 0 {
+                let is_new =
+                    !self.merged.contains_key(parent) && !self.doubtful.iter().any(|path| path == parent);
+                if is_new && self.random.below(3) == 0 {
                     self.late.push((parent.into(), line));
                 } else {
                     text.push_str(&line);
@@ -237,6 +245,7 @@ impl Stack {
         if self.may_hide(path) && !self.own.iter().any(|own| own == path) {
             writeln!(text, "whiteout {path}").unwrap();
             // It may survive, if it is of this layer: then it's described once more, which does no harm.
+            self.doubtful.push(path.into());
             self.remove(path);
         }
     }
@@ -245,7 +254,8 @@ impl Stack {
         if self.may_hide(path) && self.merged.get(path) == Some(&Is::Directory) {
             writeln!(text, "opaque {path}").unwrap();
             let inside = format!("{path}/");
-            self.merged.retain(|known, _| !known.starts_with(&inside));
+            let removed = self.merged.extract_if(.., |known, _| known.starts_with(&inside));
+            self.doubtful.extend(removed.map(|(path, _)| path));
         }
     }
 
