@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::utsname::uname;
 
 use super::machine;
 use super::planning::{Plan, booted_by_uefi};
@@ -16,6 +15,7 @@ use crate::cli;
 use crate::container::run::Output;
 use crate::container::{self, Devices, Sandbox};
 use crate::disk::{Backend, BootPath, BootcVersion, Layout};
+use crate::kernel;
 use crate::progress::{Event, Progress};
 use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
@@ -122,9 +122,8 @@ impl Installer {
 
 /// It is not refused: distributions change their older kernels, and their bootc to go with them.
 fn warn_of_old_kernel(bootc: &str, progress: &Progress) -> Result<()> {
-    let kernel = uname().context("uname")?;
-    let release = kernel.release().to_string_lossy();
-    if !machine::mounts_erofs_files(&release) {
+    let release = kernel::release()?;
+    if !kernel::is_since(&release, (6, 12)) {
         progress.warn(format!(
             "bootc {bootc} mounts what it has installed from a file, which Linux {release} may not do with erofs: if the \
              installation fails, use a ramdisk with Linux 6.12 or newer"

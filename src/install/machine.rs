@@ -28,14 +28,6 @@ pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {
     Ok(())
 }
 
-/// Whether a kernel of this release mounts erofs from a file, without a loop device, as far as that can be said of a release.
-pub fn mounts_erofs_files(release: &str) -> bool {
-    let mut numbers = release
-        .split(['.', '-'])
-        .map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(12))
-}
-
 /// `tpms` is where the kernel lists them.
 fn check_tpm(tpms: &Path) -> Result<()> {
     let version = |tpm: fs::DirEntry| fs::read_to_string(tpm.path().join("tpm_version_major")).ok();
@@ -56,19 +48,6 @@ fn check_tpm(tpms: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kernels_since_6_12_mount_erofs_from_files() {
-        for (release, can) in [
-            ("5.14.0-503.el9.x86_64", false),
-            ("6.8.0-31-generic", false),
-            ("6.12-rc1", true),
-            ("6.18.4", true),
-            ("7.0.0", true),
-        ] {
-            assert_eq!(mounts_erofs_files(release), can, "{release}");
-        }
-    }
 
     #[test]
     fn only_a_tpm_of_version_2_will_do() {

@@ -76,9 +76,8 @@ pub fn load(words: &[&str]) -> Result<()> {
 impl Loader {
     /// Reads what is known of the modules of the running kernel.
     pub fn open() -> Result<Self> {
-        let uname = nix::sys::utsname::uname().context("uname()")?;
-        let release = uname.release().to_string_lossy();
-        let dirs = ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(&*release));
+        let release = super::release()?;
+        let dirs = ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(&release));
         let [first, second] = dirs;
         let dir = if first.is_dir() { first } else { second };
         if !dir.is_dir() {
