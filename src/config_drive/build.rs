@@ -1,47 +1,15 @@
 //! Building a config drive from files: ISO 9660 where the disk's sectors allow, else FAT.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::decode::{ConfigDrive, ConfigDriveError, Encoding, Kind, MAX_BYTES};
+use super::decode::ConfigDrive;
+use super::error::{BuildError, ConfigDriveError};
+use super::form::{Encoding, Kind, MAX_BYTES};
 use super::iso;
 use super::tree::Tree;
 use super::vfat;
-use crate::filesystem::{FilesystemError, NamedFile};
+use crate::filesystem::NamedFile;
 use crate::sys::heap::Wiping;
-
-/// Why a config drive can't be built.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// A file can't be read.
-    #[error("{path}: {error}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// A name can't be written.
-    #[error("the name \"{}\" can't be written: it is too long or not text", name.escape_debug())]
-    Name {
-        /// The name.
-        name: String,
-    },
-    /// Two files have one path.
-    #[error(
-        "two of the files have the same path, or differ only by capital letters, which FAT does not keep apart"
-    )]
-    Clash,
-    /// The files are larger than a config drive may be.
-    #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
-    TooLarge,
-    /// The JSON makes no sense. The text is not repeated: it may hold secrets.
-    #[error("the config drive's JSON: {0}")]
-    Json(String),
-    /// The other config drive's files can't be read.
-    #[error("reading the files of the config drive: {0}")]
-    Filesystem(#[from] FilesystemError),
-}
 
 impl ConfigDrive {
     /// Builds an ISO 9660 config drive of the files in and below `directory`.

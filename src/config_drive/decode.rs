@@ -3,120 +3,24 @@
 //!
 //! What comes out is a filesystem that readers find: ISO 9660 or FAT, labelled `config-2`, at most 64 MiB.
 
-use std::fmt;
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::{Engine, alphabet};
 use flate2::bufread::MultiGzDecoder;
-use serde::Serialize;
 
-use super::build::BuildError;
+use super::error::ConfigDriveError;
+use super::form::{Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
 use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{identify, iso9660};
 use crate::sys::heap::Wiping;
-
-/// The label that readers look for, in lower or upper case.
-pub const LABEL: &str = "config-2";
-/// The largest config drive in bytes: what its partition holds.
-pub const MAX_BYTES: u64 = 64 << 20;
-/// The largest input in bytes: base64 of a drive that gzip can't make smaller, with line breaks.
-pub const MAX_INPUT_BYTES: u64 = MAX_BYTES / 3 * 4 + MAX_BYTES / 8;
 
 /// Padding may be missing; the rest is strict.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
-
-/// How the config drive was packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// Not at all.
-    Raw,
-    /// gzip.
-    Gzip,
-    /// base64.
-    Base64,
-    /// base64 of gzip.
-    Base64Gzip,
-    /// It was built from Ironic's JSON.
-    Json,
-    /// It was built from a directory.
-    Directory,
-}
-
-/// The filesystem of a config drive.
-///
-/// cloud-init and Ignition read both; afterburn reads ISO 9660 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// ISO 9660.
-    Iso9660,
-    /// FAT.
-    Vfat,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::Iso9660 => "ISO 9660",
-            Self::Vfat => "FAT",
-        })
-    }
-}
-
-/// Why something is no config drive.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigDriveError {
-    /// It can't be read.
-    #[error("reading the config drive: {0}")]
-    Io(#[from] io::Error),
-    /// There is nothing in it.
-    #[error("the config drive is empty")]
-    Empty,
-    /// It is too large.
-    #[error("the config drive is larger than 64 MiB, which is what its partition holds")]
-    TooLarge,
-    /// gzip or base64 that breaks off or is wrong.
-    #[error("the config drive is damaged {encoding}: {problem}")]
-    Damaged {
-        /// `gzip` or `base64`.
-        encoding: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
-    /// It is not a filesystem that readers of config drives know.
-    #[error(
-        "the config drive holds {found}; it must be an ISO 9660 or FAT image, as it is or as gzip or base64"
-    )]
-    Unknown {
-        /// What was found.
-        found: String,
-    },
-    /// It has another label.
-    #[error("the config drive is labelled {found}; readers look for \"{LABEL}\"")]
-    Label {
-        /// Its label.
-        found: String,
-    },
-    /// It can't be built.
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    /// The disk's sectors are larger than the filesystem's.
-    #[error("{kind} with sectors of {drive} bytes can't be read on a disk with sectors of {disk} bytes")]
-    Sectors {
-        /// The filesystem.
-        kind: Kind,
-        /// The sector size of the filesystem.
-        drive: u64,
-        /// The sector size of the disk.
-        disk: u64,
-    },
-}
 
 /// A config drive, ready to be written.
 ///
@@ -279,7 +183,7 @@ fn decode_base64(mut text: Secret) -> Result<Secret, ConfigDriveError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use std::io::{self, Write};
 
     fn iso(label: &str) -> Vec<u8> {
         let mut image = vec![0; 40_960];

@@ -3,41 +3,24 @@
 //!
 //! One volume, one extent a file, read-only modes, a fixed date: the same files give the same bytes.
 
-use std::collections::BTreeMap;
+use std::io::Write;
 
-use super::build::BuildError;
-use super::decode::LABEL;
+use super::directories::{Directory, arrange};
+use super::error::BuildError;
+use super::form::LABEL;
 use super::secret::Secret;
 use super::tree::Tree;
-use std::io::Write;
 
 const SECTOR: usize = 2048;
 const DESCRIPTOR_SECTOR: usize = 16;
 /// After the three descriptors.
 const FIRST_FREE_SECTOR: usize = 19;
-/// A record is at most 255 bytes long, and holds the short name, attributes and the long name.
-const MAX_NAME: usize = 128;
 /// In UTF-16 units. What is longer has a made-up name in Joliet.
 const MAX_JOLIET_NAME: usize = 64;
 /// 1 January 1980: seven bytes, years from 1900.
 const DATE: [u8; 7] = [80, 1, 1, 0, 0, 0, 0];
 const DIRECTORY_MODE: u32 = 0o40_500;
 const FILE_MODE: u32 = 0o100_400;
-
-/// A directory and where it will be.
-#[derive(Clone, Default)]
-pub(super) struct Directory {
-    pub(super) parent: usize,
-    name: String,
-    /// By long name: directories by index.
-    pub(super) directories: BTreeMap<String, usize>,
-    /// By long name: files by index.
-    pub(super) files: BTreeMap<String, usize>,
-    /// Where it begins: a sector, or a cluster.
-    pub(super) sector: usize,
-    /// Its size in bytes.
-    pub(super) size: usize,
-}
 
 /// A number in both byte orders.
 fn both32(number: usize) -> [u8; 8] {
@@ -93,69 +76,6 @@ pub(super) fn image(tree: &Tree, limit: u64) -> Result<Secret, BuildError> {
         put(&file.content)?;
     }
     Ok(out)
-}
-
-/// Makes directories out of paths. The root is the first; every other one comes after its parent.
-pub(super) fn arrange(tree: &Tree) -> Result<Vec<Directory>, BuildError> {
-    let mut directories = vec![Directory::default()];
-    for (index, file) in tree.files.iter().enumerate() {
-        let mut names: Vec<&str> = file.path.split('/').collect();
-        if let Some(long) = names.iter().find(|name| name.len() > MAX_NAME) {
-            return Err(BuildError::Name {
-                name: (*long).to_string(),
-            });
-        }
-        let last = names.pop().unwrap_or_default();
-        let mut current = 0;
-        for name in names {
-            let next = directories.len();
-            let known = *directories[current]
-                .directories
-                .entry(name.into())
-                .or_insert(next);
-            if known == next {
-                directories.push(Directory {
-                    parent: current,
-                    name: name.into(),
-                    ..Directory::default()
-                });
-            }
-            current = known;
-        }
-        directories[current].files.insert(last.into(), index);
-    }
-    // A path table counts with 16 bits.
-    if directories.len() > usize::from(u16::MAX) {
-        return Err(BuildError::TooLarge);
-    }
-    // The path table wants the upper ones first, and each level by parent.
-    let mut order: Vec<usize> = (0..directories.len()).collect();
-    let depth = |mut index: usize| {
-        let mut depth = 0;
-        while index != 0 {
-            index = directories[index].parent;
-            depth += 1;
-        }
-        depth
-    };
-    order.sort_by_key(|index| (depth(*index), directories[*index].parent, *index));
-    let position = |old: usize| order.iter().position(|index| *index == old).unwrap_or_default();
-    let mut arranged: Vec<Directory> = Vec::with_capacity(directories.len());
-    for old in &order {
-        let directory = &directories[*old];
-        arranged.push(Directory {
-            parent: position(directory.parent),
-            name: directory.name.clone(),
-            directories: directory
-                .directories
-                .iter()
-                .map(|(name, old)| (name.clone(), position(*old)))
-                .collect(),
-            files: directory.files.clone(),
-            ..Directory::default()
-        });
-    }
-    Ok(arranged)
 }
 
 /// How names are kept.

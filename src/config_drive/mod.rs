@@ -12,12 +12,16 @@
 
 mod build;
 mod decode;
+mod directories;
+mod error;
+mod form;
 mod iso;
 mod secret;
 mod tree;
 mod vfat;
 mod write;
 
-pub use build::BuildError;
-pub use decode::{ConfigDrive, ConfigDriveError, Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
+pub use decode::ConfigDrive;
+pub use error::{BuildError, ConfigDriveError};
+pub use form::{Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
 pub use write::{WriteError, Written, write};

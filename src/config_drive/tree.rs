@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::build::BuildError;
-use super::decode::MAX_BYTES;
+use super::error::BuildError;
+use super::form::MAX_BYTES;
 use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{NamedFile, iso9660};

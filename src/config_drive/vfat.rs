@@ -4,8 +4,8 @@
 
 use std::io::Write;
 
-use super::build::BuildError;
-use super::iso::{Directory, arrange};
+use super::directories::{Directory, arrange};
+use super::error::BuildError;
 use super::secret::Secret;
 use super::tree::Tree;
 

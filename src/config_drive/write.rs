@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::decode::{ConfigDrive, Kind, LABEL};
+use super::decode::ConfigDrive;
+use super::form::{Kind, LABEL};
 use crate::filesystem::identify;
 use crate::oci::digest::Hasher;
 use crate::sys::block::{Durable, Region};

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::geometry::Geometry;
 use super::identity::Identity;
 use super::links;
+use super::sysfs::{KernelPartition, attribute, base_name, flag, kernel_partitions};
 use crate::sys::block::{self, IoctlError};
 
 /// A whole disk.
@@ -38,17 +39,6 @@ pub struct Disk {
     pub partitions: Vec<KernelPartition>,
     /// The kernel's number for this very appearance of the disk.
     pub(super) sequence: Option<u64>,
-}
-
-/// A partition that the kernel knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KernelPartition {
-    /// The kernel's name, e.g. `sda1`.
-    pub name: String,
-    /// The number in the table.
-    pub partition: u32,
-    /// The device number: major and minor.
-    pub number: (u64, u64),
 }
 
 /// Why something can't be the target. One line each: what it is, and what to do.
@@ -245,47 +235,6 @@ fn refuse_parts(path: &Path, directory: &Path) -> Result<(), ProbeError> {
         path: path.into(),
         kind,
     })
-}
-
-pub(super) fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut partitions: Vec<_> = entries
-        .filter_map(|entry| {
-            let partition = attribute(&entry.path().join("partition"))?.parse().ok()?;
-            let number = attribute(&entry.path().join("dev"))?;
-            Some(KernelPartition {
-                name: base_name(&entry.path()),
-                partition,
-                number: device_number(&number)?,
-            })
-        })
-        .collect();
-    partitions.sort_by_key(|partition| partition.partition);
-    partitions
-}
-
-/// Parses `8:16`.
-pub(super) fn device_number(text: &str) -> Option<(u64, u64)> {
-    let (major, minor) = text.trim().split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// An attribute's text without the space around it; `None` when it is not there or empty.
-pub(super) fn attribute(file: &Path) -> Option<String> {
-    let text = fs::read(file).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    let text = text.trim();
-    (!text.is_empty()).then(|| text.to_string())
-}
-
-fn flag(file: &Path) -> bool {
-    attribute(file).is_some_and(|value| value == "1")
-}
-
-fn base_name(path: &Path) -> String {
-    path.file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

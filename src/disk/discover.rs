@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::makedev;
 use serde::Serialize;
 
-use super::device::{Disk, attribute, device_number, kernel_partitions};
+use super::device::Disk;
 use super::hints::{Candidate, Hints};
 use super::identity::Identity;
-use super::in_use::holders_in;
 use super::links;
+use super::sysfs::{attribute, device_number, flag, holders_in, kernel_partitions};
 use super::transport::transport;
 
 /// What `auto` takes at least, in bytes.
@@ -212,12 +212,11 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
         .into_iter()
         .flat_map(|partition| holders_in(&link.join(partition.name)));
     let holders: Vec<PathBuf> = holders_in(link).chain(of_partitions).collect();
-    let is_set = |flag: &str| attribute(&link.join(flag)).as_deref() == Some("1");
     if name.starts_with("sr") || attribute(&link.join("device/type")).as_deref() == Some("5") {
         Some("an optical drive")
     } else if sectors == 0 {
         Some("its size is 0 bytes")
-    } else if is_set("ro") {
+    } else if flag(&link.join("ro")) {
         Some("read-only")
     } else if holders.iter().any(|holder| is_multipath(holder)) {
         Some(PATH)

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::device::attribute;
+use super::sysfs::attribute;
 
 /// What tells one disk from another, as far as sysfs says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

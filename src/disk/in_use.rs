@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
-use super::device::{Disk, KernelPartition, attribute, device_number, kernel_partitions};
+use super::device::Disk;
 use super::discover::Found;
+use super::sysfs::{KernelPartition, attribute, device_number, holders_in, kernel_partitions};
 
 /// One use of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -183,12 +184,6 @@ fn loops(block: &Path, devices: &Devices<'_>, number_of: impl Fn(&str) -> Option
     };
     let entries = fs::read_dir(block).into_iter().flatten().flatten();
     entries.filter_map(held).collect()
-}
-
-/// The sysfs directories of the devices that are made from the one with this directory.
-pub(super) fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = fs::read_dir(directory.join("holders"));
-    entries.into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 fn mapped_volumes(sysfs: &Path) -> Vec<String> {

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::device::{Disk, attribute};
+use super::device::Disk;
 use super::gpt::{Partition, Table};
 use super::layout::{Arch, BlockSetup, Role};
+use super::sysfs::attribute;
 use super::verify::{self, BootLoader, VerifyError, bytes_of};
 use crate::filesystem::{Signature, identify};
 use crate::sys::block::Region;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::device::attribute;
+use super::sysfs::attribute;
 
 /// A device on the way from the disk to the processor, as its directory in sysfs has it.
 struct Device {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use super::device::attribute;
 use super::path_id::above_called;
+use super::sysfs::attribute;
 
 /// What connects the disk `name` whose directory in sysfs, without links in its path, is `directory`.
 pub fn transport(name: &str, directory: &Path) -> Option<&'static str> {

@@ -1,0 +1,89 @@
+//! What can be wrong with a config drive, in words that repeat nothing of its content: that may be secret.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::form::{Kind, LABEL};
+use crate::filesystem::FilesystemError;
+
+/// Why something is no config drive.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigDriveError {
+    /// It can't be read.
+    #[error("reading the config drive: {0}")]
+    Io(#[from] io::Error),
+    /// There is nothing in it.
+    #[error("the config drive is empty")]
+    Empty,
+    /// It is too large.
+    #[error("the config drive is larger than 64 MiB, which is what its partition holds")]
+    TooLarge,
+    /// gzip or base64 that breaks off or is wrong.
+    #[error("the config drive is damaged {encoding}: {problem}")]
+    Damaged {
+        /// `gzip` or `base64`.
+        encoding: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// It is not a filesystem that readers of config drives know.
+    #[error(
+        "the config drive holds {found}; it must be an ISO 9660 or FAT image, as it is or as gzip or base64"
+    )]
+    Unknown {
+        /// What was found.
+        found: String,
+    },
+    /// It has another label.
+    #[error("the config drive is labelled {found}; readers look for \"{LABEL}\"")]
+    Label {
+        /// Its label.
+        found: String,
+    },
+    /// It can't be built.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The disk's sectors are larger than the filesystem's.
+    #[error("{kind} with sectors of {drive} bytes can't be read on a disk with sectors of {disk} bytes")]
+    Sectors {
+        /// The filesystem.
+        kind: Kind,
+        /// The sector size of the filesystem.
+        drive: u64,
+        /// The sector size of the disk.
+        disk: u64,
+    },
+}
+
+/// Why a config drive can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file can't be read.
+    #[error("{path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A name can't be written.
+    #[error("the name \"{}\" can't be written: it is too long or not text", name.escape_debug())]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// Two files have one path.
+    #[error(
+        "two of the files have the same path, or differ only by capital letters, which FAT does not keep apart"
+    )]
+    Clash,
+    /// The files are larger than a config drive may be.
+    #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
+    TooLarge,
+    /// The JSON makes no sense. The text is not repeated: it may hold secrets.
+    #[error("the config drive's JSON: {0}")]
+    Json(String),
+    /// The other config drive's files can't be read.
+    #[error("reading the files of the config drive: {0}")]
+    Filesystem(#[from] FilesystemError),
+}

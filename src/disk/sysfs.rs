@@ -1,0 +1,65 @@
+//! What the kernel says of block devices in sysfs (Documentation/ABI/stable/sysfs-block).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+/// A partition that the kernel knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelPartition {
+    /// The kernel's name, e.g. `sda1`.
+    pub name: String,
+    /// The number in the table.
+    pub partition: u32,
+    /// The device number: major and minor.
+    pub number: (u64, u64),
+}
+
+/// The partitions that the kernel has made of the disk with this directory, by number.
+pub(super) fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut partitions: Vec<_> = entries
+        .filter_map(|entry| {
+            let partition = attribute(&entry.path().join("partition"))?.parse().ok()?;
+            let number = attribute(&entry.path().join("dev"))?;
+            Some(KernelPartition {
+                name: base_name(&entry.path()),
+                partition,
+                number: device_number(&number)?,
+            })
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.partition);
+    partitions
+}
+
+/// The sysfs directories of the devices that are made from the one with this directory.
+pub(super) fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = fs::read_dir(directory.join("holders"));
+    entries.into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// Parses `8:16`.
+pub(super) fn device_number(text: &str) -> Option<(u64, u64)> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// An attribute's text without the space around it; `None` when it is not there or empty.
+pub(super) fn attribute(file: &Path) -> Option<String> {
+    let text = fs::read(file).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+pub(super) fn flag(file: &Path) -> bool {
+    attribute(file).is_some_and(|value| value == "1")
+}
+
+pub(super) fn base_name(path: &Path) -> String {
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
+}
