@@ -13,7 +13,7 @@ use landfall::source::Source;
 use landfall::source::registry::{Options, Registry};
 use landfall::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
-use support::impatient;
+use support::quick;
 use support::tokens::{Answer, Asked, SERVICE, TokenServer};
 use xtask::image::{self, Entry, Layer, Layout};
 use xtask::registry::Registry as Server;
@@ -56,7 +56,7 @@ impl Origin {
         std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{entry}}}}}"#)).unwrap();
         Options {
             authfile: Some(path),
-            ..impatient()
+            ..quick()
         }
     }
 }
@@ -159,7 +159,7 @@ async fn tokens_that_expire_in_mid_pull() {
     ] {
         let before = tokens.asked().len();
         let proxy = Faulty::start(&origin.server.host(), vec![rule.clone()]);
-        pull(&proxy.host(), &impatient()).await.unwrap();
+        pull(&proxy.host(), &quick()).await.unwrap();
         assert_eq!(tokens.asked().len() - before, 2, "{rule:?}");
         let seen = proxy.seen(&rule.part);
         let of_one: Vec<_> = seen
@@ -187,13 +187,13 @@ async fn clocks_that_are_wrong() {
     ] {
         let tokens = TokenServer::start(move |_| (200, body));
         let origin = Origin::new(tokens.registry().start().unwrap());
-        pull(&origin.server.host(), &impatient()).await.unwrap();
+        pull(&origin.server.host(), &quick()).await.unwrap();
         assert_eq!(tokens.asked().len(), 1, "{body}");
     }
     // The token server's own clock is wrong: no new token will be better.
     let tokens = TokenServer::start(|_| (200, r#"{"token":"OLD"}"#));
     let origin = Origin::new(tokens.registry().start().unwrap());
-    let error = error_of(&origin.server.host(), &impatient()).await;
+    let error = error_of(&origin.server.host(), &quick()).await;
     assert!(error.contains("does not accept the token"), "{error}");
     assert!(tokens.asked().len() <= 2, "{:#?}", tokens.asked());
 }
@@ -246,7 +246,7 @@ async fn what_a_token_server_says_is_shown() {
     ] {
         let tokens = TokenServer::start(move |_| answer);
         let origin = Origin::new(tokens.registry().start().unwrap());
-        let error = error_of(&origin.server.host(), &impatient()).await;
+        let error = error_of(&origin.server.host(), &quick()).await;
         let wants = format!("wants a token from {}", tokens.host());
         assert!(
             error.contains(expected) && error.contains(&wants),
@@ -260,7 +260,7 @@ async fn a_token_server_that_is_busy_is_asked_again() {
     for busy in [429, 500, 503] {
         let tokens = TokenServer::start(move |asked| if asked.nth == 0 { (busy, "") } else { TOKEN });
         let origin = Origin::new(tokens.registry().start().unwrap());
-        pull(&origin.server.host(), &impatient()).await.unwrap();
+        pull(&origin.server.host(), &quick()).await.unwrap();
         assert_eq!(tokens.asked().len(), 2, "{busy}");
     }
 }
@@ -283,7 +283,7 @@ async fn passwords_go_nowhere_unencrypted() {
     );
     assert!(tokens.asked().is_empty());
     // Without a password there is nothing to lose.
-    pull(&host, &verifying(impatient())).await.unwrap();
+    pull(&host, &verifying(quick())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -296,7 +296,7 @@ async fn a_token_server_that_is_away() {
         "rootcertbundle": gone.authority(),
     });
     let server = Server::builder().set("/auth/token", realm).start().unwrap();
-    let error = error_of(&Origin::new(server).server.host(), &impatient()).await;
+    let error = error_of(&Origin::new(server).server.host(), &quick()).await;
     assert!(
         error.contains("wants a token from 127.0.0.1:1, which refuses connections"),
         "{error}"

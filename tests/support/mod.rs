@@ -317,8 +317,8 @@ pub fn stalling_proxy(registry: &Registry, after_bytes: u64) -> String {
     host
 }
 
-/// How to pull with little patience, from registries without TLS.
-pub fn impatient() -> Options {
+/// How to pull from registries without TLS, trying again at once.
+pub fn quick() -> Options {
     Options {
         tls_verify: false,
         policy: Policy {
@@ -326,12 +326,19 @@ pub fn impatient() -> Options {
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(2),
         },
+        ..Options::default()
+    }
+}
+
+/// The same from a registry that falls silent. From any other one, this would say so of a machine that is busy.
+pub fn impatient() -> Options {
+    Options {
         timeouts: Timeouts {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(2),
             stall: Duration::from_secs(1),
         },
-        ..Options::default()
+        ..quick()
     }
 }
 
