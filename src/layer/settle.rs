@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
@@ -17,8 +17,16 @@ use super::unpack::UnpackedLayer;
 use super::whiteout::OPAQUE_XATTR;
 use crate::sys::xattr;
 
+/// How many names may be looked up in layers below: minutes of work, and far more than images that are no bombs need.
+const MAX_LOOKUPS: usize = 1 << 27;
+
 /// Settles `layers`, which are all layers of one image from the bottom. Do it once.
 pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
+    settle_within(layers, MAX_LOOKUPS)
+}
+
+fn settle_within(layers: &[UnpackedLayer], max_lookups: usize) -> Result<()> {
+    let mut lookups = 0;
     let mut below: Vec<Root> = Vec::new();
     for layer in layers {
         let root = Root {
@@ -30,6 +38,12 @@ pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
                 empty(&lower.fd).context("emptying the layers below an opaque root")?;
             }
         }
+        let names = layer.implied().iter().map(|path| path.components().count());
+        lookups += names.sum::<usize>() * below.len();
+        ensure!(
+            lookups <= max_lookups,
+            "the layers have too many directories that none of their entries describes"
+        );
         // From the deepest: one that is removed may leave its parent empty.
         for path in layer.implied().iter().rev() {
             settle_directory(&root, path, &below)
@@ -148,4 +162,23 @@ fn reach_marked(root: &OwnedFd, path: &RelativePath) -> Result<Reach> {
 
 fn is_opaque(fd: &OwnedFd) -> Result<bool> {
     xattr::is(fd, OPAQUE_XATTR, b"y").context("fgetxattr failed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::notation::archive;
+    use crate::layer::tests::{Place, unpack_archive};
+
+    #[test]
+    fn many_undescribed_directories_in_many_layers_are_a_bomb() {
+        let place = Place::new();
+        let layers: Vec<_> = (0..3)
+            .map(|index| unpack_archive(archive("file a/b/c"), index, &place).unwrap())
+            .collect();
+        // The three names in `a` and `a/b`, looked up in one layer for the second and in two for the third.
+        let error = settle_within(&layers, 8).unwrap_err().to_string();
+        assert!(error.contains("too many directories"), "{error}");
+        settle_within(&layers, 9).unwrap();
+    }
 }
