@@ -5,9 +5,8 @@ use std::path::Path;
 use super::decode::ConfigDrive;
 use super::error::{BuildError, ConfigDriveError};
 use super::form::{Encoding, Kind, MAX_BYTES};
-use super::iso;
+use super::image;
 use super::tree::Tree;
-use super::vfat;
 use crate::filesystem::NamedFile;
 use crate::sys::heap::Wiping;
 
@@ -36,7 +35,7 @@ impl ConfigDrive {
     }
 
     fn from_tree(tree: &Tree, encoding: Encoding) -> Result<Self, ConfigDriveError> {
-        Self::recognise(iso::image(tree, MAX_BYTES)?, encoding)
+        Self::recognise(image::iso9660(tree, MAX_BYTES)?, encoding)
     }
 
     /// The same files in a filesystem that a disk with sectors of `disk` bytes can hold: itself where it can.
@@ -49,6 +48,6 @@ impl ConfigDrive {
         }
         let _wiping = Wiping::start();
         let tree = self.tree()?;
-        Self::recognise(vfat::image(&tree, disk as usize, MAX_BYTES)?, self.encoding())
+        Self::recognise(image::fat(&tree, disk, MAX_BYTES)?, self.encoding())
     }
 }

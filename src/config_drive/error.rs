@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::form::{Kind, LABEL};
+use hadris_fs::PathError;
+
+use super::form::{Kind, LABEL, MAX_DEPTH, MAX_FILES};
 use crate::filesystem::FilesystemError;
 
 /// Why something is no config drive.
@@ -67,10 +69,19 @@ pub enum BuildError {
         error: io::Error,
     },
     /// A name can't be written.
-    #[error("the name \"{}\" can't be written: it is too long or not text", name.escape_debug())]
+    #[error(
+        "the name \"{}\" can't be written: it is too long, not text, or has letters that the filesystem does not allow",
+        name.escape_debug()
+    )]
     Name {
         /// The name.
         name: String,
+    },
+    /// Directories are nested deeper than ISO 9660 has it (ECMA-119, 6.8.2.1).
+    #[error("{path}: config drives have no more than {MAX_DEPTH} directories in one another")]
+    TooDeep {
+        /// The directory that is one too many.
+        path: PathBuf,
     },
     /// Two files have one path.
     #[error(
@@ -80,6 +91,12 @@ pub enum BuildError {
     /// The files are larger than a config drive may be.
     #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
     TooLarge,
+    /// There are too many files.
+    #[error("more than {MAX_FILES} files, which no config drive needs")]
+    TooMany,
+    /// The filesystem can't be made.
+    #[error("building the config drive: {0}")]
+    Form(PathError),
     /// The JSON makes no sense. The text is not repeated: it may hold secrets.
     #[error("the config drive's JSON: {0}")]
     Json(String),

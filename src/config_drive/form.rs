@@ -6,10 +6,17 @@ use serde::Serialize;
 
 /// The label that readers look for, in lower or upper case.
 pub const LABEL: &str = "config-2";
+/// The same for FAT, whose labels are in capital letters.
+pub(super) const VFAT_LABEL: &str = "CONFIG-2";
 /// The largest config drive in bytes: what its partition holds.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// The largest input in bytes: base64 of a drive that gzip can't make smaller, with line breaks.
 pub const MAX_INPUT_BYTES: u64 = MAX_BYTES / 3 * 4 + MAX_BYTES / 8;
+
+/// How many files a config drive that is built may have. Writing them costs the square of their number.
+pub(super) const MAX_FILES: usize = 2000;
+/// How many directories may be in one another: eight levels (ECMA-119, 6.8.2.1), the first of which is the root.
+pub(super) const MAX_DEPTH: usize = 7;
 
 /// How the config drive was packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

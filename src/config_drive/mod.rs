@@ -5,20 +5,14 @@
 //! crates that take part in it leave behind is wiped too, because everything here is done under a [`Wiping`].
 //!
 //! [`Wiping`]: crate::sys::heap::Wiping
-//!
-//! Built by our own code, because no crate does it as it is needed: `hadris-iso`, the only one that writes both Rock Ridge
-//! and Joliet, dates its images by the clock and brings twenty crates along for what is a few hundred lines; `fatfs` gives
-//! `.` and `..` long names, which fsck.fat takes for damage.
 
 mod build;
 mod decode;
-mod directories;
 mod error;
 mod form;
-mod iso;
+mod image;
 mod secret;
 mod tree;
-mod vfat;
 mod write;
 
 pub use decode::ConfigDrive;

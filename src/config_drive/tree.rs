@@ -9,15 +9,13 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::error::BuildError;
-use super::form::MAX_BYTES;
+use super::form::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::secret::Secret;
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{NamedFile, iso9660};
 
 /// The versions of the metadata that Ironic writes; readers look for either.
 const VERSIONS: [&str; 2] = ["2012-08-10", "latest"];
-const MAX_DEPTH: usize = 16;
-const MAX_FILES: usize = 10_000;
 
 /// Files, by path. Their contents are wiped when they are no longer needed.
 pub(super) struct Tree {
@@ -36,7 +34,6 @@ impl Tree {
             None if files.windows(2).any(|pair| clash(&pair[0].path, &pair[1].path)) => {
                 Err(BuildError::Clash)
             }
-            None if files.len() > MAX_FILES => Err(BuildError::TooLarge),
             None => Ok(Self { files }),
         }
     }
@@ -62,11 +59,14 @@ impl Tree {
                 } else {
                     format!("{prefix}/{name}")
                 };
+                if pending.len() + files.len() > MAX_FILES {
+                    return Err(BuildError::TooMany);
+                }
                 // Links are followed: `latest` often is one.
                 let metadata = fs::metadata(&entry).map_err(error(&entry))?;
                 if metadata.is_dir() {
-                    if depth == MAX_DEPTH || pending.len() + files.len() > MAX_FILES {
-                        return Err(BuildError::TooLarge);
+                    if depth == MAX_DEPTH {
+                        return Err(BuildError::TooDeep { path: entry });
                     }
                     pending.push((entry, path, depth + 1));
                     continue;
