@@ -38,7 +38,7 @@ pub struct Installation<'a> {
     pub memory_mib: u32,
     /// More words for the kernel's command line: `landfall.tls-verify=0`.
     pub arguments: &'a str,
-    /// Console lines are shown after this prefix.
+    /// Console lines are shown after this prefix, and kept in `target/consoles`.
     pub echo: &'a str,
 }
 
@@ -85,13 +85,13 @@ impl<'a> Installation<'a> {
             .memory_mib(self.memory_mib)
             .kernel(&kernel.vmlinuz, &ramdisk, &self.command_line())
             .network();
-        self.watched(machine).run()
+        self.watched(machine, "install")?.run()
     }
 
     /// Boots what was installed, by its own boot loader and with no network, up to [`BOOTED`]; gives that line.
     pub fn boot(&self) -> Result<(String, String)> {
-        let machine = self.watched(Machine::new(self.disk).memory_mib(self.memory_mib));
-        let transcript = machine.run()?;
+        let machine = Machine::new(self.disk).memory_mib(self.memory_mib);
+        let transcript = self.watched(machine, "boot")?.run()?;
         let said = |marker| {
             transcript
                 .lines()
@@ -110,14 +110,18 @@ impl<'a> Installation<'a> {
         Ok((marker, transcript))
     }
 
-    fn watched(&self, mut machine: Machine) -> Machine {
+    fn watched(&self, mut machine: Machine, step: &str) -> Result<Machine> {
         if let Some(second) = self.second {
             machine = machine.second(second);
         }
         if let Some(state) = self.tpm {
             machine = machine.tpm(state);
         }
-        machine.echo(self.echo)
+        let consoles = crate::target().join("consoles");
+        std::fs::create_dir_all(&consoles)?;
+        let name = self.echo.replace(|c: char| !c.is_alphanumeric(), "");
+        let log = consoles.join(format!("{name}-{step}.log"));
+        Ok(machine.echo(self.echo).log(&log))
     }
 
     fn command_line(&self) -> String {

@@ -17,7 +17,7 @@
 mod tpm;
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -113,6 +113,7 @@ pub struct Machine {
     network: bool,
     tpm: Option<PathBuf>,
     echo: Option<String>,
+    log: Option<PathBuf>,
 }
 
 impl Machine {
@@ -126,6 +127,7 @@ impl Machine {
             network: false,
             tpm: None,
             echo: None,
+            log: None,
         }
     }
 
@@ -174,6 +176,14 @@ impl Machine {
         }
     }
 
+    /// Keeps each line of its console in this file, which others can watch.
+    pub fn log(self, file: &Path) -> Self {
+        Self {
+            log: Some(file.into()),
+            ..self
+        }
+    }
+
     /// Switches it on, lets it run until it switches itself off, and gives what its console said.
     pub fn run(&self) -> Result<String> {
         self.start()?.wait()
@@ -191,6 +201,10 @@ impl Machine {
         if tpm.is_some() {
             command.args(Tpm::options(&socket));
         }
+        let mut log = match &self.log {
+            Some(path) => Some(File::create(path).with_context(|| format!("creating {}", path.display()))?),
+            None => None,
+        };
         let mut child = command.spawn().context("starting qemu-system-x86_64")?;
         let console = child.stdout.take().expect("piped");
         let (sender, lines) = channel();
@@ -200,6 +214,9 @@ impl Machine {
                 let line = printable(&line);
                 if let Some(prefix) = &echo {
                     eprintln!("{prefix}{line}");
+                }
+                if let Some(log) = &mut log {
+                    let _ = writeln!(log, "{line}"); // a full disk is not the machine's fault
                 }
                 if sender.send(line).is_err() {
                     break;
