@@ -425,8 +425,13 @@ fn random_mbrs_of_sfdisk_are_read_and_get_one_more_primary_partition() {
     for seed in seeds() {
         let mut random = Random::new(seed);
         let mut made = Made::new(&mut random, mbr_script);
+        let was_gpt = random.one_in(2);
+        if was_gpt {
+            leave_gpt(&mut made);
+        }
         let before = made.dump();
-        let context = format!("seed {seed}\n{}", made.script);
+        let context = format!("seed {seed}, on what was a GPT: {was_gpt}\n{}", made.script);
+        assert_eq!(before["label"], "dos", "{context}");
         let known = mbr::partitions(&mut made.file, &made.geometry)
             .unwrap()
             .unwrap_or_default();
@@ -492,6 +497,13 @@ fn random_mbrs_of_sfdisk_are_read_and_get_one_more_primary_partition() {
         added > 0 && full > 0,
         "{added} partitions added, {full} tables were full"
     );
+}
+
+/// Leaves both copies of a GPT beside the MBR, as an MBR's image does that is written over one.
+fn leave_gpt(made: &mut Made) {
+    let sector_bytes = made.geometry.sector_bytes;
+    let gpt = gptman::GPT::new_from(&mut made.file, sector_bytes, [7; 16]);
+    gpt.and_then(|mut gpt| gpt.write_into(&mut made.file)).unwrap();
 }
 
 fn assert_only_a_record_changed(before: &[u8], path: &Path, number: u32, context: &str) {

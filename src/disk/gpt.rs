@@ -76,11 +76,14 @@ pub struct Table {
 }
 
 impl Table {
-    /// Reads the table of a disk; `None` when neither end has one.
+    /// Reads the table of a disk; `None` when neither end has one, or an MBR has taken its place.
     pub fn read<D: Read + Seek>(disk: &mut D, geometry: Geometry) -> Result<Option<Self>, GptError> {
         let Some(last_lba) = geometry.sectors().checked_sub(1) else {
             return Ok(None);
         };
+        if mbr::rules_out_gpt(disk, &geometry)? {
+            return Ok(None);
+        }
         let primary = Copy::read(disk, geometry, PRIMARY_LBA)?;
         // The backup belongs to the last sector; on a disk that grew it is where the primary says.
         let named = primary

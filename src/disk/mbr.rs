@@ -178,6 +178,13 @@ impl Mbr {
     }
 }
 
+/// Whether the first sector has partitions and nothing of a GPT: then a GPT behind it is a leftover, which no one heeds, the
+/// kernel and the firmware included (UEFI 2.10, 5.2.1).
+pub(super) fn rules_out_gpt<D: Read + Seek>(disk: &mut D, geometry: &Geometry) -> io::Result<bool> {
+    let found = partitions(disk, geometry)?;
+    Ok(found.is_some_and(|found| found.iter().all(|each| each.kind != PROTECTIVE)))
+}
+
 /// Whether the first sector protects the whole disk from programs that don't know GPT.
 pub(super) fn is_protective<D: Read + Seek>(disk: &mut D, geometry: &Geometry) -> io::Result<bool> {
     let records = records(&read_up_to(disk, 0, SECTOR)?);
