@@ -11,7 +11,7 @@ use super::device::Disk;
 use super::geometry::{Extent, Geometry, MIB};
 use super::gpt::{GptError, Table};
 use super::mbr;
-use crate::filesystem::{Signature, identify};
+use crate::filesystem::{Signature, identify, read_up_to};
 use crate::sys::block::Region;
 
 /// What a disk holds.
@@ -23,6 +23,9 @@ pub struct Contents {
     pub partitions: Vec<OldPartition>,
     /// What is on the whole disk, beside a table.
     pub signatures: Vec<Signature>,
+    /// Whether there is something else: neither a table nor a signature is known, but its ends are not all zeros. It may be a
+    /// database, an encrypted volume without a header, or the rest of what was deleted.
+    pub unrecognised: bool,
 }
 
 /// The kind of a partition table.
@@ -116,16 +119,18 @@ impl Contents {
             .into_iter()
             .map(|(number, name, extent)| old_partition(disk, &geometry, number, name, extent))
             .collect::<io::Result<_>>()?;
+        let is_known = table.is_some() || !signatures.is_empty();
         Ok(Self {
             table,
             partitions,
             signatures,
+            unrecognised: !is_known && holds_anything(disk, geometry.size_bytes)?,
         })
     }
 
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.table.is_none() && self.signatures.is_empty()
+        self.table.is_none() && self.signatures.is_empty() && !self.unrecognised
     }
 
     /// Gives the contents of `disk` up, when they are none or `wipe` says so.
@@ -146,6 +151,19 @@ impl OldPartition {
     pub fn is_config_drive(&self) -> bool {
         self.signatures.iter().any(Signature::is_config_drive)
     }
+}
+
+/// Whether the first or the last mebibyte has anything but zeros.
+fn holds_anything<D: Read + Seek>(disk: &mut D, size_bytes: u64) -> io::Result<bool> {
+    for start in [0, size_bytes.saturating_sub(MIB)] {
+        if read_up_to(disk, start, MIB as usize)?
+            .iter()
+            .any(|byte| *byte != 0)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn old_partition<D: Read + Seek>(
@@ -221,6 +239,9 @@ impl fmt::Display for Contents {
             Some(TableKind::DamagedGpt(_)) => parts.push("a GPT that can't be read".into()),
             None => {}
         }
+        if self.unrecognised {
+            parts.push("data that is not recognised".into());
+        }
         parts.extend(self.partitions.iter().map(OldPartition::to_string));
         out.write_str(&if parts.is_empty() {
             "nothing".into()
@@ -267,6 +288,17 @@ mod tests {
         let contents = contents(vec![0; SIZE as usize]);
         assert!(contents.is_empty());
         assert_eq!(contents.to_string(), "nothing");
+    }
+
+    #[test]
+    fn what_nobody_recognises_is_something_all_the_same() {
+        for at in [0, 1023 * 1024, SIZE - MIB, SIZE - 1] {
+            let mut disk = vec![0; SIZE as usize];
+            disk[at as usize] = 1;
+            let contents = contents(disk);
+            assert!(!contents.is_empty(), "byte {at}");
+            assert_eq!(contents.to_string(), "data that is not recognised");
+        }
     }
 
     #[test]
