@@ -177,7 +177,9 @@ impl Hints {
             Value::Bool(flag) if name == "rotational" => Hint::parse(name, &flag.to_string()),
             _ => Err(HintError {
                 hint: format!("{name}={value}"),
-                problem: "not a string value".into(),
+                problem: Key::named(name)
+                    .err()
+                    .unwrap_or_else(|| "not a string value".into()),
             }),
         };
         object.iter().map(hint).collect::<Result<_, _>>().map(Self)
@@ -220,8 +222,17 @@ impl FromStr for Hints {
         }
         let (name, expression) = text
             .split_once('=')
-            .ok_or_else(|| error("write it as key=value"))?;
-        Ok(Self(vec![Hint::parse(name.trim(), expression)?]))
+            .ok_or_else(|| error("write it as key=value, or with an operator as \"size=>= 100\""))?;
+        let name = name.trim();
+        if let Some(key) = name.strip_suffix(['<', '>', '!']) {
+            let sign = &name[key.len()..];
+            let problem = format!(
+                "write the operator after a \"=\": \"{key}={sign}= {}\"",
+                expression.trim()
+            );
+            return Err(error(&problem));
+        }
+        Ok(Self(vec![Hint::parse(name, expression)?]))
     }
 }
 
@@ -236,6 +247,11 @@ impl fmt::Display for Key {
 }
 
 impl Key {
+    fn named(name: &str) -> Result<Self, String> {
+        let key = KEYS.iter().find(|(known, _)| *known == name).map(|(_, key)| *key);
+        key.ok_or_else(|| format!("unknown; there are {}", KEYS.map(|(known, _)| known).join(", ")))
+    }
+
     /// The disk's values of a key that is text.
     fn values(self, disk: &Candidate) -> Values<'_> {
         let one = |value: &'_ Option<String>| Values::One(value.as_deref().unwrap_or("none").to_string());
@@ -278,13 +294,7 @@ impl Hint {
             hint: format!("{name}={written}"),
             problem,
         };
-        let key = KEYS.iter().find(|(known, _)| *known == name).map(|(_, key)| *key);
-        let key = key.ok_or_else(|| {
-            error(format!(
-                "unknown; there are {}",
-                KEYS.map(|(known, _)| known).join(", ")
-            ))
-        })?;
+        let key = Key::named(name).map_err(error)?;
         let demand = match key {
             Key::Size => size_demand(&written),
             Key::Rotational => flag(&written).map(Demand::Rotational),
@@ -413,9 +423,14 @@ fn text_demand(text: &str) -> Result<Demand, String> {
         None => Demand::Text(Comparison::Equal, first),
         Some((_, Operator::Text(comparison))) => Demand::Text(comparison, first),
         Some((sign, Operator::Number(comparison))) => {
-            let number = first
-                .parse()
-                .map_err(|_| format!("{sign} compares numbers; use s{} for text", sign.trim()))?;
+            let number = first.parse().map_err(|_| {
+                let of_text = if sign == "=" {
+                    "s==".into()
+                } else {
+                    format!("s{sign}")
+                };
+                format!("{sign} compares numbers; use {of_text} for text")
+            })?;
             Demand::Number(comparison, number)
         }
         Some((_, Operator::In)) => Demand::Contains(first),
