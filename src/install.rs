@@ -1,6 +1,6 @@
 //! The story: how an image gets onto a disk. Read [`install`] from top to bottom.
 //!
-//! Nothing is written to the disk before [`Unfinished::claim`]; whatever can be known by then has been checked by then.
+//! Nothing is written to the disk before [`Unfinished::begin`]; whatever can be known by then has been checked by then.
 
 mod consent;
 mod installer;
@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
-use crate::disk::{Claim, Disk, Expendable, InstalledDisk};
+use crate::disk::{Claim, Disk, InstalledDisk};
 use crate::firmware::{EspPath, Firmware, Variables};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
@@ -69,11 +69,12 @@ pub async fn install(
         None => None,
     };
 
-    // From here on the disk changes.
-    let claim = Unfinished::claim(plan.disk, typed.keep_on_failure, &mut report.disk_state, progress)?;
+    let claim = Disk::claim(plan.disk)?;
     if typed.clear_stale_config_drives {
         config_drives::clear_stale(claim.disk(), progress)?;
     }
+    // From here on the disk changes.
+    let claim = Unfinished::begin(claim, typed.keep_on_failure, &mut report.disk_state, progress);
     progress.tell(Event::Phase(Phase::Install));
     let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
     meter.measure(Phase::Install, running).await?;
@@ -134,20 +135,19 @@ struct Unfinished<'install> {
 }
 
 impl<'install> Unfinished<'install> {
-    fn claim(
-        disk: Expendable,
+    fn begin(
+        claim: Claim,
         keep_on_failure: bool,
         state: &'install mut DiskState,
         progress: &'install Progress,
-    ) -> Result<Self> {
-        let claim = Disk::claim(disk)?;
+    ) -> Self {
         *state = DiskState::Changed;
-        Ok(Self {
+        Self {
             claim,
             clear: !keep_on_failure,
             state,
             progress,
-        })
+        }
     }
 
     fn finish(mut self) {
@@ -174,9 +174,11 @@ impl Drop for Unfinished<'_> {
                 "closed /dev/mapper/{name}, which the installation left open"
             ));
         }
-        // The failure that led here is what the user needs to read; the report says whether this worked.
-        if self.claim.clear().is_ok() {
-            *self.state = DiskState::Cleared;
+        match self.claim.clear() {
+            Ok(()) => *self.state = DiskState::Cleared,
+            Err(error) => self.progress.warn(format!(
+                "half a system is on the disk, and it may boot: {error:#}"
+            )),
         }
     }
 }

@@ -72,10 +72,11 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 
 /// The exit status says whether the disk is still as it was.
 fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
-    match state {
-        DiskState::Untouched => status(result.context("the disk was not touched"), UNTOUCHED),
-        DiskState::Changed | DiskState::Cleared | DiskState::Installed => status(result, CHANGED),
-    }
+    let failed = match state {
+        DiskState::Untouched => UNTOUCHED,
+        DiskState::Changed | DiskState::Cleared | DiskState::Installed => CHANGED,
+    };
+    status(result.context(state.after_failure()), failed)
 }
 
 async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {

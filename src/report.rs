@@ -29,6 +29,18 @@ pub enum DiskState {
     Installed,
 }
 
+impl DiskState {
+    /// What a person is told of the disk when something failed.
+    pub fn after_failure(self) -> &'static str {
+        match self {
+            Self::Untouched => "the disk was not touched",
+            Self::Changed => "the disk was changed, and what is on it is not complete",
+            Self::Cleared => "the disk was changed; its partition table is cleared, so that it can't boot",
+            Self::Installed => "the disk is installed and verified",
+        }
+    }
+}
+
 /// The report.
 #[derive(Debug, Serialize)]
 pub struct Report {
