@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::geometry::Geometry;
 use super::identity::Identity;
 use super::links;
-use super::sysfs::{KernelPartition, attribute, base_name, flag, kernel_partitions};
+use super::sysfs::{KernelPartition, attribute, base_name, flag, is_multipath, kernel_partitions};
 use crate::sys::block::{self, IoctlError};
 
 /// A whole disk.
@@ -45,10 +45,18 @@ pub struct Disk {
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// There is nothing by this name.
-    #[error("{path}: no such device; `/proc/partitions` lists the disks that this kernel sees")]
+    #[error("{path}: no such device; `landfall disks` lists those that there are")]
     Missing {
         /// What was asked for.
         path: PathBuf,
+    },
+    /// udev would give several disks this name, as it does with the paths to one disk.
+    #[error("{path} is the name of several disks: say which one: {}", nodes.join(", "))]
+    Ambiguous {
+        /// What was asked for.
+        path: PathBuf,
+        /// The disks.
+        nodes: Vec<String>,
     },
     /// It is something else.
     #[error("{path} is not a block device")]
@@ -71,6 +79,15 @@ pub enum ProbeError {
         path: PathBuf,
         /// What it is, with its article.
         kind: &'static str,
+    },
+    /// It has several paths, and device-mapper puts them together.
+    #[error(
+        "{path} is a multipath device, on which this kernel makes no partitions, so no bootc installs onto it: \
+         stop multipathd, remove the device (`multipath -f`), and name one of its paths"
+    )]
+    Multipath {
+        /// What was asked for.
+        path: PathBuf,
     },
     /// It can't be written.
     #[error("{path} is read-only")]
@@ -107,7 +124,7 @@ pub enum ProbeError {
 impl Disk {
     /// Whether the kernel has found a disk of this name by now, or one that udev would give it.
     pub fn is_there(path: &Path) -> bool {
-        path.exists() || links::resolve(path).is_some()
+        path.exists() || !links::resolve(path).is_empty()
     }
 
     /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
@@ -120,7 +137,7 @@ impl Disk {
             }
         };
         let node = fs::canonicalize(path).or_else(|error| match error.kind() {
-            ErrorKind::NotFound => links::resolve(path).ok_or(ProbeError::Missing { path: path.into() }),
+            ErrorKind::NotFound => only_disk(path),
             _ => Err(system("realpath")(error)),
         })?;
         let metadata = fs::metadata(&node).map_err(system("stat"))?;
@@ -174,6 +191,17 @@ impl Disk {
         }
     }
 
+    /// An error for a disk that device-mapper makes of several paths. It can be read and written, but not partitioned.
+    pub fn refuse_multipath(&self) -> Result<(), ProbeError> {
+        if is_multipath(&self.sysfs()) {
+            Err(ProbeError::Multipath {
+                path: self.path.clone(),
+            })
+        } else {
+            Ok(())
+        }
+    }
+
     /// The node of one of its partitions, whether or not it exists: `/dev/sda3`, `/dev/nvme0n1p3`.
     pub fn partition_node(&self, number: u32) -> PathBuf {
         let ends_with_digit = self.name.ends_with(|last: char| last.is_ascii_digit());
@@ -205,6 +233,18 @@ impl Disk {
     }
 }
 
+/// The one disk to which udev would make `path` lead.
+fn only_disk(path: &Path) -> Result<PathBuf, ProbeError> {
+    match &links::resolve(path)[..] {
+        [] => Err(ProbeError::Missing { path: path.into() }),
+        [node] => Ok(node.into()),
+        nodes => Err(ProbeError::Ambiguous {
+            path: path.into(),
+            nodes: nodes.into(),
+        }),
+    }
+}
+
 /// The kernel's own node for a device, which is there in every devtmpfs: those of others need not be.
 fn kernels_node(name: &str, number: u64) -> Option<PathBuf> {
     let node = Path::new("/dev").join(name.replace('!', "/"));
@@ -224,8 +264,10 @@ fn refuse_parts(path: &Path, directory: &Path) -> Result<(), ProbeError> {
     let Some(uuid) = attribute(&directory.join("dm/uuid")) else {
         return Ok(());
     };
+    if is_multipath(directory) {
+        return Ok(());
+    }
     let kind = match uuid.split('-').next().unwrap_or_default() {
-        "mpath" => return Ok(()),
         "LVM" => "a logical volume of LVM",
         "CRYPT" => "an opened encrypted volume",
         part if part.starts_with("part") => "a partition of a mapped device",

@@ -12,7 +12,7 @@ use super::device::Disk;
 use super::hints::{Candidate, Hints};
 use super::identity::Identity;
 use super::links;
-use super::sysfs::{attribute, device_number, flag, holders_in, kernel_partitions};
+use super::sysfs::{attribute, device_number, flag, holders_in, is_multipath, kernel_partitions};
 use super::transport::transport;
 
 /// What `auto` takes at least, in bytes.
@@ -26,6 +26,8 @@ pub struct Found {
     /// What hints are compared with.
     #[serde(flatten)]
     pub disk: Candidate,
+    /// The names in `/dev/disk/by-id` that lead to it, or would if there were a udev.
+    pub by_id: Vec<String>,
     /// The logical sector size in bytes.
     pub sector_bytes: u64,
     /// Whether its medium can be taken out.
@@ -136,6 +138,17 @@ impl Found {
         self.excluded == Some(PATH)
     }
 
+    /// Whether both are, by their worldwide names, one disk. What multipathd has put together it looks after itself.
+    pub(super) fn is_same_unit(&self, other: &Self) -> bool {
+        let (one, another) = (&self.disk, &other.disk);
+        one.name != another.name
+            && !one.wwn.is_empty()
+            && one.wwn == another.wwn
+            && one.size_bytes == another.size_bytes
+            && !self.is_path()
+            && !other.is_path()
+    }
+
     fn mismatch(&self, wish: &Wish) -> Option<String> {
         if let Some(excluded) = self.excluded {
             return Some(excluded.into());
@@ -185,22 +198,24 @@ fn describe(name: &str, link: &Path) -> Found {
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
         size_bytes: sectors * 512,
         rotational: flag("queue/rotational"),
-        model: identity.model,
-        vendor: identity.vendor,
-        serial: identity.serial.into_iter().collect(),
+        model: identity.model.clone(),
+        vendor: identity.vendor.clone(),
+        serial: identity.serial.iter().cloned().collect(),
         hctl: first_entry(&link.join("device/scsi_device")),
         by_path: links::by_path(name, &directory),
         tran: transport(name, &directory).map(str::to_string),
         ..Candidate::default()
     };
     disk.serial.extend(long_serials);
-    if let Some(wwid) = identity.wwn.or_else(|| multipath_wwid(link)) {
+    if let Some(wwid) = identity.wwn.clone().or_else(|| multipath_wwid(link)) {
         disk.add_wwid(&wwid);
     }
+    let by_id = links::by_id(&disk, &identity, link);
     let excluded = excluded(name, link, sectors);
     let sector_bytes = attribute(&link.join("queue/logical_block_size")).and_then(|bytes| bytes.parse().ok());
     Found {
         disk,
+        by_id,
         sector_bytes: sector_bytes.unwrap_or(512),
         removable: flag("removable"),
         excluded,
@@ -227,10 +242,6 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-fn is_multipath(directory: &Path) -> bool {
-    attribute(&directory.join("dm/uuid")).is_some_and(|uuid| uuid.starts_with("mpath-"))
 }
 
 /// The name of the unit that a multipath device leads to, from the one that `multipathd` gives the device.
@@ -382,6 +393,26 @@ mod tests {
         assert_eq!(with("naa.é").wwn, ["0xé"]);
     }
 
+    #[test]
+    fn a_worldwide_name_tells_that_two_are_one() {
+        let named = |name: &str, wwid: &str, size_bytes| {
+            let mut found = disk(name, size_bytes);
+            found.disk.add_wwid(wwid);
+            found
+        };
+        let one = named("/dev/sda", "naa.600a098038", GIB);
+        assert!(one.is_same_unit(&named("/dev/sdb", "naa.600a098038", GIB)));
+        assert!(!one.is_same_unit(&one));
+        assert!(!one.is_same_unit(&named("/dev/sdb", "naa.600a098039", GIB)));
+        assert!(!one.is_same_unit(&named("/dev/sdb", "naa.600a098038", 2 * GIB)));
+        assert!(!disk("/dev/sda", GIB).is_same_unit(&disk("/dev/sdb", GIB)));
+        let path = Found {
+            excluded: Some(PATH),
+            ..named("/dev/sdb", "naa.600a098038", GIB)
+        };
+        assert!(!one.is_same_unit(&path));
+    }
+
     fn disk(name: &str, size_bytes: u64) -> Found {
         let disk = Candidate {
             name: name.into(),
@@ -390,6 +421,7 @@ mod tests {
         };
         Found {
             disk,
+            by_id: Vec::new(),
             sector_bytes: 512,
             removable: false,
             excluded: None,

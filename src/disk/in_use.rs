@@ -12,7 +12,7 @@ use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
 use super::device::Disk;
-use super::discover::Found;
+use super::discover::{Found, disks};
 use super::sysfs::{KernelPartition, attribute, device_number, holders_in, kernel_partitions};
 
 /// One use of a disk.
@@ -38,6 +38,11 @@ pub enum Use {
         /// The other device, with what it is, e.g. `dm-0 (vg-root)`.
         by: String,
     },
+    /// It can be reached as another disk, too, and that one is in use.
+    OtherPath {
+        /// The other disk's node.
+        device: String,
+    },
     /// Someone has it open exclusively, in a place that can't be seen from here.
     Exclusive,
 }
@@ -47,7 +52,7 @@ impl Use {
     pub fn device(&self) -> Option<&str> {
         match self {
             Self::Mounted { device, .. } | Self::Swap { device } | Self::Held { device, .. } => Some(device),
-            Self::Exclusive => None,
+            Self::OtherPath { .. } | Self::Exclusive => None,
         }
     }
 }
@@ -58,6 +63,7 @@ impl fmt::Display for Use {
             Self::Mounted { device, at } => write!(out, "{device} is mounted at {}", at.escape_debug()),
             Self::Swap { device } => write!(out, "{device} is used as swap"),
             Self::Held { device, by } => write!(out, "{device} is held by {by}"),
+            Self::OtherPath { device } => write!(out, "{device} is another path to it and is in use"),
             Self::Exclusive => write!(out, "the kernel says that it is busy (open with O_EXCL: EBUSY)"),
         }
     }
@@ -100,6 +106,7 @@ impl Disk {
     /// Everything that uses the disk.
     pub fn uses(&self) -> io::Result<Vec<Use>> {
         let mut uses = listed_uses(self.number, &self.name, &self.partitions, &self.sysfs())?;
+        uses.extend(used_paths(&self.found())?);
         if uses.is_empty()
             && matches!(self.open_exclusively(), Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY))
         {
@@ -138,6 +145,19 @@ impl Found {
         let name = self.disk.name.trim_start_matches("/dev/");
         listed_uses(number, name, &kernel_partitions(&sysfs), &sysfs)
     }
+}
+
+/// The other paths to `disk` that are in use: without multipathd the kernel takes each path for a disk of its own.
+fn used_paths(disk: &Found) -> io::Result<Vec<Use>> {
+    let mut used = Vec::new();
+    for other in disks()? {
+        if other.is_same_unit(disk) && !other.uses()?.is_empty() {
+            used.push(Use::OtherPath {
+                device: other.disk.name,
+            });
+        }
+    }
+    Ok(used)
 }
 
 /// What the kernel lists of the uses of a disk with this directory in sysfs.

@@ -7,6 +7,7 @@ use super::discover::{Found, disks};
 use super::hints::Candidate;
 use super::identity::Identity;
 use super::path_id;
+use super::sysfs::attribute;
 
 const BY_PATH: &str = "/dev/disk/by-path";
 const BY_ID: &str = "/dev/disk/by-id";
@@ -14,8 +15,18 @@ const BY_ID: &str = "/dev/disk/by-id";
 /// The links in `/dev/disk/by-path` to the disk `name` whose directory in sysfs is `directory`: those that are there, else
 /// those that udev would make.
 pub fn by_path(name: &str, directory: &Path) -> Vec<String> {
+    links(BY_PATH, name, || path_id::names(directory))
+}
+
+/// The links in `/dev/disk/by-id` to the same disk, likewise.
+pub(super) fn by_id(disk: &Candidate, identity: &Identity, directory: &Path) -> Vec<String> {
+    let name = disk.name.trim_start_matches("/dev/");
+    links(BY_ID, name, || ids(disk, identity, directory))
+}
+
+fn links(directory: &str, name: &str, made_by_udev: impl Fn() -> Vec<String>) -> Vec<String> {
     let node = Path::new("/dev").join(name);
-    let mut links: Vec<PathBuf> = fs::read_dir(BY_PATH)
+    let mut links: Vec<PathBuf> = fs::read_dir(directory)
         .into_iter()
         .flatten()
         .flatten()
@@ -24,32 +35,27 @@ pub fn by_path(name: &str, directory: &Path) -> Vec<String> {
         .collect();
     links.sort();
     if links.is_empty() {
-        let names = path_id::names(directory);
-        links = names.iter().map(|name| Path::new(BY_PATH).join(name)).collect();
+        let names = made_by_udev();
+        links = names.iter().map(|name| Path::new(directory).join(name)).collect();
     }
     let text = links.into_iter().map(|link| link.to_string_lossy().into_owned());
     text.collect()
 }
 
-/// The node of the disk that udev would make `link` lead to; `None` when there is none, or more than one.
-pub fn resolve(link: &Path) -> Option<PathBuf> {
-    let directory = link.parent()?;
-    let wanted = link.to_str()?;
-    let leads_to = |found: &Found| match directory.to_str() {
-        Some(BY_PATH) => found.disk.by_path.iter().any(|name| name == wanted),
-        Some(BY_ID) => ids(&found.disk, Identity::read(&found.sysfs()), &found.sysfs())
-            .iter()
-            .any(|name| Path::new(BY_ID).join(name) == link),
-        _ => false,
-    };
-    let mut found = disks().ok()?.into_iter().filter(leads_to);
-    let (disk, another) = (found.next()?, found.next());
-    another.is_none().then(|| disk.disk.name.into())
+/// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk, and not the paths.
+pub fn resolve(link: &Path) -> Vec<String> {
+    let is_wanted = |name: &String| Path::new(name) == link;
+    let mut found = disks().unwrap_or_default();
+    found.retain(|each| each.disk.by_path.iter().chain(&each.by_id).any(is_wanted));
+    if !found.iter().all(Found::is_path) {
+        found.retain(|each| !each.is_path());
+    }
+    found.into_iter().map(|each| each.disk.name).collect()
 }
 
 /// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a disk says of
-/// itself.
-fn ids(disk: &Candidate, identity: Identity, directory: &Path) -> Vec<String> {
+/// itself. Not those of USB disks, nor those of SCSI disks without a WWN.
+fn ids(disk: &Candidate, identity: &Identity, directory: &Path) -> Vec<String> {
     let mut ids = Vec::new();
     for name in disk.wwn.iter().chain(&disk.wwn_with_extension) {
         match name.starts_with("0x") {
@@ -66,10 +72,23 @@ fn ids(disk: &Candidate, identity: Identity, directory: &Path) -> Vec<String> {
     let bus = if name.starts_with("nvme") { "nvme" } else { "ata" };
     let serials = identity.long_serials(directory).into_iter();
     ids.extend(serials.map(|serial| format!("{bus}-{serial}")));
-    if let (true, Some(serial)) = (name.starts_with("vd"), identity.serial) {
+    if let (true, Some(serial)) = (name.starts_with("vd"), &identity.serial) {
         ids.push(format!("virtio-{serial}"));
     }
-    ids.iter().map(|id| id.replace(' ', "_")).collect()
+    let fact = |file: &str| attribute(&directory.join(file));
+    if let (true, Some(name), Some(serial)) = (
+        name.starts_with("mmcblk"),
+        fact("device/name"),
+        fact("device/serial"),
+    ) {
+        ids.push(format!("mmc-{name}_{serial}"));
+    }
+    ids.extend(fact("dm/name").map(|name| format!("dm-name-{name}")));
+    ids.extend(fact("dm/uuid").map(|uuid| format!("dm-uuid-{uuid}")));
+    let mut ids: Vec<String> = ids.iter().map(|id| id.replace(' ', "_")).collect();
+    ids.sort();
+    ids.dedup();
+    ids
 }
 
 #[cfg(test)]
@@ -93,12 +112,13 @@ mod tests {
             serial: Some(serial.into()),
             ..Identity::default()
         };
-        let nvme = sysfs(&[("nsid", "1\n")]);
-        let directory = match name.starts_with("/dev/nvme") {
-            true => nvme.path(),
-            false => Path::new("/nonexistent"),
+        let facts = match name {
+            "/dev/nvme0n1" => sysfs(&[("nsid", "1\n")]),
+            "/dev/mmcblk0" => sysfs(&[("device/name", "DG4016\n"), ("device/serial", "0x1a2b3c4d\n")]),
+            "/dev/dm-0" => sysfs(&[("dm/name", "mpatha\n"), ("dm/uuid", "mpath-3600a\n")]),
+            _ => sysfs(&[("ro", "0\n")]),
         };
-        ids(&disk, identity, directory)
+        ids(&disk, &identity, facts.path())
     }
 
     #[test]
@@ -113,9 +133,9 @@ mod tests {
         assert_eq!(
             nvme,
             [
-                "nvme-eui.0025385991b1ae4c",
+                "nvme-Samsung_SSD_970_PRO_512GB_S463NF0K915218L",
                 "nvme-Samsung_SSD_970_PRO_512GB_S463NF0K915218L_1",
-                "nvme-Samsung_SSD_970_PRO_512GB_S463NF0K915218L"
+                "nvme-eui.0025385991b1ae4c"
             ]
         );
         let ata = ids_of(
@@ -140,6 +160,12 @@ mod tests {
             ids_of("/dev/vda", Some("0x1af4"), &[], "", "disk-1"),
             ["virtio-disk-1"]
         );
+        let card = ids_of("/dev/mmcblk0", None, &[], "", "");
+        assert!(card.contains(&"mmc-DG4016_0x1a2b3c4d".into()), "{card:?}");
+        let multipath = ids_of("/dev/dm-0", None, &[], "", "");
+        for name in ["dm-name-mpatha", "dm-uuid-mpath-3600a"] {
+            assert!(multipath.contains(&name.into()), "{multipath:?}");
+        }
     }
 
     #[test]
@@ -151,7 +177,7 @@ mod tests {
             "/",
             "by-id",
         ] {
-            assert_eq!(resolve(Path::new(link)), None);
+            assert!(resolve(Path::new(link)).is_empty());
         }
     }
 }

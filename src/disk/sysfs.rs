@@ -58,6 +58,11 @@ pub(super) fn flag(file: &Path) -> bool {
     attribute(file).is_some_and(|value| value == "1")
 }
 
+/// Whether device-mapper makes the device with this directory of several paths to one disk.
+pub(super) fn is_multipath(directory: &Path) -> bool {
+    attribute(&directory.join("dm/uuid")).is_some_and(|uuid| uuid.starts_with("mpath-"))
+}
+
 pub(super) fn base_name(path: &Path) -> String {
     path.file_name()
         .map(|name| name.to_string_lossy().into_owned())

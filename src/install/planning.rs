@@ -129,6 +129,7 @@ pub fn booted_by_uefi() -> bool {
 
 fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
     let disk = disks::find(&typed.target)?;
+    disk.refuse_multipath()?;
     disk.refuse_read_only()?;
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;
