@@ -13,6 +13,8 @@ use crate::sys::block::{Durable, Region};
 use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// As far as the boot sectors of FAT and the volume descriptors of ISO 9660 can reach.
+const HEAD_BYTES: usize = 64 << 10;
 
 /// What was written, for the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -100,11 +102,20 @@ pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written,
     })
 }
 
+/// What makes it a filesystem goes first of an old one and comes last of the new one: if this is interrupted, no reader takes
+/// a mix of both for a config drive.
 fn put(drive: &ConfigDrive, partition: &mut Region<'_>) -> io::Result<()> {
+    let head_bytes = HEAD_BYTES.min(drive.content().len());
+    let (head, rest) = drive.content().split_at(head_bytes);
+    let behind = partition.length_bytes() - drive.size_bytes();
     partition.seek(SeekFrom::Start(0))?;
-    partition.write_all(drive.content())?;
-    let rest = partition.length_bytes() - drive.size_bytes();
-    io::copy(&mut io::repeat(0).take(rest), partition)?;
+    partition.write_all(&vec![0; head_bytes])?;
+    partition.make_durable()?;
+    partition.write_all(rest)?;
+    io::copy(&mut io::repeat(0).take(behind), partition)?;
+    partition.make_durable()?;
+    partition.seek(SeekFrom::Start(0))?;
+    partition.write_all(head)?;
     partition.make_durable()
 }
 
@@ -152,6 +163,20 @@ mod tests {
         assert!(before.iter().chain(after).all(|byte| *byte == 0xee));
         assert!(partition[..40_960] == *drive().content());
         assert!(partition[40_960..].iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn one_that_is_longer_than_its_head_is_written_whole() {
+        let mut image = drive().content().to_vec();
+        image.extend((0..100_000).map(|number: u32| number as u8));
+        let drive = ConfigDrive::read(&image[..]).unwrap_or_else(|error| panic!("{error}"));
+        let disk = tempfile::tempfile().unwrap();
+        disk.write_all_at(&vec![0xee; ROOM as usize], 0).unwrap();
+        write(&drive, &mut Region::new(&disk, 0, ROOM)).unwrap();
+        let mut bytes = vec![0xee; ROOM as usize];
+        disk.read_exact_at(&mut bytes, 0).unwrap();
+        let (written, behind) = bytes.split_at(image.len());
+        assert!(written == image && behind.iter().all(|byte| *byte == 0));
     }
 
     #[test]
