@@ -325,42 +325,49 @@ fn a_lost_backup_table_and_an_empty_esp_are_found() {
     );
 }
 
-/// The condition of a file system before it is mounted, while it is written to, and after.
-fn conditions(maker: &[&str], size_bytes: u64) -> [Condition; 3] {
+/// The condition of a file system before it is mounted, while that many files are written to it, and after.
+fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 3] {
     let directory = tempfile::tempdir().unwrap();
     let path = image(&directory, size_bytes);
     run(maker[0], &[&maker[1..], &[text(&path)]].concat());
     let kind = maker[0].trim_start_matches("mkfs.");
-    let condition = |path: &Path| condition(&mut open(path), kind).unwrap();
-    let fresh = condition(&path);
+    let condition = || condition(&mut open(&path), kind).unwrap();
+    let fresh = condition();
     let mounted = directory.path().join("mounted");
     fs::create_dir(&mounted).unwrap();
     let device = Loop::over(&path, 512);
     run("mount", &["-t", kind, text(&device.0), text(&mounted)]);
-    for number in 0..200 {
+    for number in 0..files {
         let file = File::create(mounted.join(number.to_string())).unwrap();
-        file.write_all_at(&[number; 5000], 0).unwrap();
+        file.write_all_at(&[1; 5000], 0).unwrap();
         // Goes to the journal, and no further for now.
         file.sync_all().unwrap();
     }
-    let copy = directory.path().join("copy");
     // What the disk would hold if the power failed now.
-    run("cp", &["--sparse=always", text(&device.0), text(&copy)]);
+    let cut_off = condition();
     run("umount", &[text(&mounted)]);
-    [fresh, condition(&copy), condition(&path)]
+    [fresh, cut_off, condition()]
 }
 
 #[test]
 fn file_systems_that_were_not_unmounted_are_told_from_those_that_were() {
-    let makers: [(&[&str], u64); 5] = [
-        (&["mkfs.ext4", "-q"], 64),
-        (&["mkfs.ext4", "-q", "-b", "1024", "-O", "^metadata_csum"], 64),
-        (&["mkfs.xfs", "-q"], 320),
-        (&["mkfs.xfs", "-q", "-l", "su=65536", "-m", "crc=1"], 512),
-        (&["mkfs.btrfs", "-q"], 256),
+    let makers: [(&[&str], u64, u32); 7] = [
+        (&["mkfs.ext4", "-q"], 64, 50),
+        (&["mkfs.ext4", "-q", "-b", "1024", "-O", "^metadata_csum"], 64, 50),
+        (&["mkfs.xfs", "-q"], 320, 50),
+        (&["mkfs.xfs", "-q", "-l", "su=65536", "-m", "crc=1"], 512, 50),
+        // Enough to begin its log of 18 MiB a second time.
+        (
+            &["mkfs.xfs", "-q", "--unsupported", "-l", "size=18m,su=262144"],
+            320,
+            600,
+        ),
+        // Its log has 300 MiB.
+        (&["mkfs.xfs", "-q"], 600 << 10, 50),
+        (&["mkfs.btrfs", "-q"], 256, 50),
     ];
-    for (maker, size_mib) in makers {
-        let [fresh, cut_off, unmounted] = conditions(maker, size_mib * MIB);
+    for (maker, size_mib, files) in makers {
+        let [fresh, cut_off, unmounted] = conditions(maker, size_mib * MIB, files);
         assert_eq!(fresh, Condition::Clean, "{maker:?}");
         assert!(matches!(cut_off, Condition::Unclean(_)), "{maker:?}: {cut_off:?}");
         assert_eq!(unmounted, Condition::Clean, "{maker:?}");
