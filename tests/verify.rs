@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use landfall::config_drive::{self, ConfigDrive};
 use landfall::disk::{BootPath, Disk, InstalledDisk, Layout, LayoutRequest, MIB, Role};
@@ -109,11 +111,9 @@ impl Installed {
     fn put_tree(&self, maker: &str, options: &[&str], tree: &Path) {
         let file = self.empty();
         run(maker, &[options, &[text(&file)]].concat());
-        let mounted = self.directory.path().join("mounted");
-        let _ = fs::create_dir(&mounted);
-        run("mount", &["-o", "loop", text(&file), text(&mounted)]);
-        run("cp", &["-a", &format!("{}/.", text(tree)), text(&mounted)]);
-        run("umount", &[text(&mounted)]);
+        mount(&file, |mounted| {
+            run("cp", &["-a", &format!("{}/.", text(tree)), text(mounted)]);
+        });
         self.put(&file);
     }
 
@@ -325,6 +325,20 @@ fn a_lost_backup_table_and_an_empty_esp_are_found() {
     );
 }
 
+/// Mounts the file system in `file` while `work` is done.
+fn mount<T>(file: &Path, work: impl FnOnce(&Path) -> T) -> T {
+    let mounted = tempfile::tempdir().unwrap();
+    let device = Loop::over(file, 512);
+    run("mount", &[text(&device.0), text(mounted.path())]);
+    let done = work(mounted.path());
+    run("umount", &[text(mounted.path())]);
+    // A mount namespace that another test has just made may have it too.
+    while Disk::probe(&device.0).unwrap().refuse_if_in_use().is_err() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    done
+}
+
 /// The condition of a file system before it is mounted, while that many files are written to it, and after.
 fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 3] {
     let directory = tempfile::tempdir().unwrap();
@@ -333,19 +347,16 @@ fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 3] {
     let kind = maker[0].trim_start_matches("mkfs.");
     let condition = || condition(&mut open(&path), kind).unwrap();
     let fresh = condition();
-    let mounted = directory.path().join("mounted");
-    fs::create_dir(&mounted).unwrap();
-    let device = Loop::over(&path, 512);
-    run("mount", &["-t", kind, text(&device.0), text(&mounted)]);
-    for number in 0..files {
-        let file = File::create(mounted.join(number.to_string())).unwrap();
-        file.write_all_at(&[1; 5000], 0).unwrap();
-        // Goes to the journal, and no further for now.
-        file.sync_all().unwrap();
-    }
-    // What the disk would hold if the power failed now.
-    let cut_off = condition();
-    run("umount", &[text(&mounted)]);
+    let cut_off = mount(&path, |mounted| {
+        for number in 0..files {
+            let file = File::create(mounted.join(number.to_string())).unwrap();
+            file.write_all_at(&[1; 5000], 0).unwrap();
+            // Goes to the journal, and no further for now.
+            file.sync_all().unwrap();
+        }
+        // What the disk would hold if the power failed now.
+        condition()
+    });
     [fresh, cut_off, condition()]
 }
 
