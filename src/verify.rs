@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli;
-use crate::disk::{self, Disk, Partition, Parts, Role};
+use crate::disk::{self, BootPath, Disk, Partition, Parts, Role};
 use crate::filesystem::fat::Volume;
 use crate::filesystem::luks::Header;
 use crate::filesystem::{Condition, condition};
@@ -109,18 +109,19 @@ pub fn verify(typed: &cli::Verify) -> Result<Verdict> {
     }
     verdict.add("boot loader", boot_loader(&parts));
     let digest = recorded.as_ref().and_then(report::Recorded::digest);
-    look_inside(&parts, digest, &mut verdict);
+    look_inside(&parts, BootPath::Loader, digest, &mut verdict);
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));
     }
     Ok(verdict)
 }
 
-/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold.
-pub fn installed(disk: &Disk, digest: &str) -> Result<Verdict> {
+/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold, and `boot` is
+/// how it is to boot.
+pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Result<Verdict> {
     let parts = Parts::read(Disk::probe(&disk.node)?)?;
     let mut verdict = Verdict::default();
-    look_inside(&parts, Some(digest), &mut verdict);
+    look_inside(&parts, boot, Some(digest), &mut verdict);
     Ok(verdict)
 }
 
@@ -139,14 +140,14 @@ fn boot_loader(parts: &Parts) -> Outcome {
     match disk::find_boot_loader(parts.region(&esp), parts.arch()) {
         Ok(found) if found.is_fallback => Passed(found.path),
         Ok(found) => Passed(format!(
-            "{}, which needs a boot entry of the firmware",
+            "{}, which needs a boot entry of the firmware: see that there is one (efibootmgr -v)",
             found.path
         )),
         Err(error) => Failed(error.to_string()),
     }
 }
 
-fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
+fn look_inside(parts: &Parts, boot_path: BootPath, digest: Option<&str>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
     let mut esp = parts
         .partition(Role::Esp)
@@ -160,8 +161,9 @@ fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
     if let Some(esp) = &mut esp {
         entries.add_esp(esp);
     }
-    if let Some(boot) = parts.partition(Role::Boot) {
-        match Mounted::partition(parts, &boot) {
+    let boot = parts.partition(Role::Boot);
+    if let Some(boot) = &boot {
+        match Mounted::partition(parts, boot) {
             Ok(mounted) => {
                 entries.add_boot(mounted.rootfs());
                 if let Some(esp) = &mut esp {
@@ -180,11 +182,14 @@ fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
             recorded::outcome(mounted.rootfs(), digest)
         }
         Err(why) => {
-            entries.cannot_read("the root file system", &why);
+            // With a boot partition, there is nothing in it that a boot loader would read.
+            if boot.is_none() {
+                entries.cannot_read("the root file system", &why);
+            }
             NotChecked(format!("{why:#}"))
         }
     };
-    verdict.add("boot entries", entries.outcome());
+    verdict.add("boot entries", entries.outcome(boot_path));
     verdict.add("image on the disk", recorded);
 }
 

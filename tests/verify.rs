@@ -310,6 +310,45 @@ fn what_the_boot_partitions_lack_is_found() {
 }
 
 #[test]
+fn a_boot_loader_without_anything_to_start_is_found() {
+    let installed = Installed::new();
+    let nothing = installed.directory.path().join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    installed.put_tree("mkfs.ext4", &["-q"], &nothing);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("ok           boot loader: EFI/BOOT/BOOTX64.EFI\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("FAILED       boot entries: there are none ("),
+        "{said}"
+    );
+
+    // The header of an EFI program with one section.
+    let unified = format!("MZ{0:58}@\0\0\0PE\0\0\0\0\x01{0:17}.linux\0\0{0:32}", "").replace(' ', "\0");
+    installed.put_on_esp("EFI/BOOT/BOOTX64.EFI", &unified);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("ok           boot entries: the files of EFI/BOOT/BOOTX64.EFI are there\n"),
+        "{said}"
+    );
+
+    installed.mtool("mdel", &["::EFI/BOOT/BOOTX64.EFI"]);
+    installed.put_on_esp("EFI/Linux/fedora.efi", &unified);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(
+            "ok           boot loader: EFI/Linux/fedora.efi, which needs a boot entry of the firmware"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_lost_backup_table_and_an_empty_esp_are_found() {
     let installed = Installed::new();
     let mut disk = open(&installed.device.0);
