@@ -214,7 +214,11 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
             WHAT,
             match Header::read(&mut region) {
                 Ok(header) if header.has_tpm2_token() => Passed("LUKS, which a TPM 2.0 unlocks".into()),
-                Ok(_) => Failed("LUKS without a token for a TPM 2.0: nothing unlocks it at boot".into()),
+                Ok(_) => Failed(
+                    "LUKS without a token for a TPM 2.0, which is to unlock it at boot: enrol one with systemd-cryptenroll, or \
+                     install again"
+                        .into(),
+                ),
                 Err(error) => Failed(error.to_string()),
             },
         );

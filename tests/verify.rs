@@ -260,7 +260,7 @@ fn roots_of_every_kind_are_looked_into() {
     .concat();
     feed("cryptsetup", &format, "secret");
     installed.put(&file);
-    installed.fails("root: LUKS without a token for a TPM 2.0: nothing unlocks it at boot");
+    installed.fails("root: LUKS without a token for a TPM 2.0, which is to unlock it at boot");
 
     let file = installed.empty();
     installed.put(&file);
