@@ -108,7 +108,7 @@ pub fn verify(typed: &cli::Verify) -> Result<Verdict> {
         verdict.add("partitions", report::same_partitions(recorded, &parts));
     }
     verdict.add("boot loader", boot_loader(&parts));
-    let digest = recorded.as_ref().and_then(report::Recorded::digest);
+    let digest = recorded.as_ref().map(report::Recorded::digest);
     look_inside(&parts, BootPath::Loader, digest, &mut verdict);
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));

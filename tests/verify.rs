@@ -62,6 +62,9 @@ impl Installed {
         let written = config_drive::write(&drive, &mut slot.region).unwrap();
         let report = directory.path().join("report.json");
         let json = serde_json::json!({
+            "format": 1,
+            "landfall_version": "0",
+            "success": true,
             "image": {"manifest_digest": DIGEST},
             "disk": installed.report().unwrap(),
             "config_drive": written,
@@ -216,6 +219,14 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
 
     run("sgdisk", &["--partition-guid=2:R", text(&installed.device.0)]);
     installed.fails("partitions: partition 2 (EFI-SYSTEM) is another one");
+
+    fs::write(&installed.report, "{}").unwrap();
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("give a report that `landfall install --report` wrote"),
+        "{said}"
+    );
 }
 
 #[test]
