@@ -1,7 +1,8 @@
 //! `landfall verify`, and what an installation checks beyond the partition table: whether the disk boots, and what.
 //!
 //! Nothing is written. What can be read from the disk's own bytes is read so; file systems that only a kernel can read are
-//! mounted read-only, without their journals being replayed, where nobody else sees it. What could not be checked is said.
+//! mounted read-only, without their journals being replayed, where nobody else sees it; a kernel that doesn't know their
+//! partitions is told of them. What could not be checked is said.
 
 mod entries;
 mod recorded;
@@ -244,9 +245,7 @@ impl Mounted {
     fn partition(parts: &Parts, partition: &Partition) -> Result<Self> {
         let known = parts.signatures(partition)?;
         let kind = known.first().context("it has no file system that is known")?.kind;
-        let node = parts.node(partition);
-        let node = node.context("the kernel does not see the partition: its table is to be read again")?;
-        let mount = ReadOnlyMount::new(&node, kind)?;
+        let mount = ReadOnlyMount::new(&parts.node(partition)?, kind)?;
         Ok(Self {
             rootfs: Rootfs::open(mount.path())?,
             _mount: mount,

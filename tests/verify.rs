@@ -78,7 +78,6 @@ impl Installed {
             report,
         };
         this.put_root(DIGEST, true);
-        run("partx", &["--update", text(&this.device.0)]);
         this
     }
 
@@ -357,6 +356,29 @@ fn a_boot_loader_without_anything_to_start_is_found() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn a_kernel_with_another_view_of_the_table_is_told_or_the_user_is() {
+    let installed = Installed::new();
+    let device = text(&installed.device.0);
+    let root = installed.layout.partition(Role::Root).unwrap();
+    let (number, start) = (root.number.to_string(), root.extent.start_lba.to_string());
+    run("addpart", &[device, &number, &start, "8"]);
+    let busy = File::open(format!("{device}p{number}")).unwrap();
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    let unseen = "root file system: the kernel does not see the partition (ioctl(BLKPG_ADD_PARTITION): ";
+    let advice = format!("run `partx -u {device}`, then `landfall verify {device}`\n");
+    assert!(said.contains(unseen) && said.contains(&advice), "{said}");
+
+    drop(busy);
+    run("partx", &["--update", device]);
+    let (_, said) = installed.verify(true);
+    assert!(said.contains("ok           image on the disk: "), "{said}");
+    run("partx", &["--delete", device]);
+    let (_, said) = installed.verify(true);
+    assert!(said.contains("ok           image on the disk: "), "{said}");
 }
 
 #[test]
