@@ -398,38 +398,40 @@ fn a_lost_backup_table_and_an_empty_esp_are_found() {
 }
 
 /// Mounts the file system in `file` while `work` is done.
-fn mount<T>(file: &Path, work: impl FnOnce(&Path) -> T) -> T {
+fn mount(file: &Path, work: impl FnOnce(&Path)) {
     let mounted = tempfile::tempdir().unwrap();
     let device = Loop::over(file, 512);
     run("mount", &[text(&device.0), text(mounted.path())]);
-    let done = work(mounted.path());
+    work(mounted.path());
     run("umount", &[text(mounted.path())]);
     // A mount namespace that another test has just made may have it too.
     while Disk::probe(&device.0).unwrap().refuse_if_in_use().is_err() {
         thread::sleep(Duration::from_millis(10));
     }
-    done
 }
 
-/// The condition of a file system before it is mounted, while that many files are written to it, and after.
-fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 3] {
+/// The condition of a file system before it is mounted, while that many files are written to it, after that, and when the
+/// kernel has put in order what power failing meanwhile would have left.
+fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 4] {
     let directory = tempfile::tempdir().unwrap();
     let path = image(&directory, size_bytes);
     run(maker[0], &[&maker[1..], &[text(&path)]].concat());
     let kind = maker[0].trim_start_matches("mkfs.");
-    let condition = || condition(&mut open(&path), kind).unwrap();
-    let fresh = condition();
-    let cut_off = mount(&path, |mounted| {
+    let condition = |path: &Path| condition(&mut open(path), kind).unwrap();
+    let fresh = condition(&path);
+    let copy = directory.path().join("copy");
+    mount(&path, |mounted| {
         for number in 0..files {
             let file = File::create(mounted.join(number.to_string())).unwrap();
             file.write_all_at(&[1; 5000], 0).unwrap();
             // Goes to the journal, and no further for now.
             file.sync_all().unwrap();
         }
-        // What the disk would hold if the power failed now.
-        condition()
+        run("cp", &["--sparse=always", text(&path), text(&copy)]);
     });
-    [fresh, cut_off, condition()]
+    let cut_off = condition(&copy);
+    mount(&copy, |_| {});
+    [fresh, cut_off, condition(&path), condition(&copy)]
 }
 
 #[test]
@@ -450,10 +452,11 @@ fn file_systems_that_were_not_unmounted_are_told_from_those_that_were() {
         (&["mkfs.btrfs", "-q"], 256, 50),
     ];
     for (maker, size_mib, files) in makers {
-        let [fresh, cut_off, unmounted] = conditions(maker, size_mib * MIB, files);
+        let [fresh, cut_off, unmounted, recovered] = conditions(maker, size_mib * MIB, files);
         assert_eq!(fresh, Condition::Clean, "{maker:?}");
         assert!(matches!(cut_off, Condition::Unclean(_)), "{maker:?}: {cut_off:?}");
         assert_eq!(unmounted, Condition::Clean, "{maker:?}");
+        assert_eq!(recovered, Condition::Clean, "{maker:?}");
     }
 }
 
