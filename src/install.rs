@@ -85,10 +85,11 @@ pub async fn install(
     }
 
     progress.tell(Event::Phase(Phase::Verify));
-    let verifying = async { InstalledDisk::verify(&claim, &layout, installer.boot_path(typed)) };
+    let boot_path = installer.boot_path(typed);
+    let verifying = async { InstalledDisk::verify(&claim, &layout, boot_path) };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
 
-    let checks = verify::installed(claim.disk(), plan.found.image.digest.as_ref())?;
+    let checks = verify::installed(claim.disk(), boot_path, plan.found.image.digest.as_ref())?;
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
     checks.refuse_failures()?;

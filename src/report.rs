@@ -13,7 +13,7 @@ use crate::oci::Image;
 use crate::verify::Check;
 
 /// The number of this format; it grows when a field changes its meaning or goes away.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 
 /// What became of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

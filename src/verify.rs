@@ -1,7 +1,8 @@
 //! `landfall verify`, and what an installation checks beyond the partition table: whether the disk boots, and what.
 //!
 //! Nothing is written. What can be read from the disk's own bytes is read so; file systems that only a kernel can read are
-//! mounted read-only, without their journals being replayed, where nobody else sees it. What could not be checked is said.
+//! mounted read-only, without their journals being replayed, where nobody else sees it; a kernel that doesn't know their
+//! partitions is told of them. What could not be checked is said.
 
 mod entries;
 mod recorded;
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cli;
-use crate::disk::{self, Disk, Partition, Parts, Role};
+use crate::disk::{self, BootPath, Disk, Partition, Parts, Role};
 use crate::filesystem::fat::Volume;
 use crate::filesystem::luks::Header;
 use crate::filesystem::{Condition, condition};
@@ -108,19 +109,20 @@ pub fn verify(typed: &cli::Verify) -> Result<Verdict> {
         verdict.add("partitions", report::same_partitions(recorded, &parts));
     }
     verdict.add("boot loader", boot_loader(&parts));
-    let digest = recorded.as_ref().and_then(report::Recorded::digest);
-    look_inside(&parts, digest, &mut verdict);
+    let digest = recorded.as_ref().map(report::Recorded::digest);
+    look_inside(&parts, BootPath::Loader, digest, &mut verdict);
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));
     }
     Ok(verdict)
 }
 
-/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold.
-pub fn installed(disk: &Disk, digest: &str) -> Result<Verdict> {
+/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold, and `boot` is
+/// how it is to boot.
+pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Result<Verdict> {
     let parts = Parts::read(Disk::probe(&disk.node)?)?;
     let mut verdict = Verdict::default();
-    look_inside(&parts, Some(digest), &mut verdict);
+    look_inside(&parts, boot, Some(digest), &mut verdict);
     Ok(verdict)
 }
 
@@ -139,14 +141,14 @@ fn boot_loader(parts: &Parts) -> Outcome {
     match disk::find_boot_loader(parts.region(&esp), parts.arch()) {
         Ok(found) if found.is_fallback => Passed(found.path),
         Ok(found) => Passed(format!(
-            "{}, which needs a boot entry of the firmware",
+            "{}, which needs a boot entry of the firmware: see that there is one (efibootmgr -v)",
             found.path
         )),
         Err(error) => Failed(error.to_string()),
     }
 }
 
-fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
+fn look_inside(parts: &Parts, boot_path: BootPath, digest: Option<&str>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
     let mut esp = parts
         .partition(Role::Esp)
@@ -160,8 +162,9 @@ fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
     if let Some(esp) = &mut esp {
         entries.add_esp(esp);
     }
-    if let Some(boot) = parts.partition(Role::Boot) {
-        match Mounted::partition(parts, &boot) {
+    let boot = parts.partition(Role::Boot);
+    if let Some(boot) = &boot {
+        match Mounted::partition(parts, boot) {
             Ok(mounted) => {
                 entries.add_boot(mounted.rootfs());
                 if let Some(esp) = &mut esp {
@@ -180,11 +183,14 @@ fn look_inside(parts: &Parts, digest: Option<&str>, verdict: &mut Verdict) {
             recorded::outcome(mounted.rootfs(), digest)
         }
         Err(why) => {
-            entries.cannot_read("the root file system", &why);
+            // With a boot partition, there is nothing in it that a boot loader would read.
+            if boot.is_none() {
+                entries.cannot_read("the root file system", &why);
+            }
             NotChecked(format!("{why:#}"))
         }
     };
-    verdict.add("boot entries", entries.outcome());
+    verdict.add("boot entries", entries.outcome(boot_path));
     verdict.add("image on the disk", recorded);
 }
 
@@ -209,7 +215,11 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
             WHAT,
             match Header::read(&mut region) {
                 Ok(header) if header.has_tpm2_token() => Passed("LUKS, which a TPM 2.0 unlocks".into()),
-                Ok(_) => Failed("LUKS without a token for a TPM 2.0: nothing unlocks it at boot".into()),
+                Ok(_) => Failed(
+                    "LUKS without a token for a TPM 2.0, which is to unlock it at boot: enrol one with systemd-cryptenroll, or \
+                     install again"
+                        .into(),
+                ),
                 Err(error) => Failed(error.to_string()),
             },
         );
@@ -235,9 +245,7 @@ impl Mounted {
     fn partition(parts: &Parts, partition: &Partition) -> Result<Self> {
         let known = parts.signatures(partition)?;
         let kind = known.first().context("it has no file system that is known")?.kind;
-        let node = parts.node(partition);
-        let node = node.context("the kernel does not see the partition: its table is to be read again")?;
-        let mount = ReadOnlyMount::new(&node, kind)?;
+        let mount = ReadOnlyMount::new(&parts.node(partition)?, kind)?;
         Ok(Self {
             rootfs: Rootfs::open(mount.path())?,
             _mount: mount,

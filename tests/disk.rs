@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,12 +11,12 @@ use std::process::{Command, Stdio};
 use landfall::config_drive::{self, ConfigDrive};
 use landfall::disk::{
     Arch, Backend, BlockSetup, BootPath, Disk, Extent, Geometry, InstalledDisk, Layout, LayoutRequest, MIB,
-    Role, Table, TableKind,
+    Role, Table, TableKind, find_boot_loader,
 };
 use landfall::filesystem::identify;
 use support::disk::{
-    Loop, assert_sgdisk_is_content, blkid, dump, feed, image, open, overwrite, request, run, sfdisk_script,
-    stand_in_for_bootc, text,
+    Loop, assert_sgdisk_is_content, blkid, dump, esp, feed, image, open, overwrite, request, run,
+    sfdisk_script, stand_in_for_bootc, text,
 };
 use tempfile::TempDir;
 
@@ -381,6 +382,70 @@ fn what_differs_from_the_plan_is_noticed() {
     );
     run("sgdisk", &["--change-name=2:other", text(&device.0)]);
     assert!(verdict().contains("partition 2 is \"other\""), "{}", verdict());
+}
+
+#[test]
+fn boot_loaders_are_told_from_tools() {
+    let x86 = "EFI/BOOT/BOOTX64.EFI";
+    let cases: [(&[&str], Arch, Option<&str>); 9] = [
+        (
+            &["EFI/tools/memtest.efi", "EFI/BOOT/grubenv.efi"],
+            Arch::X86_64,
+            None,
+        ),
+        (
+            &["EFI/fedora/mmx64.efi", "EFI/fedora/fbx64.efi"],
+            Arch::X86_64,
+            None,
+        ),
+        (&[x86], Arch::X86_64, Some(x86)),
+        (&[x86], Arch::Aarch64, None),
+        (&["EFI/fedora/shimx64.efi", x86], Arch::X86_64, Some(x86)),
+        (
+            &["EFI/fedora/grubx64.efi", "EFI/fedora/shimx64.efi"],
+            Arch::X86_64,
+            Some("EFI/fedora/shimx64.efi"),
+        ),
+        (
+            &["EFI/opensuse/grub.efi"],
+            Arch::Aarch64,
+            Some("EFI/opensuse/grub.efi"),
+        ),
+        (
+            &["EFI/systemd/systemd-bootaa64.efi"],
+            Arch::Aarch64,
+            Some("EFI/systemd/systemd-bootaa64.efi"),
+        ),
+        (
+            &["EFI/Linux/fedora-6.12.efi"],
+            Arch::X86_64,
+            Some("EFI/Linux/fedora-6.12.efi"),
+        ),
+    ];
+    for (files, arch, expected) in cases {
+        let directory = tempfile::tempdir().unwrap();
+        let esp = esp(&directory, 64 * MIB, 512, None);
+        let program = text(&directory.path().join("program")).to_string();
+        run("mmd", &["-i", text(&esp), "::EFI"]);
+        let directories: BTreeSet<_> = files
+            .iter()
+            .map(|file| Path::new(file).parent().unwrap())
+            .collect();
+        for directory in directories {
+            run("mmd", &["-i", text(&esp), &format!("::{}", directory.display())]);
+        }
+        for file in files {
+            run("mcopy", &["-i", text(&esp), &program, &format!("::{file}")]);
+        }
+        let found = find_boot_loader(open(&esp), Some(arch)).ok();
+        let is_fallback = expected == Some(x86);
+        let expected = expected.map(|path| (path.to_string(), is_fallback));
+        assert_eq!(
+            found.map(|found| (found.path, found.is_fallback)),
+            expected,
+            "{files:?}"
+        );
+    }
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use landfall::config_drive::{self, ConfigDrive};
 use landfall::disk::{BootPath, Disk, InstalledDisk, Layout, LayoutRequest, MIB, Role};
@@ -60,6 +62,9 @@ impl Installed {
         let written = config_drive::write(&drive, &mut slot.region).unwrap();
         let report = directory.path().join("report.json");
         let json = serde_json::json!({
+            "format": 1,
+            "landfall_version": "0",
+            "success": true,
             "image": {"manifest_digest": DIGEST},
             "disk": installed.report().unwrap(),
             "config_drive": written,
@@ -73,7 +78,6 @@ impl Installed {
             report,
         };
         this.put_root(DIGEST, true);
-        run("partx", &["--update", text(&this.device.0)]);
         this
     }
 
@@ -109,11 +113,9 @@ impl Installed {
     fn put_tree(&self, maker: &str, options: &[&str], tree: &Path) {
         let file = self.empty();
         run(maker, &[options, &[text(&file)]].concat());
-        let mounted = self.directory.path().join("mounted");
-        let _ = fs::create_dir(&mounted);
-        run("mount", &["-o", "loop", text(&file), text(&mounted)]);
-        run("cp", &["-a", &format!("{}/.", text(tree)), text(&mounted)]);
-        run("umount", &[text(&mounted)]);
+        mount(&file, |mounted| {
+            run("cp", &["-a", &format!("{}/.", text(tree)), text(mounted)]);
+        });
         self.put(&file);
     }
 
@@ -216,6 +218,14 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
 
     run("sgdisk", &["--partition-guid=2:R", text(&installed.device.0)]);
     installed.fails("partitions: partition 2 (EFI-SYSTEM) is another one");
+
+    fs::write(&installed.report, "{}").unwrap();
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("give a report that `landfall install --report` wrote"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -260,7 +270,7 @@ fn roots_of_every_kind_are_looked_into() {
     .concat();
     feed("cryptsetup", &format, "secret");
     installed.put(&file);
-    installed.fails("root: LUKS without a token for a TPM 2.0: nothing unlocks it at boot");
+    installed.fails("root: LUKS without a token for a TPM 2.0, which is to unlock it at boot");
 
     let file = installed.empty();
     installed.put(&file);
@@ -310,6 +320,68 @@ fn what_the_boot_partitions_lack_is_found() {
 }
 
 #[test]
+fn a_boot_loader_without_anything_to_start_is_found() {
+    let installed = Installed::new();
+    let nothing = installed.directory.path().join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    installed.put_tree("mkfs.ext4", &["-q"], &nothing);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("ok           boot loader: EFI/BOOT/BOOTX64.EFI\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("FAILED       boot entries: there are none ("),
+        "{said}"
+    );
+
+    // The header of an EFI program with one section.
+    let unified = format!("MZ{0:58}@\0\0\0PE\0\0\0\0\x01{0:17}.linux\0\0{0:32}", "").replace(' ', "\0");
+    installed.put_on_esp("EFI/BOOT/BOOTX64.EFI", &unified);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("ok           boot entries: the files of EFI/BOOT/BOOTX64.EFI are there\n"),
+        "{said}"
+    );
+
+    installed.mtool("mdel", &["::EFI/BOOT/BOOTX64.EFI"]);
+    installed.put_on_esp("EFI/Linux/fedora.efi", &unified);
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(
+            "ok           boot loader: EFI/Linux/fedora.efi, which needs a boot entry of the firmware"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_kernel_with_another_view_of_the_table_is_told_or_the_user_is() {
+    let installed = Installed::new();
+    let device = text(&installed.device.0);
+    let root = installed.layout.partition(Role::Root).unwrap();
+    let (number, start) = (root.number.to_string(), root.extent.start_lba.to_string());
+    run("addpart", &[device, &number, &start, "8"]);
+    let busy = File::open(format!("{device}p{number}")).unwrap();
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(0), "{said}");
+    let unseen = "root file system: the kernel does not see the partition (ioctl(BLKPG_ADD_PARTITION): ";
+    let advice = format!("run `partx -u {device}`, then `landfall verify {device}`\n");
+    assert!(said.contains(unseen) && said.contains(&advice), "{said}");
+
+    drop(busy);
+    run("partx", &["--update", device]);
+    let (_, said) = installed.verify(true);
+    assert!(said.contains("ok           image on the disk: "), "{said}");
+    run("partx", &["--delete", device]);
+    let (_, said) = installed.verify(true);
+    assert!(said.contains("ok           image on the disk: "), "{said}");
+}
+
+#[test]
 fn a_lost_backup_table_and_an_empty_esp_are_found() {
     let installed = Installed::new();
     let mut disk = open(&installed.device.0);
@@ -325,45 +397,66 @@ fn a_lost_backup_table_and_an_empty_esp_are_found() {
     );
 }
 
-/// The condition of a file system before it is mounted, while it is written to, and after.
-fn conditions(maker: &[&str], size_bytes: u64) -> [Condition; 3] {
+/// Mounts the file system in `file` while `work` is done.
+fn mount(file: &Path, work: impl FnOnce(&Path)) {
+    let mounted = tempfile::tempdir().unwrap();
+    let device = Loop::over(file, 512);
+    run("mount", &[text(&device.0), text(mounted.path())]);
+    work(mounted.path());
+    run("umount", &[text(mounted.path())]);
+    // A mount namespace that another test has just made may have it too.
+    while Disk::probe(&device.0).unwrap().refuse_if_in_use().is_err() {
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The condition of a file system before it is mounted, while that many files are written to it, after that, and when the
+/// kernel has put in order what power failing meanwhile would have left.
+fn conditions(maker: &[&str], size_bytes: u64, files: u32) -> [Condition; 4] {
     let directory = tempfile::tempdir().unwrap();
     let path = image(&directory, size_bytes);
     run(maker[0], &[&maker[1..], &[text(&path)]].concat());
     let kind = maker[0].trim_start_matches("mkfs.");
     let condition = |path: &Path| condition(&mut open(path), kind).unwrap();
     let fresh = condition(&path);
-    let mounted = directory.path().join("mounted");
-    fs::create_dir(&mounted).unwrap();
-    let device = Loop::over(&path, 512);
-    run("mount", &["-t", kind, text(&device.0), text(&mounted)]);
-    for number in 0..200 {
-        let file = File::create(mounted.join(number.to_string())).unwrap();
-        file.write_all_at(&[number; 5000], 0).unwrap();
-        // Goes to the journal, and no further for now.
-        file.sync_all().unwrap();
-    }
     let copy = directory.path().join("copy");
-    // What the disk would hold if the power failed now.
-    run("cp", &["--sparse=always", text(&device.0), text(&copy)]);
-    run("umount", &[text(&mounted)]);
-    [fresh, condition(&copy), condition(&path)]
+    mount(&path, |mounted| {
+        for number in 0..files {
+            let file = File::create(mounted.join(number.to_string())).unwrap();
+            file.write_all_at(&[1; 5000], 0).unwrap();
+            // Goes to the journal, and no further for now.
+            file.sync_all().unwrap();
+        }
+        run("cp", &["--sparse=always", text(&path), text(&copy)]);
+    });
+    let cut_off = condition(&copy);
+    mount(&copy, |_| {});
+    [fresh, cut_off, condition(&path), condition(&copy)]
 }
 
 #[test]
 fn file_systems_that_were_not_unmounted_are_told_from_those_that_were() {
-    let makers: [(&[&str], u64); 5] = [
-        (&["mkfs.ext4", "-q"], 64),
-        (&["mkfs.ext4", "-q", "-b", "1024", "-O", "^metadata_csum"], 64),
-        (&["mkfs.xfs", "-q"], 320),
-        (&["mkfs.xfs", "-q", "-l", "su=65536", "-m", "crc=1"], 512),
-        (&["mkfs.btrfs", "-q"], 256),
+    let makers: [(&[&str], u64, u32); 7] = [
+        (&["mkfs.ext4", "-q"], 64, 50),
+        (&["mkfs.ext4", "-q", "-b", "1024", "-O", "^metadata_csum"], 64, 50),
+        (&["mkfs.xfs", "-q"], 320, 50),
+        (&["mkfs.xfs", "-q", "-l", "su=65536", "-m", "crc=1"], 512, 50),
+        // Enough to begin its log of 18 MiB a second time.
+        (
+            &["mkfs.xfs", "-q", "--unsupported", "-l", "size=18m,su=262144"],
+            320,
+            600,
+        ),
+        // Its log has 300 MiB.
+        (&["mkfs.xfs", "-q"], 600 << 10, 50),
+        (&["mkfs.btrfs", "-q"], 256, 50),
     ];
-    for (maker, size_mib) in makers {
-        let [fresh, cut_off, unmounted] = conditions(maker, size_mib * MIB);
+    for (maker, size_mib, files) in makers {
+        let [fresh, cut_off, unmounted, recovered] = conditions(maker, size_mib * MIB, files);
         assert_eq!(fresh, Condition::Clean, "{maker:?}");
         assert!(matches!(cut_off, Condition::Unclean(_)), "{maker:?}: {cut_off:?}");
         assert_eq!(unmounted, Condition::Clean, "{maker:?}");
+        assert_eq!(recovered, Condition::Clean, "{maker:?}");
     }
 }
 

@@ -47,8 +47,21 @@ impl Uki {
     }
 }
 
+/// Whether this is a unified kernel image: an EFI program that brings a kernel along. The section table is enough of it.
+pub fn is_unified(file: impl Read + Seek) -> bool {
+    matches!(section(file, b".linux\0\0"), Ok(Some(_)))
+}
+
 /// The `.cmdline` section of a PE file; empty if there is none.
 fn command_line(mut file: impl Read + Seek) -> Result<String> {
+    match section(&mut file, b".cmdline")? {
+        Some((offset, bytes)) => section_text(file, offset.into(), bytes),
+        None => Ok(String::new()),
+    }
+}
+
+/// Where a section of a PE file is: its offset and its size.
+fn section(mut file: impl Read + Seek, name: &[u8; 8]) -> Result<Option<(u32, u32)>> {
     let [b'M', b'Z'] = read_at::<2>(&mut file, 0)? else {
         anyhow::bail!("this is no PE file")
     };
@@ -59,13 +72,13 @@ fn command_line(mut file: impl Read + Seek) -> Result<String> {
     let optional_header_bytes = u64::from(u16::from_le_bytes(read_at(&mut file, header + 20)?));
     let table = header + 24 + optional_header_bytes;
     for section in (0..u64::from(sections)).map(|index| table + 40 * index) {
-        if read_at(&mut file, section)? == *b".cmdline" {
+        if read_at(&mut file, section)? == *name {
             let virtual_bytes = u32::from_le_bytes(read_at(&mut file, section + 8)?);
             let offset = u32::from_le_bytes(read_at(&mut file, section + 20)?);
-            return section_text(file, offset.into(), virtual_bytes);
+            return Ok(Some((offset, virtual_bytes)));
         }
     }
-    Ok(String::new())
+    Ok(None)
 }
 
 fn section_text(mut file: impl Read + Seek, offset: u64, bytes: u32) -> Result<String> {
@@ -122,6 +135,13 @@ mod tests {
             }
             .verity_is_optional()
         );
+    }
+
+    #[test]
+    fn a_kernel_inside_makes_a_program_a_unified_kernel_image() {
+        assert!(is_unified(Cursor::new(pe(b".linux\0\0", b"x", 1))));
+        assert!(!is_unified(Cursor::new(pe(b".sdmagic", b"x", 1))));
+        assert!(!is_unified(Cursor::new(b"MZ".to_vec())));
     }
 
     #[test]

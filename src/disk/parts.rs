@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 
 use super::device::Disk;
 use super::gpt::{Partition, Table};
+use super::installed::{KernelView, show_to_kernel};
 use super::layout::{Arch, BlockSetup, Role};
-use super::sysfs::attribute;
+use super::sysfs::{attribute, kernel_partitions};
 use super::verify::{self, BootLoader, VerifyError, bytes_of};
 use crate::filesystem::{Signature, identify};
 use crate::sys::block::Region;
@@ -60,13 +61,27 @@ impl Parts {
         identify(&mut region, length).with_context(|| format!("reading partition {}", partition.number))
     }
 
+    /// The node of a partition. A kernel that doesn't know the partition, or has another place for it, is told of it; it
+    /// refuses that while what it knows there is in use.
+    pub fn node(&self, partition: &Partition) -> Result<PathBuf> {
+        if let Some(node) = self.known_node(partition) {
+            return Ok(node);
+        }
+        let Partition { number, extent, .. } = partition;
+        let why = match show_to_kernel(&self.file, *number, extent, &self.disk.geometry) {
+            KernelView::Unaware(why) => format!(" ({why})"),
+            KernelView::Added | KernelView::Reread => String::new(),
+        };
+        self.known_node(partition).with_context(|| {
+            let disk = self.disk.node.display();
+            format!("the kernel does not see the partition{why}: run `partx -u {disk}`, then `landfall verify {disk}`")
+        })
+    }
+
     /// The node of a partition, if the kernel knows the partition and agrees about its place.
-    pub fn node(&self, partition: &Partition) -> Option<PathBuf> {
-        let known = self
-            .disk
-            .partitions
-            .iter()
-            .find(|known| known.partition == partition.number)?;
+    fn known_node(&self, partition: &Partition) -> Option<PathBuf> {
+        let known = kernel_partitions(&self.disk.sysfs());
+        let known = known.iter().find(|known| known.partition == partition.number)?;
         let sysfs = self.disk.sysfs().join(&known.name);
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
         let number = |name: &str| Some(attribute(&sysfs.join(name))?.parse::<u64>().ok()? * 512);

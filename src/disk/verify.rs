@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::geometry::{Extent, Geometry};
 use super::gpt::{Partition, Table};
 use super::layout::{Arch, BlockSetup, LINUX_TYPE, Layout, Planned, Role};
-use crate::filesystem::fat::{Entry, Volume};
+use crate::filesystem::fat::Volume;
 use crate::filesystem::{FilesystemError, Signature, identify};
 
-/// The most names that are looked at for a boot loader.
+/// The most directories that are looked at for a boot loader.
 const MAX_LOADER_DIRECTORIES: usize = 64;
+/// The most files that are looked at for a unified kernel image.
+const MAX_UNIFIED_KERNEL_IMAGES: usize = 128;
 
 /// How the disk is meant to boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub enum VerifyError {
     Esp(#[source] FilesystemError),
     /// The ESP has no boot loader.
     #[error(
-        "the EFI system partition holds no boot loader (neither {fallback} nor another): the disk can't boot under UEFI; \
+        "the EFI system partition holds no boot loader (neither {fallback} nor shim, GRUB, systemd-boot or a unified kernel image elsewhere): the disk can't boot under UEFI; \
          boot the ramdisk by UEFI, and see that efivarfs is mounted and the image has bootupd or systemd-boot"
     )]
     NoBootLoader {
@@ -158,46 +160,71 @@ fn is_type_of(planned: &Planned, arch: Arch, found: &Partition) -> bool {
 
 /// Finds what starts the system on the EFI system partition.
 pub(super) fn find_boot_loader<D: Read + Seek>(esp: D, arch: Arch) -> Result<BootLoader, VerifyError> {
-    let mut esp = Volume::open(esp).map_err(VerifyError::Esp)?;
+    let found = Volume::open(esp).and_then(|mut esp| find_loader(&mut esp, arch));
+    found.map_err(VerifyError::Esp)?.ok_or(VerifyError::NoBootLoader {
+        fallback: arch.fallback_loader(),
+    })
+}
+
+fn find_loader<D: Read + Seek>(
+    esp: &mut Volume<D>,
+    arch: Arch,
+) -> Result<Option<BootLoader>, FilesystemError> {
     let fallback = arch.fallback_loader();
-    if let Some(entry) = esp.find(fallback).map_err(VerifyError::Esp)?
-        && is_program(&mut esp, &entry).map_err(VerifyError::Esp)?
-    {
-        return Ok(BootLoader {
+    if is_program(esp, fallback)? {
+        return Ok(Some(BootLoader {
             path: fallback.into(),
             is_fallback: true,
-        });
+        }));
     }
     // Only a boot entry can start these.
-    for directory in esp
-        .list("EFI")
-        .map_err(VerifyError::Esp)?
-        .iter()
-        .take(MAX_LOADER_DIRECTORIES)
-    {
-        let directory = format!("EFI/{}", directory.name);
-        for entry in esp.list(&directory).map_err(VerifyError::Esp)? {
-            if is_loader_name(&entry.name) && is_program(&mut esp, &entry).map_err(VerifyError::Esp)? {
-                return Ok(BootLoader {
-                    path: format!("{directory}/{}", entry.name),
-                    is_fallback: false,
-                });
+    let path = match vendors_loader(esp, arch)? {
+        None => unified_kernel_image(esp)?,
+        found => found,
+    };
+    Ok(path.map(|path| BootLoader {
+        path,
+        is_fallback: false,
+    }))
+}
+
+/// A boot loader in a directory of its own, like `EFI/fedora/shimx64.efi`. Anything else may be a tool.
+fn vendors_loader<D: Read + Seek>(
+    esp: &mut Volume<D>,
+    arch: Arch,
+) -> Result<Option<String>, FilesystemError> {
+    for directory in esp.list("EFI")?.iter().take(MAX_LOADER_DIRECTORIES) {
+        // shim comes first: it starts the others where firmware trusts nothing but it.
+        for loader in ["shim", "systemd-boot", "grub"] {
+            for suffix in [arch.efi_suffix(), ""] {
+                let path = format!("EFI/{}/{loader}{suffix}.efi", directory.name);
+                if is_program(esp, &path)? {
+                    return Ok(Some(path));
+                }
             }
         }
     }
-    Err(VerifyError::NoBootLoader { fallback })
+    Ok(None)
 }
 
-/// Whether a file with this name is a boot loader or a UKI, and not a tool like `fwupx64.efi` or a key manager.
-fn is_loader_name(name: &str) -> bool {
-    let name = name.to_lowercase();
-    let is_tool = ["mm", "fb", "fwup"].iter().any(|tool| name.starts_with(tool));
-    name.ends_with(".efi") && !is_tool
+/// The first unified kernel image where the Boot Loader Specification has them.
+fn unified_kernel_image<D: Read + Seek>(esp: &mut Volume<D>) -> Result<Option<String>, FilesystemError> {
+    const DIRECTORY: &str = "EFI/Linux";
+    for entry in esp.list(DIRECTORY)?.iter().take(MAX_UNIFIED_KERNEL_IMAGES) {
+        let path = format!("{DIRECTORY}/{}", entry.name);
+        if entry.name.to_lowercase().ends_with(".efi") && is_program(esp, &path)? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
-/// Every EFI program begins like one for DOS.
-fn is_program<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<bool, FilesystemError> {
-    Ok(!entry.is_directory && esp.read(entry, 2)? == b"MZ")
+/// Whether there is an EFI program at `path`. Every one begins like one for DOS.
+fn is_program<D: Read + Seek>(esp: &mut Volume<D>, path: &str) -> Result<bool, FilesystemError> {
+    match esp.find(path)? {
+        Some(entry) if !entry.is_directory => Ok(esp.read(&entry, 2)? == b"MZ"),
+        _ => Ok(false),
+    }
 }
 
 /// Checks that the root partition holds a filesystem that Linux boots from, or LUKS where that was asked for.

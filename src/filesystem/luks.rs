@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::FilesystemError;
 use super::bytes::{array, read_up_to, text};
@@ -16,7 +18,7 @@ const CHECKSUM: std::ops::Range<usize> = 448..512;
 /// What unlocks a LUKS 2 volume.
 #[derive(Debug, Deserialize)]
 pub struct Header {
-    keyslots: BTreeMap<String, serde_json::Value>,
+    keyslots: BTreeMap<String, Value>,
     tokens: BTreeMap<String, Token>,
 }
 
@@ -27,6 +29,26 @@ struct Token {
     kind: String,
     #[serde(default)]
     keyslots: Vec<String>,
+    /// Where clevis has the key, encrypted.
+    #[serde(default)]
+    jwe: Value,
+}
+
+impl Token {
+    fn is_for_tpm2(&self) -> bool {
+        match self.kind.as_str() {
+            "systemd-tpm2" => true,
+            "clevis" => self.clevis_pin().as_deref() == Some("tpm2"),
+            _ => false,
+        }
+    }
+
+    /// What clevis asks for the key, e.g. `tang` for a server. The protected header of the JWE (RFC 7516) says it.
+    fn clevis_pin(&self) -> Option<String> {
+        let header = URL_SAFE_NO_PAD.decode(self.jwe["protected"].as_str()?).ok()?;
+        let header: Value = serde_json::from_slice(&header).ok()?;
+        header["clevis"]["pin"].as_str().map(str::to_string)
+    }
 }
 
 fn unsound(problem: impl Into<String>) -> FilesystemError {
@@ -65,8 +87,7 @@ impl Header {
     /// Whether a TPM 2.0 can unlock it: a token of systemd or clevis that names a key slot.
     pub fn has_tpm2_token(&self) -> bool {
         self.tokens.values().any(|token| {
-            matches!(token.kind.as_str(), "systemd-tpm2" | "clevis")
-                && token.keyslots.iter().any(|slot| self.keyslots.contains_key(slot))
+            token.is_for_tpm2() && token.keyslots.iter().any(|slot| self.keyslots.contains_key(slot))
         })
     }
 }
@@ -119,13 +140,25 @@ mod tests {
                 .unwrap()
                 .has_tpm2_token()
         };
+        let clevis = |header: &str| {
+            let protected = URL_SAFE_NO_PAD.encode(header);
+            format!(
+                r#"{{"0": {{"type": "clevis", "keyslots": ["1"], "jwe": {{"protected": "{protected}"}}}}}}"#
+            )
+        };
+        let tpm2 = r#"{"alg":"dir","clevis":{"pin":"tpm2","tpm2":{"hash":"sha256"}},"enc":"A256GCM"}"#;
+        let tang =
+            r#"{"alg":"ECDH-ES","clevis":{"pin":"tang","tang":{"url":"http://tpm2"}},"enc":"A256GCM"}"#;
         for (tokens, expected) in [
             ("{}", false),
+            (&clevis(tpm2), true),
+            (&clevis(tang), false),
+            (&clevis("no JSON"), false),
             (
                 r#"{"0": {"type": "systemd-tpm2", "keyslots": ["1"], "tpm2-blob": "AA"}}"#,
                 true,
             ),
-            (r#"{"0": {"type": "clevis", "keyslots": ["1"]}}"#, true),
+            (r#"{"0": {"type": "clevis", "keyslots": ["1"]}}"#, false),
             (r#"{"0": {"type": "systemd-tpm2", "keyslots": ["0"]}}"#, false),
             (r#"{"0": {"type": "systemd-recovery", "keyslots": ["1"]}}"#, false),
         ] {

@@ -1,9 +1,11 @@
 //! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must be there.
 
 use std::fmt::Display;
-use std::io::{Read, Seek};
+use std::io::{Cursor, Read, Seek};
 
 use super::Outcome;
+use crate::bootc::uki;
+use crate::disk::{Arch, BootPath};
 use crate::filesystem::FilesystemError;
 use crate::filesystem::fat::Volume;
 use crate::progress::printable;
@@ -11,6 +13,8 @@ use crate::rootfs::Rootfs;
 
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 const MAX_ENTRIES: usize = 128;
+/// Enough for the section table of an EFI program.
+const MAX_HEADER_BYTES: u64 = 64 << 10;
 
 /// Boot entries that were looked at.
 #[derive(Default)]
@@ -102,6 +106,18 @@ impl Entries {
                 self.note(&file.name, &entry, &missing);
             }
         }
+        self.try_fallback(esp)
+    }
+
+    /// A unified kernel image in the place of a boot loader needs no entry.
+    fn try_fallback<D: Read + Seek>(&mut self, esp: &mut Volume<D>) -> Result<(), FilesystemError> {
+        for path in [Arch::X86_64, Arch::Aarch64].map(Arch::fallback_loader) {
+            if let Some(file) = esp.find(path)?
+                && uki::is_unified(Cursor::new(esp.read(&file, MAX_HEADER_BYTES)?))
+            {
+                self.found.push(path.into());
+            }
+        }
         Ok(())
     }
 
@@ -116,7 +132,11 @@ impl Entries {
     }
 
     fn add_directory(&mut self, root: &Rootfs, directory: &str, has_deployments: bool) {
-        for name in root.list(directory).unwrap_or_default() {
+        let names = root.list(directory).unwrap_or_else(|error| {
+            self.cannot_read(directory, &format!("{error:#}"));
+            Vec::new()
+        });
+        for name in names {
             let name = name.to_string_lossy().into_owned();
             if !name.ends_with(".conf") {
                 continue;
@@ -160,15 +180,22 @@ impl Entries {
         }
     }
 
-    pub(super) fn outcome(&self) -> Outcome {
+    /// How it went with all of them on a disk that is to boot by `boot`.
+    pub(super) fn outcome(&self, boot: BootPath) -> Outcome {
         if !self.broken.is_empty() {
             Outcome::Failed(self.broken.join("; "))
         } else if !self.found.is_empty() {
             Outcome::Passed(format!("the files of {} are there", self.found.join(", ")))
         } else if !self.unread.is_empty() {
             Outcome::NotChecked(self.unread.join("; "))
-        } else {
+        } else if boot == BootPath::Foreign {
             Outcome::NotChecked("there are none that are known".into())
+        } else {
+            Outcome::Failed(
+                "there are none (no file of the Boot Loader Specification, menu of bootc's for GRUB or unified kernel image): \
+                 the boot loader has nothing to start; install again"
+                    .into(),
+            )
         }
     }
 }
@@ -240,9 +267,13 @@ mod tests {
         let outcome = || {
             let mut entries = Entries::default();
             entries.add_root(&Rootfs::open(directory.path()).unwrap());
-            entries.outcome()
+            entries.outcome(BootPath::Loader)
         };
-        assert!(matches!(outcome(), Outcome::NotChecked(_)));
+        assert!(matches!(outcome(), Outcome::Failed(why) if why.starts_with("there are none")));
+        assert!(matches!(
+            Entries::default().outcome(BootPath::Foreign),
+            Outcome::NotChecked(_)
+        ));
         write("boot/loader.1/entries/ostree-1.conf", OSTREE);
         std::os::unix::fs::symlink("loader.1", directory.path().join("boot/loader")).unwrap();
         write("boot/ostree/default-ab/vmlinuz-6.12", "kernel");

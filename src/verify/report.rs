@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -13,12 +13,21 @@ use crate::disk::{Extent, Parts};
 use crate::filesystem::Signature;
 use crate::oci::digest::Hasher;
 use crate::progress::printable;
+use crate::report::FORMAT;
+
+/// How an installation ended, which every report says.
+#[derive(Debug, Deserialize)]
+struct Ending {
+    format: u32,
+    landfall_version: String,
+    success: bool,
+}
 
 /// What of a report is compared.
 #[derive(Debug, Deserialize)]
 pub(super) struct Recorded {
-    disk: Option<RecordedDisk>,
-    image: Option<RecordedImage>,
+    disk: RecordedDisk,
+    image: RecordedImage,
     config_drive: Option<RecordedConfigDrive>,
 }
 
@@ -50,23 +59,37 @@ struct RecordedConfigDrive {
 
 /// Reads the report of an installation.
 pub(super) fn read(path: &Path) -> Result<Recorded> {
-    let describe = || format!("reading the report {}", path.display());
-    let text = fs::read(path).with_context(describe)?;
-    serde_json::from_slice(&text).with_context(describe)
+    let text = fs::read(path).with_context(|| format!("reading the report {}", path.display()))?;
+    parse(&text).with_context(|| format!("{} says nothing of an installed disk", path.display()))
+}
+
+/// Only an installation that succeeded has something to compare.
+fn parse(text: &[u8]) -> Result<Recorded> {
+    const NO_REPORT: &str = "give a report that `landfall install --report` wrote";
+    let ending: Ending = serde_json::from_slice(text).context(NO_REPORT)?;
+    let version = printable(&ending.landfall_version);
+    if ending.format != FORMAT {
+        bail!(
+            "its format is {}, not {FORMAT}: use Landfall {version}, which wrote it",
+            ending.format
+        );
+    }
+    if !ending.success {
+        bail!("that installation failed; give the report of the one that made the disk");
+    }
+    serde_json::from_slice(text).context(NO_REPORT)
 }
 
 impl Recorded {
     /// The digest of the image's manifest.
-    pub(super) fn digest(&self) -> Option<&str> {
-        self.image.as_ref().map(|image| image.manifest_digest.as_str())
+    pub(super) fn digest(&self) -> &str {
+        &self.image.manifest_digest
     }
 }
 
 /// Whether the partitions are those of the report, sector by sector.
 pub(super) fn same_partitions(recorded: &Recorded, parts: &Parts) -> Outcome {
-    let Some(disk) = &recorded.disk else {
-        return Outcome::NotChecked("the report has none: that installation was not finished".into());
-    };
+    let disk = &recorded.disk;
     let mut problems = Vec::new();
     if parts.table.disk_guid() != disk.disk_guid {
         problems.push(format!(
@@ -143,4 +166,37 @@ fn compare_config_drive(recorded: &Recorded, parts: &Parts) -> Result<Outcome> {
             }
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Report;
+    use serde_json::json;
+
+    #[test]
+    fn only_reports_of_installed_disks_are_compared() {
+        let problem = |text: &serde_json::Value| {
+            let error = parse(text.to_string().as_bytes()).unwrap_err();
+            error.to_string()
+        };
+        let failed = serde_json::to_value(Report::new()).unwrap();
+        assert!(problem(&failed).starts_with("that installation failed"));
+        let mut later = failed.clone();
+        later["format"] = json!(FORMAT + 1);
+        assert!(problem(&later).starts_with("its format is 2, not 1: use Landfall"));
+        let mut empty = failed.clone();
+        empty["success"] = json!(true);
+        for no_report in [
+            empty,
+            json!({}),
+            json!([]),
+            json!({"success": true, "format": FORMAT}),
+        ] {
+            assert!(
+                problem(&no_report).starts_with("give a report that"),
+                "{no_report}"
+            );
+        }
+    }
 }

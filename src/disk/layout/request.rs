@@ -45,6 +45,14 @@ impl Arch {
             Self::Aarch64 => "EFI/BOOT/BOOTAA64.EFI",
         }
     }
+
+    /// What ends the names of EFI programs for this machine.
+    pub(in crate::disk) fn efi_suffix(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x64",
+            Self::Aarch64 => "aa64",
+        }
+    }
 }
 
 /// What keeps the system's files on the root filesystem.
