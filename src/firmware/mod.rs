@@ -7,6 +7,8 @@ mod load_option;
 mod order;
 mod variables;
 
+use std::fmt;
+
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -44,6 +46,23 @@ pub struct BootOrder {
     pub next: Option<u16>,
 }
 
+impl fmt::Display for BootOrder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (order, own) = (numbers(&self.order), numbers(&self.own));
+        write!(out, "boot order: {order}; the installed system is {own}")?;
+        match self.next {
+            Some(next) => write!(out, ", and {next:04X} comes first at the next boot"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Numbers of entries as firmware and efibootmgr write them.
+fn numbers(numbers: &[u16]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:04X}")).collect();
+    numbers.join(",")
+}
+
 impl Firmware {
     /// Remembers the boot order.
     pub fn remember(variables: Variables) -> Result<Self> {
@@ -54,11 +73,6 @@ impl Firmware {
     /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
     /// because the image installs for any machine, one is made.
     pub fn arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
-        self.try_to_arrange(wish, loader)
-            .context("putting the firmware's boot order right")
-    }
-
-    fn try_to_arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
         let entries = self.variables.entries()?;
         let is_own = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
         let mut own: Vec<u16> = entries
@@ -87,7 +101,8 @@ impl Firmware {
         // What the firmware made of it.
         let order = order(&self.variables)?;
         if order != wanted {
-            bail!("the firmware has {order:x?} for the boot order, and {wanted:x?} was written");
+            let (order, wanted) = (numbers(&order), numbers(&wanted));
+            bail!("the firmware has {order} for the boot order, and {wanted} was written");
         }
         Ok(BootOrder { order, own, next })
     }
@@ -167,6 +182,25 @@ mod tests {
         let entries = Variables::in_directory(directory.path()).entries().unwrap();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[2].1, loader(42).load_option());
+    }
+
+    #[test]
+    fn the_order_is_said_as_efibootmgr_says_it() {
+        let mut order = BootOrder {
+            order: vec![0x1a, 2],
+            own: vec![2],
+            next: None,
+        };
+        assert_eq!(
+            order.to_string(),
+            "boot order: 001A,0002; the installed system is 0002"
+        );
+        order.next = Some(2);
+        assert!(
+            order
+                .to_string()
+                .ends_with(", and 0002 comes first at the next boot")
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::statfs;
+use nix::unistd::{AccessFlags, access};
 
 use super::load_option::LoadOption;
 use super::order;
@@ -32,20 +33,28 @@ pub(super) fn file_name(name: &str) -> String {
 }
 
 impl Variables {
-    /// Those of this machine. Mounts efivarfs where it isn't, in this process's own mount namespace.
+    /// Those of this machine, to be changed. Mounts efivarfs where it isn't, in this process's own mount namespace.
     pub fn of_this_machine() -> Result<Self> {
         let directory = Path::new(DIRECTORY);
         if !directory.is_dir() {
-            bail!("this machine was not booted by UEFI, so it has no boot order that could be set");
+            bail!(
+                "this machine was not booted by UEFI, so it has no boot order that could be set: leave out --boot-entry, or \
+                 boot this machine by UEFI"
+            );
         }
         let mounted = statfs(directory).is_ok_and(|status| status.filesystem_type().0 == EFIVARFS_MAGIC);
         if !mounted {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             mount(Some("efivarfs"), directory, Some("efivarfs"), flags, None::<&str>).with_context(|| {
-                format!("mount(efivarfs, {DIRECTORY}): the firmware's variables can't be reached")
+                format!(
+                    "the firmware's variables can't be reached: leave out --boot-entry, or add the module efivarfs to the \
+                     ramdisk: mount(efivarfs, {DIRECTORY})"
+                )
             })?;
         }
-        Ok(Self::in_directory(directory))
+        let variables = Self::in_directory(directory);
+        variables.refuse_read_only()?;
+        Ok(variables)
     }
 
     /// Those in this directory.
@@ -53,6 +62,18 @@ impl Variables {
         Self {
             directory: directory.into(),
         }
+    }
+
+    /// An error when they can't be changed: efivarfs is read-only where it was mounted so, and with firmware that takes no
+    /// changes from a running system.
+    fn refuse_read_only(&self) -> Result<()> {
+        access(&self.directory, AccessFlags::W_OK).with_context(|| {
+            format!(
+                "the firmware's variables can't be changed: leave out --boot-entry, or mount efivarfs for writing: access({}, \
+                 W_OK)",
+                self.directory.display()
+            )
+        })
     }
 
     /// The content of a variable; `None` when there is none of this name.
@@ -120,6 +141,30 @@ impl Variables {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::namespace::enter_private_mounts;
+
+    #[test]
+    fn variables_that_cannot_be_changed_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        variables.refuse_read_only().unwrap();
+        let work = move || {
+            enter_private_mounts().unwrap();
+            let read_only = MsFlags::MS_RDONLY;
+            mount(
+                Some("test"),
+                &variables.directory,
+                Some("tmpfs"),
+                read_only,
+                None::<&str>,
+            )
+            .unwrap();
+            variables.refuse_read_only().unwrap_err()
+        };
+        let error = format!("{:#}", std::thread::spawn(work).join().unwrap());
+        assert!(error.contains("leave out --boot-entry"), "{error}");
+        assert!(error.ends_with("EROFS: Read-only file system"), "{error}");
+    }
 
     #[test]
     fn an_immutable_variable_is_written_all_the_same() {
