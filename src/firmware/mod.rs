@@ -73,26 +73,11 @@ impl Firmware {
     /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
     /// because the image installs for any machine, one is made.
     pub fn arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
-        let entries = self.variables.entries()?;
-        let is_own = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
-        let mut own: Vec<u16> = entries
-            .iter()
-            .filter(|(_, option)| is_own(option))
-            .map(|(number, _)| *number)
-            .collect();
-        let mut known: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
-        if own.is_empty() {
-            let number =
-                order::free_number(&known).context("all boot entries are taken: remove some first")?;
-            self.variables
-                .write(&order::name(number), &loader.load_option().to_bytes())?;
-            known.push(number);
-            own.push(number);
-        }
+        let mut own = self.own_entries(loader)?;
         // As bootc left it: of several entries of its own, it may mean one to come first.
         let now = order(&self.variables)?;
         own.sort_by_key(|number| now.iter().position(|each| each == number).unwrap_or(usize::MAX));
-        let wanted = order::arrange(wish, &self.before, &now, &own, &known);
+        let wanted = order::arrange(wish, &self.before, &now, &own, &self.variables.numbers()?);
         self.variables.write("BootOrder", &order::to_bytes(&wanted))?;
         let next = (wish == BootEntry::Next).then(|| own[0]);
         if let Some(next) = next {
@@ -106,6 +91,21 @@ impl Firmware {
         }
         Ok(BootOrder { order, own, next })
     }
+
+    /// The numbers of the entries that lead to the partition of `loader`. Where there are none, one is made.
+    fn own_entries(&self, loader: &EspPath) -> Result<Vec<u16>> {
+        let entries = self.variables.entries()?.into_iter();
+        let own = entries.filter(|(_, option)| option.partition() == Some(loader.partition_uuid));
+        let own: Vec<u16> = own.map(|(number, _)| number).collect();
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        let number = order::free_number(&self.variables.numbers()?)
+            .context("all boot entries are taken: remove some first")?;
+        self.variables
+            .write(&order::name(number), &loader.load_option().to_bytes())?;
+        Ok(vec![number])
+    }
 }
 
 fn order(variables: &Variables) -> Result<Vec<u16>> {
@@ -116,6 +116,7 @@ fn order(variables: &Variables) -> Result<Vec<u16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::Path;
     use uuid::Uuid;
 
@@ -153,7 +154,7 @@ mod tests {
             after
                 .write("Boot0007", &loader(42).load_option().to_bytes())
                 .unwrap();
-            std::fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
+            fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
             let arranged = firmware.arrange(wish, &loader(42)).unwrap();
             assert_eq!(
                 arranged,
@@ -167,6 +168,30 @@ mod tests {
             let written = after.read("BootNext").unwrap();
             assert_eq!(written, next.map(|next| next.to_le_bytes().to_vec()));
         }
+    }
+
+    #[test]
+    fn entries_that_make_no_sense_to_us_keep_their_number_and_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = variables(directory.path(), &[1, 0, 2]);
+        let path = |number| directory.path().join(variables::file_name(&order::name(number)));
+        // No entry at all; the first node of its device path has 3 bytes; nobody can read it.
+        fs::write(path(0), b"\x07\0\0\0garbage").unwrap();
+        let mut bytes = fs::read(path(1)).unwrap();
+        let first_node = bytes
+            .windows(4)
+            .position(|bytes| *bytes == [4, 1, 42, 0])
+            .unwrap();
+        bytes[first_node + 2] = 3;
+        fs::write(path(1), bytes).unwrap();
+        fs::remove_file(path(2)).unwrap();
+        fs::create_dir(path(2)).unwrap();
+        let before = [0, 1].map(|number| fs::read(path(number)).unwrap());
+
+        let firmware = Firmware::remember(variables).unwrap();
+        let arranged = firmware.arrange(BootEntry::Keep, &loader(42)).unwrap();
+        assert_eq!((arranged.order, arranged.own), (vec![1, 0, 2, 3], vec![3]));
+        assert_eq!([0, 1].map(|number| fs::read(path(number)).unwrap()), before);
     }
 
     #[test]

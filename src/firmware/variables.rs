@@ -113,24 +113,33 @@ impl Variables {
         Ok(())
     }
 
-    /// All boot entries that make sense, by number.
+    /// The numbers of all boot entries, also of those that make no sense to us: the firmware may know better.
+    pub fn numbers(&self) -> Result<Vec<u16>> {
+        Ok(self.names()?.into_iter().map(|(number, _)| number).collect())
+    }
+
+    /// The boot entries that can be read and make sense, by number.
     pub fn entries(&self) -> Result<Vec<(u16, LoadOption)>> {
-        let mut entries = Vec::new();
+        let read = |(number, name): (u16, String)| {
+            let bytes = self.read(&name).ok()??;
+            Some((number, LoadOption::parse(&bytes)?))
+        };
+        Ok(self.names()?.into_iter().filter_map(read).collect())
+    }
+
+    /// The names of all boot entries, by number.
+    fn names(&self) -> Result<Vec<(u16, String)>> {
         let describe = || format!("reading {}", self.directory.display());
+        let mut names = Vec::new();
         for file in fs::read_dir(&self.directory).with_context(describe)? {
             let file = file.with_context(describe)?.file_name();
             let name = file
                 .to_str()
                 .and_then(|name| name.strip_suffix(VENDOR)?.strip_suffix('-'));
-            let Some((name, number)) = name.and_then(|name| Some((name, order::number(name)?))) else {
-                continue;
-            };
-            if let Some(option) = self.read(name)?.and_then(|bytes| LoadOption::parse(&bytes)) {
-                entries.push((number, option));
-            }
+            names.extend(name.and_then(|name| Some((order::number(name)?, name.to_owned()))));
         }
-        entries.sort_by_key(|(number, _)| *number);
-        Ok(entries)
+        names.sort();
+        Ok(names)
     }
 
     fn path(&self, name: &str) -> PathBuf {
