@@ -2,6 +2,7 @@
 //!
 //! Nothing is written to the disk before [`Unfinished::begin`]; whatever can be known by then has been checked by then.
 
+mod boot_order;
 mod consent;
 mod installer;
 mod machine;
@@ -10,17 +11,18 @@ mod seal;
 
 use std::ops::Deref;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
 use crate::disk::{Claim, Disk, InstalledDisk};
-use crate::firmware::{EspPath, Firmware, Variables};
+use crate::firmware::EspPath;
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
 use crate::report::{DiskState, Report};
 use crate::verify;
+use boot_order::Wish;
 use installer::Installer;
 use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
@@ -64,10 +66,7 @@ pub async fn install(
     let bootc = report.bootc.insert(installer.report(&command));
     let relay = seal.serve(&plan.found, &root)?;
 
-    let firmware = match typed.boot_entry {
-        Some(_) => Some(Firmware::remember(Variables::of_this_machine()?)?),
-        None => None,
-    };
+    let wish = typed.boot_entry.map(Wish::remember).transpose()?;
 
     let claim = Disk::claim(plan.disk)?;
     if typed.clear_stale_config_drives {
@@ -104,25 +103,27 @@ pub async fn install(
         };
         report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
     }
-    if let (Some(firmware), Some(wish)) = (firmware, typed.boot_entry) {
-        report.boot_order = Some(firmware.arrange(wish, &loader_of(&installed)?)?);
-    }
+    let loader = loader_of(&installed);
     report.disk = Some(installed.report()?);
-    claim.finish();
+
+    // From here on the disk stays as it is, whatever fails.
+    let finished = claim.finish();
+    if let (Some(wish), Some(loader)) = (wish, loader) {
+        report.boot_order = Some(wish.fulfil(&finished, &loader, progress)?);
+    }
     report.success = true;
     Ok(())
 }
 
-/// What the firmware is to start.
-fn loader_of(installed: &InstalledDisk<'_>) -> Result<EspPath> {
-    let none = "there is no boot loader that could be put into the firmware's boot order";
-    let esp = installed.esp().context(none)?;
-    Ok(EspPath {
+/// What the firmware is to start, unless that is none of our business.
+fn loader_of(installed: &InstalledDisk<'_>) -> Option<EspPath> {
+    let esp = installed.esp()?;
+    Some(EspPath {
         partition_number: esp.number,
         partition_uuid: esp.uuid,
         start_lba: esp.extent.start_lba,
         sectors: esp.extent.sectors,
-        path: installed.boot_loader().context(none)?.path.clone(),
+        path: installed.boot_loader()?.path.clone(),
     })
 }
 
@@ -151,11 +152,15 @@ impl<'install> Unfinished<'install> {
         }
     }
 
-    fn finish(mut self) {
+    fn finish(mut self) -> Finished {
         self.clear = false;
         *self.state = DiskState::Installed;
+        Finished(())
     }
 }
+
+/// An installation that came to its end. What may fail without the disk being cleared asks for it.
+struct Finished(());
 
 impl Deref for Unfinished<'_> {
     type Target = Claim;

@@ -25,6 +25,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const UNTOUCHED: u8 = 3;
 /// Failed or interrupted after the disk was changed.
 const CHANGED: u8 = 4;
+/// The disk is installed and verified; something after that failed.
+const INSTALLED: u8 = 5;
 /// `landfall run`: the command could not be run. As other container tools have it.
 const NOT_RUN: u8 = 125;
 
@@ -74,7 +76,8 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     let failed = match state {
         DiskState::Untouched => UNTOUCHED,
-        DiskState::Changed | DiskState::Cleared | DiskState::Installed => CHANGED,
+        DiskState::Changed | DiskState::Cleared => CHANGED,
+        DiskState::Installed => INSTALLED,
     };
     status(result.context(state.after_failure()), failed)
 }
@@ -179,6 +182,29 @@ fn status<T>(result: Result<T>, failed: u8) -> u8 {
         Err(error) => {
             eprintln!("landfall: {error:#}");
             failed
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::anyhow;
+
+    #[test]
+    fn the_exit_status_says_what_became_of_the_disk() {
+        for (state, failed) in [
+            (DiskState::Untouched, 3),
+            (DiskState::Changed, 4),
+            (DiskState::Cleared, 4),
+            (DiskState::Installed, 5),
+        ] {
+            assert_eq!(changed_or_not(Ok(()), state), 0);
+            assert_eq!(
+                changed_or_not(Err(anyhow!("a failure")), state),
+                failed,
+                "{state:?}"
+            );
         }
     }
 }

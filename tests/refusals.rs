@@ -213,12 +213,18 @@ fn nothing_is_written_when_the_disk_is_not_right() {
         &wipe(&["--device-hint", "size=>= 2"]),
         "is not as the hints have it: size is 1 GiB, wanted \">= 2\"",
     );
+    refused(
+        &disk,
+        &image,
+        &wipe(&["--boot-entry", "first", "--bootloader", "none"]),
+        "without a boot loader there is nothing to put into the firmware's boot order",
+    );
     if !Path::new("/sys/firmware/efi").exists() {
         refused(
             &disk,
             &image,
             &wipe(&["--boot-entry", "next"]),
-            "was not booted by UEFI",
+            "leave out --boot-entry, or boot this machine by UEFI",
         );
     }
     output(Command::new("blockdev").arg("--setro").arg(&disk.device));

@@ -26,6 +26,7 @@ Exit status:
   2  usage: the command line makes no sense
   3  refused, failed or interrupted; no disk was changed
   4  failed or interrupted after the disk was changed
+  5  the disk is installed and verified; what comes after that failed
   `landfall run` ends with the status of the command, or with 125 if it could not be run.";
 
 /// Installs bootable containers (bootc images) onto disks, without podman and without a daemon.

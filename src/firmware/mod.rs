@@ -7,9 +7,12 @@ mod load_option;
 mod order;
 mod variables;
 
+use std::fmt;
+
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
+use uuid::Uuid;
 
 pub use load_option::{EspPath, LoadOption};
 pub use variables::Variables;
@@ -44,6 +47,23 @@ pub struct BootOrder {
     pub next: Option<u16>,
 }
 
+impl fmt::Display for BootOrder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (order, own) = (numbers(&self.order), numbers(&self.own));
+        write!(out, "boot order: {order}; the installed system is {own}")?;
+        match self.next {
+            Some(next) => write!(out, ", and {next:04X} comes first at the next boot"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Numbers of entries as firmware and efibootmgr write them.
+pub fn numbers(numbers: &[u16]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:04X}")).collect();
+    numbers.join(",")
+}
+
 impl Firmware {
     /// Remembers the boot order.
     pub fn remember(variables: Variables) -> Result<Self> {
@@ -51,34 +71,29 @@ impl Firmware {
         Ok(Self { variables, before })
     }
 
+    /// Removes the entries that were made here for partitions that are gone, `partitions` being all that there are: each
+    /// installation gives its partitions new GUIDs, and firmware has room for few entries. Gives their numbers.
+    pub fn forget_gone(&self, partitions: &[Uuid]) -> Result<Vec<u16>> {
+        let mut entries = self.variables.entries()?;
+        let is_there = |uuid: &Uuid| partitions.contains(uuid);
+        entries.retain(|(_, option)| {
+            option.is_made_here() && option.partition().is_some_and(|uuid| !is_there(&uuid))
+        });
+        let gone: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
+        for number in &gone {
+            self.variables.remove(&order::name(*number))?;
+        }
+        Ok(gone)
+    }
+
     /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
     /// because the image installs for any machine, one is made.
     pub fn arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
-        self.try_to_arrange(wish, loader)
-            .context("putting the firmware's boot order right")
-    }
-
-    fn try_to_arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
-        let entries = self.variables.entries()?;
-        let is_own = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
-        let mut own: Vec<u16> = entries
-            .iter()
-            .filter(|(_, option)| is_own(option))
-            .map(|(number, _)| *number)
-            .collect();
-        let mut known: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
-        if own.is_empty() {
-            let number =
-                order::free_number(&known).context("all boot entries are taken: remove some first")?;
-            self.variables
-                .write(&order::name(number), &loader.load_option().to_bytes())?;
-            known.push(number);
-            own.push(number);
-        }
+        let mut own = self.own_entries(loader)?;
         // As bootc left it: of several entries of its own, it may mean one to come first.
         let now = order(&self.variables)?;
         own.sort_by_key(|number| now.iter().position(|each| each == number).unwrap_or(usize::MAX));
-        let wanted = order::arrange(wish, &self.before, &now, &own, &known);
+        let wanted = order::arrange(wish, &self.before, &now, &own, &self.variables.numbers()?);
         self.variables.write("BootOrder", &order::to_bytes(&wanted))?;
         let next = (wish == BootEntry::Next).then(|| own[0]);
         if let Some(next) = next {
@@ -87,9 +102,25 @@ impl Firmware {
         // What the firmware made of it.
         let order = order(&self.variables)?;
         if order != wanted {
-            bail!("the firmware has {order:x?} for the boot order, and {wanted:x?} was written");
+            let (order, wanted) = (numbers(&order), numbers(&wanted));
+            bail!("the firmware has {order} for the boot order, and {wanted} was written");
         }
         Ok(BootOrder { order, own, next })
+    }
+
+    /// The numbers of the entries that lead to the partition of `loader`. Where there are none, one is made.
+    fn own_entries(&self, loader: &EspPath) -> Result<Vec<u16>> {
+        let entries = self.variables.entries()?.into_iter();
+        let own = entries.filter(|(_, option)| option.partition() == Some(loader.partition_uuid));
+        let own: Vec<u16> = own.map(|(number, _)| number).collect();
+        if !own.is_empty() {
+            return Ok(own);
+        }
+        let number = order::free_number(&self.variables.numbers()?)
+            .context("all boot entries are taken: remove some first")?;
+        self.variables
+            .write(&order::name(number), &loader.load_option().to_bytes())?;
+        Ok(vec![number])
     }
 }
 
@@ -101,8 +132,8 @@ fn order(variables: &Variables) -> Result<Vec<u16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::path::Path;
-    use uuid::Uuid;
 
     fn loader(uuid: u128) -> EspPath {
         EspPath {
@@ -138,7 +169,7 @@ mod tests {
             after
                 .write("Boot0007", &loader(42).load_option().to_bytes())
                 .unwrap();
-            std::fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
+            fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
             let arranged = firmware.arrange(wish, &loader(42)).unwrap();
             assert_eq!(
                 arranged,
@@ -155,6 +186,30 @@ mod tests {
     }
 
     #[test]
+    fn entries_that_make_no_sense_to_us_keep_their_number_and_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = variables(directory.path(), &[1, 0, 2]);
+        let path = |number| directory.path().join(variables::file_name(&order::name(number)));
+        // No entry at all; the first node of its device path has 3 bytes; nobody can read it.
+        fs::write(path(0), b"\x07\0\0\0garbage").unwrap();
+        let mut bytes = fs::read(path(1)).unwrap();
+        let first_node = bytes
+            .windows(4)
+            .position(|bytes| *bytes == [4, 1, 42, 0])
+            .unwrap();
+        bytes[first_node + 2] = 3;
+        fs::write(path(1), bytes).unwrap();
+        fs::remove_file(path(2)).unwrap();
+        fs::create_dir(path(2)).unwrap();
+        let before = [0, 1].map(|number| fs::read(path(number)).unwrap());
+
+        let firmware = Firmware::remember(variables).unwrap();
+        let arranged = firmware.arrange(BootEntry::Keep, &loader(42)).unwrap();
+        assert_eq!((arranged.order, arranged.own), (vec![1, 0, 2, 3], vec![3]));
+        assert_eq!([0, 1].map(|number| fs::read(path(number)).unwrap()), before);
+    }
+
+    #[test]
     fn an_entry_is_made_where_there_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let variables = variables(directory.path(), &[0, 1]);
@@ -167,6 +222,25 @@ mod tests {
         let entries = Variables::in_directory(directory.path()).entries().unwrap();
         assert_eq!(entries.len(), 3);
         assert_eq!(entries[2].1, loader(42).load_option());
+    }
+
+    #[test]
+    fn the_order_is_said_as_efibootmgr_says_it() {
+        let mut order = BootOrder {
+            order: vec![0x1a, 2],
+            own: vec![2],
+            next: None,
+        };
+        assert_eq!(
+            order.to_string(),
+            "boot order: 001A,0002; the installed system is 0002"
+        );
+        order.next = Some(2);
+        assert!(
+            order
+                .to_string()
+                .ends_with(", and 0002 comes first at the next boot")
+        );
     }
 
     #[test]

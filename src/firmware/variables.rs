@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::statfs;
+use nix::unistd::{AccessFlags, access};
 
 use super::load_option::LoadOption;
 use super::order;
@@ -32,20 +33,28 @@ pub(super) fn file_name(name: &str) -> String {
 }
 
 impl Variables {
-    /// Those of this machine. Mounts efivarfs where it isn't, in this process's own mount namespace.
+    /// Those of this machine, to be changed. Mounts efivarfs where it isn't, in this process's own mount namespace.
     pub fn of_this_machine() -> Result<Self> {
         let directory = Path::new(DIRECTORY);
         if !directory.is_dir() {
-            bail!("this machine was not booted by UEFI, so it has no boot order that could be set");
+            bail!(
+                "this machine was not booted by UEFI, so it has no boot order that could be set: leave out --boot-entry, or \
+                 boot this machine by UEFI"
+            );
         }
         let mounted = statfs(directory).is_ok_and(|status| status.filesystem_type().0 == EFIVARFS_MAGIC);
         if !mounted {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             mount(Some("efivarfs"), directory, Some("efivarfs"), flags, None::<&str>).with_context(|| {
-                format!("mount(efivarfs, {DIRECTORY}): the firmware's variables can't be reached")
+                format!(
+                    "the firmware's variables can't be reached: leave out --boot-entry, or add the module efivarfs to the \
+                     ramdisk: mount(efivarfs, {DIRECTORY})"
+                )
             })?;
         }
-        Ok(Self::in_directory(directory))
+        let variables = Self::in_directory(directory);
+        variables.refuse_read_only()?;
+        Ok(variables)
     }
 
     /// Those in this directory.
@@ -53,6 +62,18 @@ impl Variables {
         Self {
             directory: directory.into(),
         }
+    }
+
+    /// An error when they can't be changed: efivarfs is read-only where it was mounted so, and with firmware that takes no
+    /// changes from a running system.
+    fn refuse_read_only(&self) -> Result<()> {
+        access(&self.directory, AccessFlags::W_OK).with_context(|| {
+            format!(
+                "the firmware's variables can't be changed: leave out --boot-entry, or mount efivarfs for writing: access({}, \
+                 W_OK)",
+                self.directory.display()
+            )
+        })
     }
 
     /// The content of a variable; `None` when there is none of this name.
@@ -77,11 +98,17 @@ impl Variables {
         }
     }
 
+    /// Removes a variable.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        unprotect(&path)
+            .and_then(|()| fs::remove_file(&path).context("unlink"))
+            .with_context(|| format!("removing the firmware's variable {name}"))
+    }
+
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.path(name);
-        if let Ok(file) = File::open(&path) {
-            set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)")?;
-        }
+        unprotect(&path)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -92,24 +119,33 @@ impl Variables {
         Ok(())
     }
 
-    /// All boot entries that make sense, by number.
+    /// The numbers of all boot entries, also of those that make no sense to us: the firmware may know better.
+    pub fn numbers(&self) -> Result<Vec<u16>> {
+        Ok(self.names()?.into_iter().map(|(number, _)| number).collect())
+    }
+
+    /// The boot entries that can be read and make sense, by number.
     pub fn entries(&self) -> Result<Vec<(u16, LoadOption)>> {
-        let mut entries = Vec::new();
+        let read = |(number, name): (u16, String)| {
+            let bytes = self.read(&name).ok()??;
+            Some((number, LoadOption::parse(&bytes)?))
+        };
+        Ok(self.names()?.into_iter().filter_map(read).collect())
+    }
+
+    /// The names of all boot entries, by number.
+    fn names(&self) -> Result<Vec<(u16, String)>> {
         let describe = || format!("reading {}", self.directory.display());
+        let mut names = Vec::new();
         for file in fs::read_dir(&self.directory).with_context(describe)? {
             let file = file.with_context(describe)?.file_name();
             let name = file
                 .to_str()
                 .and_then(|name| name.strip_suffix(VENDOR)?.strip_suffix('-'));
-            let Some((name, number)) = name.and_then(|name| Some((name, order::number(name)?))) else {
-                continue;
-            };
-            if let Some(option) = self.read(name)?.and_then(|bytes| LoadOption::parse(&bytes)) {
-                entries.push((number, option));
-            }
+            names.extend(name.and_then(|name| Some((order::number(name)?, name.to_owned()))));
         }
-        entries.sort_by_key(|(number, _)| *number);
-        Ok(entries)
+        names.sort();
+        Ok(names)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -117,12 +153,44 @@ impl Variables {
     }
 }
 
+/// Takes from a variable, where there is one, the flag by which efivarfs protects it.
+fn unprotect(path: &Path) -> Result<()> {
+    match File::open(path) {
+        Ok(file) => set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)"),
+        Err(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::namespace::enter_private_mounts;
 
     #[test]
-    fn an_immutable_variable_is_written_all_the_same() {
+    fn variables_that_cannot_be_changed_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        variables.refuse_read_only().unwrap();
+        let work = move || {
+            enter_private_mounts().unwrap();
+            let read_only = MsFlags::MS_RDONLY;
+            mount(
+                Some("test"),
+                &variables.directory,
+                Some("tmpfs"),
+                read_only,
+                None::<&str>,
+            )
+            .unwrap();
+            variables.refuse_read_only().unwrap_err()
+        };
+        let error = format!("{:#}", std::thread::spawn(work).join().unwrap());
+        assert!(error.contains("leave out --boot-entry"), "{error}");
+        assert!(error.ends_with("EROFS: Read-only file system"), "{error}");
+    }
+
+    #[test]
+    fn an_immutable_variable_is_written_and_removed_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let variables = Variables::in_directory(directory.path());
         variables.write("BootNext", &[1, 0]).unwrap();
@@ -132,6 +200,9 @@ mod tests {
         variables.write("BootNext", &[2, 0]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [7, 0, 0, 0, 2, 0]);
         assert_eq!(variables.read("BootOrder").unwrap(), None);
+        set_immutable(&File::open(&path).unwrap(), true).unwrap();
+        variables.remove("BootNext").unwrap();
+        assert_eq!(variables.read("BootNext").unwrap(), None);
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn run() -> ! {
     match outcome {
         Ok(after) => ending::after_success(after),
         Err(error) => {
-            eprintln!("\nlandfall: not installed: {error:#}");
+            eprintln!("\nlandfall: failed: {error:#}");
             ending::after_failure(failure)
         }
     }

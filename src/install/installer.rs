@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use anyhow::{Context, Result, bail};
 
+use super::boot_order;
 use super::machine;
 use super::planning::{Plan, booted_by_uefi};
 use super::seal::Seal;
@@ -58,6 +59,7 @@ impl Installer {
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
         machine::check(typed.bootc.block_setup, backend)?;
+        boot_order::check_bootloader(typed.boot_entry, probe.bootloader(&typed.bootc))?;
         if backend == Backend::Composefs && probe.mounts_erofs_files() {
             warn_of_old_kernel(&probe.version, progress)?;
         }

@@ -11,11 +11,11 @@ use crate::config_drive::ConfigDrive;
 use crate::config_drives;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
-use crate::firmware::Variables;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Weighed};
 
+use super::boot_order::{self, Wish};
 use super::machine;
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
@@ -68,10 +68,9 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         Backend::Ostree
     };
     machine::check(typed.bootc.block_setup, backend)?;
-    if typed.boot_entry.is_some() {
-        // Whether they can be reached is better known now.
-        Variables::of_this_machine()?;
-    }
+    boot_order::check_bootloader(typed.boot_entry, typed.bootc.bootloader.as_deref())?;
+    // What stands in the way is better known now.
+    typed.boot_entry.map(Wish::remember).transpose()?;
     let disk = look_at_disk(typed)?;
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
