@@ -17,7 +17,7 @@ use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
 use crate::disk::{Claim, Disk, InstalledDisk};
-use crate::firmware::EspPath;
+use crate::firmware::{EspPath, Variables};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
 use crate::report::{DiskState, Report};
@@ -92,6 +92,11 @@ pub async fn install(
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
     checks.refuse_failures()?;
+    let loader = loader_of(&installed);
+    let needs_entry = installed.boot_loader().is_some_and(|found| !found.is_fallback);
+    if let (true, None, Some(loader)) = (needs_entry, &wish, &loader) {
+        boot_order::check_entry(Variables::of_this_machine(), loader, progress)?;
+    }
 
     if let Some(config_drive) = &plan.config_drive {
         progress.tell(Event::Phase(Phase::ConfigDrive));
@@ -103,7 +108,6 @@ pub async fn install(
         };
         report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
     }
-    let loader = loader_of(&installed);
     report.disk = Some(installed.report()?);
 
     // From here on the disk stays as it is, whatever fails.

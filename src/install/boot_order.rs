@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Finished;
 use crate::disk::partition_guids;
-use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
+use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, LoadOption, Variables, numbers};
 use crate::progress::Progress;
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.
@@ -15,6 +15,28 @@ pub fn check_bootloader(place: Option<BootEntry>, bootloader: Option<&str>) -> R
             "without a boot loader there is nothing to put into the firmware's boot order: leave out --boot-entry, or choose \
              a boot loader with --bootloader"
         )
+    }
+    Ok(())
+}
+
+/// Refuses a boot loader that is not where firmware looks by itself when the firmware has no entry for it, either.
+pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Progress) -> Result<()> {
+    let entries = match variables.and_then(|variables| variables.entries()) {
+        Ok(entries) => entries,
+        Err(error) => {
+            progress.warn(format!(
+                "{} needs a boot entry of the firmware, and whether there is one can't be seen: {error:#}",
+                loader.path
+            ));
+            return Ok(());
+        }
+    };
+    let leads_to_it = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
+    if !entries.iter().any(|(_, option)| leads_to_it(option)) {
+        bail!(
+            "the firmware has no boot entry for {}, and does not look there by itself: give --boot-entry first",
+            loader.path
+        );
     }
     Ok(())
 }
@@ -61,6 +83,31 @@ impl Wish {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
+
+    #[test]
+    fn a_loader_that_nothing_starts_is_refused() {
+        let loader = EspPath {
+            partition_number: 2,
+            partition_uuid: Uuid::from_u128(42),
+            start_lba: 4096,
+            sectors: 1_048_576,
+            path: "EFI/fedora/shimx64.efi".into(),
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        let check = |variables| check_entry(variables, &loader, &Progress::silent());
+        let error = check(Ok(variables.clone())).unwrap_err().to_string();
+        assert!(
+            error.contains("no boot entry for EFI/fedora/shimx64.efi"),
+            "{error}"
+        );
+        let entry = loader.load_option().to_bytes();
+        variables.write("Boot0003", &entry).unwrap();
+        check(Ok(variables)).unwrap();
+        // What can't be seen is only said.
+        check(Err(anyhow::anyhow!("no UEFI"))).unwrap();
+    }
 
     #[test]
     fn a_place_for_no_boot_loader_is_refused() {
