@@ -295,6 +295,7 @@ fn from_an_empty_disk_to_a_config_drive() {
         disk.refuse_if_in_use().unwrap();
         let contents = disk.contents().unwrap();
         assert!(contents.is_empty());
+        assert!(disk.partition_guids().unwrap().is_empty());
         let request = LayoutRequest {
             geometry: disk.geometry,
             ..request(size, sector_bytes)
@@ -318,6 +319,8 @@ fn from_an_empty_disk_to_a_config_drive() {
 
         let report = installed.report().unwrap();
         assert_eq!(report.partitions.len(), 4);
+        let guids: Vec<_> = report.partitions.iter().map(|each| each.partition.uuid).collect();
+        assert_eq!(Disk::probe(&device.0).unwrap().partition_guids().unwrap(), guids);
         let last = &report.partitions[3];
         assert_eq!(
             (last.partition.name.as_str(), last.signatures[0].kind),

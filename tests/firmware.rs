@@ -31,6 +31,16 @@ fn loader(number: u32) -> EspPath {
     }
 }
 
+/// The bytes with one text of theirs changed into another one as long, in UTF-16.
+fn with_text(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let [from, to] =
+        [from, to].map(|text| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>());
+    let at = bytes.windows(from.len()).position(|found| found == from).unwrap();
+    let mut bytes = bytes.to_vec();
+    bytes[at..at + from.len()].copy_from_slice(&to);
+    bytes
+}
+
 #[test]
 fn efibootmgr_sees_what_was_arranged_and_is_understood() {
     let directory = tempfile::tempdir().unwrap();
@@ -58,4 +68,31 @@ fn efibootmgr_sees_what_was_arranged_and_is_understood() {
     }
     let arranged = firmware.arrange(BootEntry::First, &loader(2)).unwrap();
     assert_eq!(arranged.order, [2, 3, 1, 0]);
+}
+
+#[test]
+fn entries_of_installations_that_are_gone_are_removed_and_no_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let variables = Variables::in_directory(directory);
+    for number in [1_u16, 2, 4] {
+        let name = format!("Boot{number:04X}");
+        let option = loader(number.into()).load_option();
+        variables.write(&name, &option.to_bytes()).unwrap();
+    }
+    // Somebody else's, for a partition that is gone, and one that makes no sense.
+    let other = with_text(&loader(5).load_option().to_bytes(), "Landfall", "Somebody");
+    variables.write("Boot0000", &other).unwrap();
+    variables.write("Boot0003", b"garbage").unwrap();
+    efibootmgr(directory, &["--bootorder", "4,0,2"]);
+
+    let firmware = Firmware::remember(variables.clone()).unwrap();
+    let there = [loader(2).partition_uuid];
+    assert_eq!(firmware.forget_gone(&there).unwrap(), [1, 4]);
+    assert!(firmware.forget_gone(&there).unwrap().is_empty());
+    // The next one takes a number that has become free, and its place in the order is its own.
+    let arranged = firmware.arrange(BootEntry::Keep, &loader(9)).unwrap();
+    assert_eq!((arranged.order, arranged.own), (vec![0, 2, 1], vec![1]));
+    let seen = efibootmgr(directory, &[]);
+    assert!(seen.contains("Boot0000* Installed by Somebody"), "{seen}");
 }

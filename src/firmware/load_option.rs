@@ -10,6 +10,9 @@ const END: [u8; 4] = [0x7f, 0xff, 4, 0];
 /// The signature is that of a GPT partition.
 const SIGNATURE_GUID: u8 = 2;
 
+/// What entries that are made here are called.
+const DESCRIPTION: &str = "Installed by Landfall";
+
 /// A boot entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOption {
@@ -49,7 +52,7 @@ impl EspPath {
         let path = format!("\\{}\0", self.path.trim_start_matches('/').replace('/', "\\"));
         LoadOption {
             attributes: ACTIVE,
-            description: "Installed by Landfall".into(),
+            description: DESCRIPTION.into(),
             path: vec![(MEDIA, HARD_DRIVE, drive), (MEDIA, FILE_PATH, utf16(&path))],
             data: Vec::new(),
         }
@@ -92,6 +95,11 @@ impl LoadOption {
         bytes.extend(path);
         bytes.extend(&self.data);
         bytes
+    }
+
+    /// Whether [`EspPath::load_option`] made it, as far as its description tells.
+    pub fn is_made_here(&self) -> bool {
+        self.description == DESCRIPTION
     }
 
     /// The GPT partition that the entry's program is on.

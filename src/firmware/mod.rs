@@ -12,6 +12,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Serialize;
+use uuid::Uuid;
 
 pub use load_option::{EspPath, LoadOption};
 pub use variables::Variables;
@@ -58,7 +59,7 @@ impl fmt::Display for BootOrder {
 }
 
 /// Numbers of entries as firmware and efibootmgr write them.
-fn numbers(numbers: &[u16]) -> String {
+pub fn numbers(numbers: &[u16]) -> String {
     let numbers: Vec<String> = numbers.iter().map(|number| format!("{number:04X}")).collect();
     numbers.join(",")
 }
@@ -68,6 +69,24 @@ impl Firmware {
     pub fn remember(variables: Variables) -> Result<Self> {
         let before = order(&variables)?;
         Ok(Self { variables, before })
+    }
+
+    /// Removes the entries that were made here for partitions that are gone, `partitions` being all that there are: each
+    /// installation gives its partitions new GUIDs, and firmware has room for few entries. Gives their numbers.
+    pub fn forget_gone(&self, partitions: &[Uuid]) -> Result<Vec<u16>> {
+        let is_gone = |option: &LoadOption| {
+            let partition = option.partition();
+            option.is_made_here() && partition.is_some_and(|uuid| !partitions.contains(&uuid))
+        };
+        let entries = self.variables.entries()?.into_iter();
+        let gone: Vec<u16> = entries
+            .filter(|(_, option)| is_gone(option))
+            .map(|(number, _)| number)
+            .collect();
+        for number in &gone {
+            self.variables.remove(&order::name(*number))?;
+        }
+        Ok(gone)
     }
 
     /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
@@ -118,7 +137,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::path::Path;
-    use uuid::Uuid;
 
     fn loader(uuid: u128) -> EspPath {
         EspPath {

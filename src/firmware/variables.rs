@@ -98,11 +98,17 @@ impl Variables {
         }
     }
 
+    /// Removes a variable.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        unprotect(&path)
+            .and_then(|()| fs::remove_file(&path).context("unlink"))
+            .with_context(|| format!("removing the firmware's variable {name}"))
+    }
+
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
         let path = self.path(name);
-        if let Ok(file) = File::open(&path) {
-            set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)")?;
-        }
+        unprotect(&path)?;
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -147,6 +153,14 @@ impl Variables {
     }
 }
 
+/// Takes from a variable, where there is one, the flag by which efivarfs protects it.
+fn unprotect(path: &Path) -> Result<()> {
+    match File::open(path) {
+        Ok(file) => set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)"),
+        Err(_) => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_immutable_variable_is_written_all_the_same() {
+    fn an_immutable_variable_is_written_and_removed_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let variables = Variables::in_directory(directory.path());
         variables.write("BootNext", &[1, 0]).unwrap();
@@ -186,6 +200,9 @@ mod tests {
         variables.write("BootNext", &[2, 0]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [7, 0, 0, 0, 2, 0]);
         assert_eq!(variables.read("BootOrder").unwrap(), None);
+        set_immutable(&File::open(&path).unwrap(), true).unwrap();
+        variables.remove("BootNext").unwrap();
+        assert_eq!(variables.read("BootNext").unwrap(), None);
     }
 
     #[test]

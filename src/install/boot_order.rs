@@ -4,7 +4,8 @@
 use anyhow::{Context, Result, bail};
 
 use super::Finished;
-use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables};
+use crate::disk::partition_guids;
+use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
 use crate::progress::Progress;
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.
@@ -33,12 +34,28 @@ impl Wish {
 
     /// Puts the installed system, which starts by `loader`, into its place.
     pub fn fulfil(&self, _: &Finished, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
+        self.forget_gone(progress);
         let order = self.firmware.arrange(self.place, loader).context(
             "the disk is installed and verified, but the firmware's boot order is not as asked: put it right by efibootmgr \
              or in the firmware's settings",
         )?;
         progress.note(order.to_string());
         Ok(order)
+    }
+
+    /// Makes room. An old entry too many is no failure.
+    fn forget_gone(&self, progress: &Progress) {
+        let gone = partition_guids().and_then(|partitions| self.firmware.forget_gone(&partitions));
+        match gone {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => progress.note(format!(
+                "removed the boot entries of earlier installations that are gone: {}",
+                numbers(&gone)
+            )),
+            Err(error) => progress.warn(format!(
+                "boot entries of earlier installations may be left: {error:#}"
+            )),
+        }
     }
 }
 
