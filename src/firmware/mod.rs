@@ -74,12 +74,15 @@ impl Firmware {
     /// Removes the entries that were made here for partitions that are gone, `partitions` being all that there are: each
     /// installation gives its partitions new GUIDs, and firmware has room for few entries. Gives their numbers.
     pub fn forget_gone(&self, partitions: &[Uuid]) -> Result<Vec<u16>> {
-        let mut entries = self.variables.entries()?;
-        let is_there = |uuid: &Uuid| partitions.contains(uuid);
-        entries.retain(|(_, option)| {
-            option.is_made_here() && option.partition().is_some_and(|uuid| !is_there(&uuid))
-        });
-        let gone: Vec<u16> = entries.iter().map(|(number, _)| *number).collect();
+        let is_gone = |option: &LoadOption| {
+            let partition = option.partition();
+            option.is_made_here() && partition.is_some_and(|uuid| !partitions.contains(&uuid))
+        };
+        let entries = self.variables.entries()?.into_iter();
+        let gone: Vec<u16> = entries
+            .filter(|(_, option)| is_gone(option))
+            .map(|(number, _)| number)
+            .collect();
         for number in &gone {
             self.variables.remove(&order::name(*number))?;
         }

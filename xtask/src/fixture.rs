@@ -31,7 +31,8 @@ pub const NO_BOOTC: &str = "no-bootc";
 /// The same with a bootc that exits with 3 after it has partitioned the disk.
 pub const FAILS_HALFWAY: &str = "fails-halfway";
 
-/// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the machine's TPM.
+/// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the machine's TPM. When
+/// its bootc is done, the firmware takes no more changes.
 pub const ENCRYPTED: &str = "encrypted";
 /// The same in layers of gzip alone; it boots a unified kernel image, and has no bootupd: bootc takes its composefs backend.
 pub const UNIFIED: &str = "unified";
@@ -112,10 +113,11 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
     let bootable = with_kernel(&tree, plain.clone());
     add(BOOTABLE, &bootable, Shape::mixed(22, 0))?;
     add(MANY_LAYERS, &bootable, Shape::mixed(60, 50))?;
-    let encrypted = with_kernel(
+    let mut encrypted = with_kernel(
         &tree,
         initramfs::make(&tree, files.staging(), &initramfs::UNLOCKS_LUKS)?,
     );
+    encrypted.add_with_parents(Entry::file("etc/landfall-fixture/lock-firmware", ""));
     add(ENCRYPTED, &encrypted, Shape::of(Compression::Zstd, 10))?;
     let unified = uki::make(&tree, &files.vmlinuz, &plain)?;
     tree.remove("usr/lib/bootupd");

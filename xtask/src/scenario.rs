@@ -34,6 +34,8 @@ pub struct Installation<'a> {
     pub config_drive: Option<&'a Path>,
     /// Where the machine's TPM 2.0 keeps its keys, if it has one.
     pub tpm: Option<&'a Path>,
+    /// Where its firmware keeps its variables; none: those of the installation are not there when the disk boots.
+    pub variables: Option<&'a Path>,
     /// The machine's memory.
     pub memory_mib: u32,
     /// More words for the kernel's command line: `landfall.tls-verify=0`.
@@ -53,6 +55,7 @@ impl<'a> Installation<'a> {
             second: None,
             config_drive: None,
             tpm: None,
+            variables: None,
             memory_mib: 1024,
             arguments: "landfall.tls-verify=0",
             echo: "  | ",
@@ -116,6 +119,9 @@ impl<'a> Installation<'a> {
         }
         if let Some(state) = self.tpm {
             machine = machine.tpm(state);
+        }
+        if let Some(variables) = self.variables {
+            machine = machine.variables(variables);
         }
         let consoles = crate::target().join("consoles");
         std::fs::create_dir_all(&consoles)?;

@@ -15,6 +15,7 @@
 //! [`GUARD`] ends a machine that does neither, and shows its last lines.
 
 mod tpm;
+pub mod variables;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -112,6 +113,7 @@ pub struct Machine {
     kernel: Option<(PathBuf, PathBuf, String)>,
     network: bool,
     tpm: Option<PathBuf>,
+    variables: Option<PathBuf>,
     echo: Option<String>,
     log: Option<PathBuf>,
 }
@@ -126,6 +128,7 @@ impl Machine {
             kernel: None,
             network: false,
             tpm: None,
+            variables: None,
             echo: None,
             log: None,
         }
@@ -164,6 +167,14 @@ impl Machine {
     pub fn tpm(self, state: &Path) -> Self {
         Self {
             tpm: Some(state.into()),
+            ..self
+        }
+    }
+
+    /// Its firmware keeps its variables in this file, which need not be there yet.
+    pub fn variables(self, file: &Path) -> Self {
+        Self {
+            variables: Some(file.into()),
             ..self
         }
     }
@@ -259,7 +270,8 @@ impl Machine {
             "-serial",
             "chardev:console",
         ]);
-        command.args(firmware(directory)?);
+        let own = directory.join("variables.fd");
+        command.args(firmware(self.variables.as_deref().unwrap_or(&own))?);
         if let Some(second) = &self.second {
             command.args(second.options(2));
         }
@@ -284,8 +296,8 @@ impl Machine {
     }
 }
 
-/// UEFI firmware: the code as it is, the variables as a copy of this machine's own.
-fn firmware(directory: &Path) -> Result<Vec<String>> {
+/// UEFI firmware: the code as it is; its variables in a file, which begins as a copy.
+fn firmware(own_variables: &Path) -> Result<Vec<String>> {
     let pairs = [
         ("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"),
         ("OVMF_CODE.fd", "OVMF_VARS.fd"),
@@ -295,8 +307,9 @@ fn firmware(directory: &Path) -> Result<Vec<String>> {
         .iter()
         .find(|(code, variables)| installed.join(code).exists() && installed.join(variables).exists());
     let (code, variables) = found.context("no UEFI firmware; `cargo xtask setup` installs ovmf")?;
-    let copy = directory.join("variables.fd");
-    fs::copy(installed.join(variables), &copy)?;
+    if !own_variables.exists() {
+        fs::copy(installed.join(variables), own_variables)?;
+    }
     Ok(vec![
         "-drive".into(),
         format!(
@@ -304,7 +317,7 @@ fn firmware(directory: &Path) -> Result<Vec<String>> {
             installed.join(code).display()
         ),
         "-drive".into(),
-        format!("if=pflash,format=raw,file={}", copy.display()),
+        format!("if=pflash,format=raw,file={}", own_variables.display()),
     ])
 }
 

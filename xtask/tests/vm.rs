@@ -8,11 +8,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 use xtask::registry::Registry;
 use xtask::scenario::{self, Installation};
-use xtask::vm::Disk;
+use xtask::vm::{self, Disk};
 use xtask::{apt, command, config_drive, demo, fixture, suite};
 
 /// What every scenario has: an image in a registry, and a disk.
@@ -170,6 +170,30 @@ fn stick(path: &Path, registry: &Registry, landfall: &Path) -> Result<Disk> {
     Ok(disk)
 }
 
+/// The image's installer put its entry first in the firmware's boot order, and Landfall put it last.
+fn assert_kept_last(said: &str, variables: &Path) -> Result<()> {
+    let list = |numbers: &[u16]| {
+        let numbers: Vec<_> = numbers.iter().map(|number| format!("{number:04X}")).collect();
+        numbers.join(",")
+    };
+    let order = vm::variables::boot_order(variables)?;
+    let (own, others) = order.split_last().context("the boot order is empty")?;
+    assert!(!others.is_empty(), "there was no boot order to be kept");
+    let by_the_image = [&[*own], others].concat();
+    assert_says(
+        said,
+        &[
+            &format!("BootOrder: {}", list(&by_the_image)),
+            &format!("boot order: {}; the installed system is {own:04X}", list(&order)),
+        ],
+    );
+    assert!(
+        !said.contains("boot entries of earlier installations may be left"),
+        "{said}"
+    );
+    Ok(())
+}
+
 #[test]
 fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_its_own_config_drive()
 -> Result<()> {
@@ -185,10 +209,12 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     let stick = stick(&path, &registry, &scene.landfall)?;
     drop(registry);
     scene.image = "oci:LABEL=STICK/images".into();
+    let variables = scene.directory.path().join("variables.fd");
     let installation = Installation {
         device: "landfall.device-hint=serial=landfall".into(),
         second: Some(&stick),
         config_drive: Some(&drive),
+        variables: Some(&variables),
         arguments: "landfall.wipe \
                     landfall.args=\"--clear-stale-config-drives --boot-entry keep --root-size 1200MiB\"",
         echo: "used: ",
@@ -206,6 +232,7 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
             "image on the disk: sha256:",
         ],
     );
+    assert_kept_last(&said, &variables)?;
     let found = scenario::check_disk(&scene.disk, None)?.join("\n");
     assert_says(&found, &["TYPE=vfat LABEL=CONFIG-2"]);
     let left = fs::read(&stick.path)?;
@@ -215,7 +242,9 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     );
 
     let (_, transcript) = installation.boot()?;
-    assert_says(&transcript, &["node-18.lab", "greetings-from-the-json"]);
+    // The firmware knows the entry.
+    let started = "\"Fixture\" from HD(2,GPT,";
+    assert_says(&transcript, &[started, "node-18.lab", "greetings-from-the-json"]);
     assert!(!transcript.contains("forgotten.lab"), "{transcript}");
     Ok(())
 }
@@ -231,7 +260,7 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
         tpm: Some(&tpm),
         config_drive: Some(&drive),
         memory_mib: 1536,
-        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks\"",
+        arguments: "landfall.tls-verify=0 landfall.args=\"--block-setup tpm2-luks --boot-entry next\"",
         echo: "luks: ",
         ..scene.installation()
     };
@@ -241,6 +270,9 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
             "root: LUKS, which a TPM 2.0 unlocks",
             "boot entries: the files of fixture.conf are there",
             "the config drive becomes FAT",
+            // The firmware takes no more changes by then, which is no reason to give up the disk.
+            "the disk is installed and verified, but the firmware's boot order is not as asked",
+            "the installer ended with status 5",
         ],
     );
     assert_says(
