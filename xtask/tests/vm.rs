@@ -271,7 +271,7 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
             "boot entries: the files of fixture.conf are there",
             "the config drive becomes FAT",
             // The firmware takes no more changes by then, which is no reason to give up the disk.
-            "the disk is installed and verified, but the firmware's boot order is not as asked",
+            "the disk is installed and verified: the firmware's boot order is not as asked",
             "the installer ended with status 5",
         ],
     );
