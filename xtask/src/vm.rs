@@ -32,7 +32,7 @@ use crate::command;
 use tpm::Tpm;
 
 /// The longest that a machine may live: an emulated installation on a loaded machine takes minutes.
-pub const GUARD: Duration = Duration::from_secs(45 * 60);
+pub const GUARD: Duration = Duration::from_secs(20 * 60);
 
 /// What Landfall says last, when everything is on the disk …
 const OFF: &str = "landfall: powering off";
