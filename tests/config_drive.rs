@@ -369,7 +369,7 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
         ),
     ] {
         let directory = tempfile::tempdir().unwrap();
-        for name in names {
+        for name in names.iter().chain(&["openstack/latest/meta_data.json"]) {
             let path = directory.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "hunter2").unwrap();
@@ -391,10 +391,23 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
         .unwrap()
         .to_string();
     assert!(error.contains("pipe: neither a file nor a directory"), "{error}");
+    // The directory below the one that was meant.
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("latest")).unwrap();
+    fs::write(directory.path().join("latest/meta_data.json"), "{}").unwrap();
+    let error = ConfigDrive::from_directory(directory.path()).err().unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("give the directory that has openstack in it"),
+        "{error}"
+    );
     // What a file says of its size, and what is around the files.
-    for size_bytes in [64 * MIB + 1, 64 * MIB] {
+    for size_bytes in [64 * MIB + 1, 64 * MIB - 1] {
         let directory = tempfile::tempdir().unwrap();
         image(&directory, size_bytes);
+        fs::create_dir(directory.path().join("openstack")).unwrap();
+        fs::write(directory.path().join("openstack/user_data"), "x").unwrap();
         let error = ConfigDrive::from_directory(directory.path()).err().unwrap();
         assert!(
             error.to_string().contains("larger than 64 MiB"),

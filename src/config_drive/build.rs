@@ -14,7 +14,11 @@ impl ConfigDrive {
     /// Builds an ISO 9660 config drive of the files in and below `directory`.
     pub fn from_directory(directory: &Path) -> Result<Self, ConfigDriveError> {
         let _wiping = Wiping::start();
-        Self::from_tree(&Tree::from_directory(directory)?, Encoding::Directory)
+        let tree = Tree::from_directory(directory)?;
+        if !tree.files.iter().any(|file| file.path.starts_with("openstack/")) {
+            return Err(BuildError::NoOpenStack.into());
+        }
+        Self::from_tree(&tree, Encoding::Directory)
     }
 
     pub(super) fn from_json(json: &[u8]) -> Result<Self, ConfigDriveError> {

@@ -91,6 +91,12 @@ pub enum BuildError {
     /// The files are larger than a config drive may be.
     #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
     TooLarge,
+    /// It has nothing that a reader looks for.
+    #[error(
+        "no file is in openstack/, where readers look (openstack/latest/meta_data.json and the like): give the directory \
+         that has openstack in it"
+    )]
+    NoOpenStack,
     /// There are too many files.
     #[error("more than {MAX_FILES} files, which no config drive needs")]
     TooMany,

@@ -59,7 +59,7 @@ impl Tree {
                 } else {
                     format!("{prefix}/{name}")
                 };
-                if pending.len() + files.len() > MAX_FILES {
+                if pending.len() + files.len() >= MAX_FILES {
                     return Err(BuildError::TooMany);
                 }
                 // Links are followed: `latest` often is one.
