@@ -93,6 +93,17 @@ pub(super) fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
     Ok(found.into_iter().map(|(_, found)| found).collect())
 }
 
+/// Each disk once, whichever of its paths comes first.
+pub(super) fn units(found: Vec<Found>) -> Vec<Found> {
+    let mut units: Vec<Found> = Vec::new();
+    for each in found {
+        if !each.is_path() && !units.iter().any(|known| known.is_same_unit(&each)) {
+            units.push(each);
+        }
+    }
+    units
+}
+
 /// What `lsblk` sorts devices by: their numbers, packed as the C library packs them.
 fn rank(link: &Path) -> u64 {
     let number = attribute(&link.join("dev")).and_then(|dev| device_number(&dev));
@@ -411,6 +422,10 @@ mod tests {
             ..named("/dev/sdb", "naa.600a098038", GIB)
         };
         assert!(!one.is_same_unit(&path));
+        let other = named("/dev/sdc", "naa.600a098039", GIB);
+        let second = named("/dev/sdd", "naa.600a098038", GIB);
+        let once = units(vec![one.clone(), path, other.clone(), second]);
+        assert_eq!(once, [one, other]);
     }
 
     fn disk(name: &str, size_bytes: u64) -> Found {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::device::Disk;
-use super::discover::disks;
+use super::discover::{disks, units};
 use super::geometry::MIB;
 use super::in_use::Use;
 use super::layout::CONFIG_DRIVE_MIB;
@@ -33,11 +33,10 @@ pub struct StaleConfigDrive {
 
 /// The config drives on all disks but `target`. Disks that can't be read are left out.
 pub fn stale_config_drives(target: &Disk) -> io::Result<Vec<StaleConfigDrive>> {
-    let found = disks()?.into_iter().filter(|each| !each.is_path());
-    let others = found.filter_map(|each| {
-        let disk = Disk::probe(Path::new(&each.disk.name)).ok()?;
-        (disk.number != target.number).then_some(disk)
-    });
+    let own = target.found();
+    let found = units(disks()?).into_iter();
+    let others = found.filter(|each| each.disk.name != own.disk.name && !each.is_same_unit(&own));
+    let others = others.filter_map(|each| Disk::probe(Path::new(&each.disk.name)).ok());
     Ok(others
         .flat_map(|disk| disk.config_drives().unwrap_or_default())
         .collect())
