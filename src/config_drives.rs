@@ -54,14 +54,16 @@ fn read_here(place: &Path) -> Result<ConfigDrive> {
 
 /// The same files in a filesystem that can live on `disk`, with a warning when that is another one.
 pub fn fit(config_drive: ConfigDrive, disk: &Disk, progress: &Progress) -> Result<ConfigDrive> {
-    let sector_bytes = disk.geometry.sector_bytes;
+    fit_sectors(config_drive, disk.geometry.sector_bytes, progress)
+}
+
+fn fit_sectors(config_drive: ConfigDrive, sector_bytes: u64, progress: &Progress) -> Result<ConfigDrive> {
     let before = config_drive.kind();
     let fitting = config_drive.for_sectors(sector_bytes)?;
     if before == Kind::Iso9660 && fitting.kind() == Kind::Vfat {
         progress.warn(format!(
-            "{} has sectors of {sector_bytes} bytes, on which ISO 9660 can't be read: the config drive becomes FAT; cloud-init and \
-             Ignition read that, afterburn does not",
-            disk.path.display()
+            "ISO 9660 can't be read on a disk with sectors of {sector_bytes} bytes: the config drive becomes FAT; cloud-init and \
+             Ignition read that, afterburn does not"
         ));
     }
     Ok(fitting)
@@ -105,10 +107,10 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
     let path = disk.path.clone();
     let room = disk.clone().room_for_config_drive(config_drive.size_bytes())?;
 
-    *state = DiskState::Changed;
     if typed.clear_stale_config_drives {
         clear_stale(&disk, progress)?;
     }
+    *state = DiskState::Changed;
     let written = config_drive::write(&config_drive, &mut room.region())?;
     let taken = room.take()?;
     let how = match taken.origin {
@@ -128,7 +130,7 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
 }
 
 /// Makes a config drive's image.
-pub fn build(typed: &typed::Build) -> Result<()> {
+pub fn build(typed: &typed::Build, progress: &Progress) -> Result<()> {
     let built = read_here(&typed.source)?;
     if !matches!(typed.sector_size, 512 | 1024 | 2048 | 4096) {
         bail!(
@@ -136,8 +138,7 @@ pub fn build(typed: &typed::Build) -> Result<()> {
             typed.sector_size
         );
     }
-    let built = built
-        .for_sectors(typed.sector_size)
+    let built = fit_sectors(built, typed.sector_size, progress)
         .with_context(|| format!("config drive {}", typed.source.display()))?;
     put(built.content(), &typed.output).with_context(|| format!("writing {}", typed.output.display()))
 }

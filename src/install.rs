@@ -66,7 +66,8 @@ pub async fn install(
     let bootc = report.bootc.insert(installer.report(&command));
     let relay = seal.serve(&plan.found, &root)?;
 
-    let wish = typed.boot_entry.map(Wish::remember).transpose()?;
+    let remember = |place| Wish::remember(place, plan.disk.disk());
+    let wish = typed.boot_entry.map(remember).transpose()?;
 
     let claim = Disk::claim(plan.disk)?;
     if typed.clear_stale_config_drives {
@@ -92,11 +93,6 @@ pub async fn install(
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
     checks.refuse_failures()?;
-    let loader = loader_of(&installed);
-    let needs_entry = installed.boot_loader().is_some_and(|found| !found.is_fallback);
-    if let (true, None, Some(loader)) = (needs_entry, &wish, &loader) {
-        boot_order::check_entry(Variables::of_this_machine(), loader, progress)?;
-    }
 
     if let Some(config_drive) = &plan.config_drive {
         progress.tell(Event::Phase(Phase::ConfigDrive));
@@ -108,12 +104,20 @@ pub async fn install(
         };
         report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
     }
+    let loader = loader_of(&installed);
+    let needs_entry = installed.boot_loader().is_some_and(|found| !found.is_fallback);
     report.disk = Some(installed.report()?);
 
     // From here on the disk stays as it is, whatever fails.
     let finished = claim.finish();
-    if let (Some(wish), Some(loader)) = (wish, loader) {
-        report.boot_order = Some(wish.fulfil(&finished, &loader, progress)?);
+    match (wish, loader) {
+        (Some(wish), Some(loader)) => {
+            report.boot_order = Some(wish.fulfil(&finished, &loader, progress)?);
+        }
+        (None, Some(loader)) if needs_entry => {
+            boot_order::check_entry(Variables::of_this_machine(), &loader, progress)?;
+        }
+        _ => {}
     }
     report.success = true;
     Ok(())

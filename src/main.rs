@@ -111,7 +111,7 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
         ConfigDriveCommand::Show(show) => {
             status(config_drives::show(show, &mut io::stdout().lock()), UNTOUCHED)
         }
-        ConfigDriveCommand::Build(build) => status(config_drives::build(build), UNTOUCHED),
+        ConfigDriveCommand::Build(build) => status(config_drives::build(build, progress), UNTOUCHED),
     }
 }
 

@@ -87,9 +87,9 @@ fn entries_of_installations_that_are_gone_are_removed_and_no_others() {
     efibootmgr(directory, &["--bootorder", "4,0,2"]);
 
     let firmware = Firmware::remember(variables.clone()).unwrap();
-    let there = [loader(2).partition_uuid];
-    assert_eq!(firmware.forget_gone(&there).unwrap(), [1, 4]);
-    assert!(firmware.forget_gone(&there).unwrap().is_empty());
+    let gone = [1, 4, 5].map(|number| loader(number).partition_uuid);
+    assert_eq!(firmware.forget(&gone).unwrap(), [1, 4]);
+    assert!(firmware.forget(&gone).unwrap().is_empty());
     // The next one takes a number that has become free, and its place in the order is its own.
     let arranged = firmware.arrange(BootEntry::Keep, &loader(9)).unwrap();
     assert_eq!((arranged.order, arranged.own), (vec![0, 2, 1], vec![1]));

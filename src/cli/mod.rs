@@ -24,7 +24,7 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  done
   2  usage: the command line makes no sense
-  3  refused, failed or interrupted; no disk was changed
+  3  refused, failed or interrupted; the disk was not changed
   4  failed or interrupted after the disk was changed
   5  the disk is installed and verified; what comes after that failed
   `landfall run` ends with the status of the command, or with 125 if it could not be run.";

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::device::Disk;
 use super::geometry::{Extent, Geometry, MIB};
@@ -23,7 +24,7 @@ pub struct Contents {
     pub partitions: Vec<OldPartition>,
     /// What is on the whole disk, beside a table.
     pub signatures: Vec<Signature>,
-    /// Whether there is something else: neither a table nor a signature is known, but its ends are not all zeros. It may be a
+    /// Whether there is something else: neither a table nor a signature is known, but its ends are not blank. It may be a
     /// database, an encrypted volume without a header, or the rest of what was deleted.
     pub unrecognised: bool,
 }
@@ -90,6 +91,13 @@ impl Disk {
         Contents::read(&mut region, self.geometry)
             .with_context(|| format!("looking at what {} holds", self.path.display()))
     }
+
+    /// The GUIDs of its partitions, by which boot entries name them; none where there is no GPT.
+    pub fn partition_guids(&self) -> anyhow::Result<Vec<Uuid>> {
+        let table = Table::read(&mut self.open()?, self.geometry)?;
+        let partitions = table.iter().flat_map(Table::partitions);
+        Ok(partitions.map(|each| each.uuid).collect())
+    }
 }
 
 impl Contents {
@@ -153,13 +161,12 @@ impl OldPartition {
     }
 }
 
-/// Whether the first or the last mebibyte has anything but zeros.
+/// Whether the first or the last mebibyte has anything but what erased disks give: zeros, or ones.
 fn holds_anything<D: Read + Seek>(disk: &mut D, size_bytes: u64) -> io::Result<bool> {
     for start in [0, size_bytes.saturating_sub(MIB)] {
-        if read_up_to(disk, start, MIB as usize)?
-            .iter()
-            .any(|byte| *byte != 0)
-        {
+        let bytes = read_up_to(disk, start, MIB as usize)?;
+        let is_all = |fill: u8| bytes.iter().all(|byte| *byte == fill);
+        if !is_all(0) && !is_all(0xff) {
             return Ok(true);
         }
     }
@@ -240,7 +247,7 @@ impl fmt::Display for Contents {
             None => {}
         }
         if self.unrecognised {
-            parts.push("data that is not recognised".into());
+            parts.push("data that is not recognised, or the rest of what was deleted".into());
         }
         parts.extend(self.partitions.iter().map(OldPartition::to_string));
         out.write_str(&if parts.is_empty() {
@@ -297,8 +304,12 @@ mod tests {
             disk[at as usize] = 1;
             let contents = contents(disk);
             assert!(!contents.is_empty(), "byte {at}");
-            assert_eq!(contents.to_string(), "data that is not recognised");
+            assert_eq!(
+                contents.to_string(),
+                "data that is not recognised, or the rest of what was deleted"
+            );
         }
+        assert!(contents(vec![0xff; SIZE as usize]).is_empty());
     }
 
     #[test]

@@ -71,12 +71,12 @@ impl Firmware {
         Ok(Self { variables, before })
     }
 
-    /// Removes the entries that were made here for partitions that are gone, `partitions` being all that there are: each
-    /// installation gives its partitions new GUIDs, and firmware has room for few entries. Gives their numbers.
-    pub fn forget_gone(&self, partitions: &[Uuid]) -> Result<Vec<u16>> {
+    /// Removes the entries that were made here for partitions that are `gone`: each installation gives its partitions new
+    /// GUIDs, and firmware has room for few entries. Gives their numbers.
+    pub fn forget(&self, gone: &[Uuid]) -> Result<Vec<u16>> {
         let is_gone = |option: &LoadOption| {
             let partition = option.partition();
-            option.is_made_here() && partition.is_some_and(|uuid| !partitions.contains(&uuid))
+            option.is_made_here() && partition.is_some_and(|uuid| gone.contains(&uuid))
         };
         let entries = self.variables.entries()?.into_iter();
         let gone: Vec<u16> = entries

@@ -2,9 +2,10 @@
 //! finished. A disk is worth more than its place.
 
 use anyhow::{Context, Result, bail};
+use uuid::Uuid;
 
 use super::Finished;
-use crate::disk::partition_guids;
+use crate::disk::Disk;
 use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, LoadOption, Variables, numbers};
 use crate::progress::Progress;
 
@@ -19,7 +20,13 @@ pub fn check_bootloader(place: Option<BootEntry>, bootloader: Option<&str>) -> R
     Ok(())
 }
 
-/// Refuses a boot loader that is not where firmware looks by itself when the firmware has no entry for it, either.
+/// Refuses a machine where the boot order can't be changed.
+pub fn check_machine(place: Option<BootEntry>) -> Result<()> {
+    place.map(|_| Variables::of_this_machine()).transpose()?;
+    Ok(())
+}
+
+/// An error for a boot loader that is not where firmware looks by itself, when the firmware has no entry for it, either.
 pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Progress) -> Result<()> {
     let entries = match variables.and_then(|variables| variables.entries()) {
         Ok(entries) => entries,
@@ -34,7 +41,8 @@ pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Pr
     let leads_to_it = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
     if !entries.iter().any(|(_, option)| leads_to_it(option)) {
         bail!(
-            "the firmware has no boot entry for {}, and does not look there by itself: give --boot-entry first",
+            "the firmware has no boot entry for {} and does not look there by itself: make one by efibootmgr, or install \
+             with --boot-entry first",
             loader.path
         );
     }
@@ -45,18 +53,25 @@ pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Pr
 pub struct Wish {
     place: BootEntry,
     firmware: Firmware,
+    /// The partitions that the installation replaces.
+    replaced: Vec<Uuid>,
 }
 
 impl Wish {
-    /// Remembers the boot order of this machine. Refuses a machine where it can't be changed.
-    pub fn remember(place: BootEntry) -> Result<Self> {
+    /// Remembers the boot order of this machine, and which partitions `disk` has.
+    pub fn remember(place: BootEntry, disk: &Disk) -> Result<Self> {
         let firmware = Firmware::remember(Variables::of_this_machine()?)?;
-        Ok(Self { place, firmware })
+        Ok(Self {
+            place,
+            firmware,
+            // A table that can't be read has nothing that boots.
+            replaced: disk.partition_guids().unwrap_or_default(),
+        })
     }
 
     /// Puts the installed system, which starts by `loader`, into its place.
     pub fn fulfil(&self, _: &Finished, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
-        self.forget_gone(progress);
+        self.forget_replaced(progress);
         let order = self.firmware.arrange(self.place, loader).context(
             "the firmware's boot order is not as asked: put it right by efibootmgr or in the firmware's settings",
         )?;
@@ -65,16 +80,15 @@ impl Wish {
     }
 
     /// Makes room. An old entry too many is no failure.
-    fn forget_gone(&self, progress: &Progress) {
-        let gone = partition_guids().and_then(|partitions| self.firmware.forget_gone(&partitions));
-        match gone {
+    fn forget_replaced(&self, progress: &Progress) {
+        match self.firmware.forget(&self.replaced) {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => progress.note(format!(
-                "removed the boot entries of earlier installations that are gone: {}",
+                "removed the boot entries of the installation that was on the disk: {}",
                 numbers(&gone)
             )),
             Err(error) => progress.warn(format!(
-                "boot entries of earlier installations may be left: {error:#}"
+                "boot entries of the installation that was on the disk may be left: {error:#}"
             )),
         }
     }
@@ -83,7 +97,6 @@ impl Wish {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn a_loader_that_nothing_starts_is_refused() {

@@ -15,7 +15,7 @@ use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
 use crate::session::{self, Weighed};
 
-use super::boot_order::{self, Wish};
+use super::boot_order;
 use super::machine;
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
@@ -70,7 +70,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     machine::check(typed.bootc.block_setup, backend)?;
     boot_order::check_bootloader(typed.boot_entry, typed.bootc.bootloader.as_deref())?;
     // What stands in the way is better known now.
-    typed.boot_entry.map(Wish::remember).transpose()?;
+    boot_order::check_machine(typed.boot_entry)?;
     let disk = look_at_disk(typed)?;
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
