@@ -85,9 +85,26 @@ pub fn disks() -> std::io::Result<Vec<Found>> {
 }
 
 pub(super) fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
+    disks_where(sysfs, |_| true)
+}
+
+/// The other paths to `disk`. Only what has its worldwide name is looked at closely: there may be hundreds of disks.
+pub(super) fn other_paths(disk: &Disk) -> std::io::Result<Vec<Found>> {
+    let Some(own) = wwid(&disk.sysfs()) else {
+        return Ok(Vec::new());
+    };
+    let mut found = disks_where(Path::new("/sys/block"), |link| wwid(link).as_ref() == Some(&own))?;
+    let disk = disk.found();
+    found.retain(|each| each.is_same_unit(&disk));
+    Ok(found)
+}
+
+fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<Found>> {
     let mut found: Vec<(u64, Found)> = fs::read_dir(sysfs)?
         .flatten()
-        .filter_map(|entry| Some((rank(&entry.path()), inspect(&entry.path())?)))
+        .map(|entry| entry.path())
+        .filter(|link| is_wanted(link))
+        .filter_map(|link| Some((rank(&link), inspect(&link)?)))
         .collect();
     found.sort_by(|(one, left), (other, right)| (one, &left.disk.name).cmp(&(other, &right.disk.name)));
     Ok(found.into_iter().map(|(_, found)| found).collect())
@@ -189,8 +206,10 @@ fn inspect(link: &Path) -> Option<Found> {
             .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
     // Each way to an NVMe disk that has several is hidden: it has no node.
-    let is_hidden = attribute(&link.join("hidden")).as_deref() == Some("1");
-    if is_hidden || NO_DISKS.iter().any(is_kind) || (name.starts_with("dm-") && !is_multipath(link)) {
+    if flag(&link.join("hidden"))
+        || NO_DISKS.iter().any(is_kind)
+        || (name.starts_with("dm-") && !is_multipath(link))
+    {
         return None;
     }
     Some(describe(&name, link))
@@ -198,7 +217,6 @@ fn inspect(link: &Path) -> Option<Found> {
 
 fn describe(name: &str, link: &Path) -> Found {
     let directory = fs::canonicalize(link).unwrap_or_else(|_| link.to_path_buf());
-    let flag = |attribute_name: &str| attribute(&link.join(attribute_name)).as_deref() == Some("1");
     let sectors: u64 = attribute(&link.join("size"))
         .and_then(|size| size.parse().ok())
         .unwrap_or(0);
@@ -208,7 +226,7 @@ fn describe(name: &str, link: &Path) -> Found {
         name: format!("/dev/{name}"),
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
         size_bytes: sectors * 512,
-        rotational: flag("queue/rotational"),
+        rotational: flag(&link.join("queue/rotational")),
         model: identity.model.clone(),
         vendor: identity.vendor.clone(),
         serial: identity.serial.iter().cloned().collect(),
@@ -218,7 +236,7 @@ fn describe(name: &str, link: &Path) -> Found {
         ..Candidate::default()
     };
     disk.serial.extend(long_serials);
-    if let Some(wwid) = identity.wwn.clone().or_else(|| multipath_wwid(link)) {
+    if let Some(wwid) = wwid(link) {
         disk.add_wwid(&wwid);
     }
     let by_id = links::by_id(&disk, &identity, link);
@@ -228,7 +246,7 @@ fn describe(name: &str, link: &Path) -> Found {
         disk,
         by_id,
         sector_bytes: sector_bytes.unwrap_or(512),
-        removable: flag("removable"),
+        removable: flag(&link.join("removable")),
         excluded,
     }
 }
@@ -253,6 +271,11 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The name of the unit that a device leads to.
+fn wwid(link: &Path) -> Option<String> {
+    Identity::wwn(link).or_else(|| multipath_wwid(link))
 }
 
 /// The name of the unit that a multipath device leads to, from the one that `multipathd` gives the device.
@@ -304,6 +327,21 @@ mod tests {
     use crate::disk::sysfs_fixture::sysfs;
 
     const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn disks_are_looked_for_by_their_worldwide_name() {
+        let machine = sysfs(&[
+            ("sda/device/wwid", "naa.1\n"),
+            ("sdb/device/wwid", "naa.2\n"),
+            ("sdc/device/wwid", "naa.1\n"),
+            ("dm-0/dm/uuid", "mpath-31\n"),
+            ("nvme0n1/wwid", "eui.1\n"),
+            ("vda/size", "1\n"),
+        ]);
+        let found = disks_where(machine.path(), |link| wwid(link).as_deref() == Some("naa.1")).unwrap();
+        let names: Vec<_> = found.iter().map(|each| each.disk.name.as_str()).collect();
+        assert_eq!(names, ["/dev/dm-0", "/dev/sda", "/dev/sdc"]);
+    }
 
     fn excluded_by_name(files: &[(&str, &str)]) -> Vec<(String, Option<&'static str>)> {
         let found = disks_in(sysfs(files).path()).unwrap();

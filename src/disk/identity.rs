@@ -30,8 +30,13 @@ impl Identity {
             vendor: first(&["device/vendor"]),
             serial: first(&["serial", "device/serial"])
                 .or_else(|| vpd_serial(&directory.join("device/vpd_pg80"))),
-            wwn: first(&["wwid", "device/wwid"]),
+            wwn: Self::wwn(directory),
         }
+    }
+
+    /// The world-wide name alone.
+    pub(super) fn wwn(directory: &Path) -> Option<String> {
+        attribute(&directory.join("wwid")).or_else(|| attribute(&directory.join("device/wwid")))
     }
 
     /// Model and serial number in one, as udev has them for NVMe and ATA (`ID_SERIAL`); `directory` is the disk's in sysfs.

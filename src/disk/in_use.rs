@@ -12,7 +12,7 @@ use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
 use super::device::Disk;
-use super::discover::{Found, disks};
+use super::discover::{Found, other_paths};
 use super::sysfs::{KernelPartition, attribute, device_number, holders_in, kernel_partitions};
 
 /// One use of a disk.
@@ -106,13 +106,26 @@ impl Disk {
     /// Everything that uses the disk.
     pub fn uses(&self) -> io::Result<Vec<Use>> {
         let mut uses = listed_uses(self.number, &self.name, &self.partitions, &self.sysfs())?;
-        uses.extend(used_paths(&self.found())?);
+        uses.extend(self.used_paths()?);
         if uses.is_empty()
             && matches!(self.open_exclusively(), Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY))
         {
             uses.push(Use::Exclusive);
         }
         Ok(uses)
+    }
+
+    /// The other paths to it that are in use: without multipathd the kernel takes each path for a disk of its own.
+    fn used_paths(&self) -> io::Result<Vec<Use>> {
+        let mut used = Vec::new();
+        for other in other_paths(self)? {
+            if !other.uses()?.is_empty() {
+                used.push(Use::OtherPath {
+                    device: other.disk.name,
+                });
+            }
+        }
+        Ok(used)
     }
 
     /// The device-mapper volumes that are made from partitions that the kernel sees on it now, by name.
@@ -145,19 +158,6 @@ impl Found {
         let name = self.disk.name.trim_start_matches("/dev/");
         listed_uses(number, name, &kernel_partitions(&sysfs), &sysfs)
     }
-}
-
-/// The other paths to `disk` that are in use: without multipathd the kernel takes each path for a disk of its own.
-fn used_paths(disk: &Found) -> io::Result<Vec<Use>> {
-    let mut used = Vec::new();
-    for other in disks()? {
-        if other.is_same_unit(disk) && !other.uses()?.is_empty() {
-            used.push(Use::OtherPath {
-                device: other.disk.name,
-            });
-        }
-    }
-    Ok(used)
 }
 
 /// What the kernel lists of the uses of a disk with this directory in sysfs.
