@@ -74,13 +74,9 @@ impl Firmware {
     /// Removes the entries that were made here for partitions that are `gone`: each installation gives its partitions new
     /// GUIDs, and firmware has room for few entries. Gives their numbers.
     pub fn forget(&self, gone: &[Uuid]) -> Result<Vec<u16>> {
-        let is_gone = |option: &LoadOption| {
-            let partition = option.partition();
-            option.is_made_here() && partition.is_some_and(|uuid| gone.contains(&uuid))
-        };
-        let entries = self.variables.entries()?.into_iter();
+        let entries = self.variables.entries_on(gone)?.into_iter();
         let gone: Vec<u16> = entries
-            .filter(|(_, option)| is_gone(option))
+            .filter(|(_, option)| option.is_made_here())
             .map(|(number, _)| number)
             .collect();
         for number in &gone {
@@ -113,8 +109,7 @@ impl Firmware {
 
     /// The numbers of the entries that lead to the partition of `loader`. Where there are none, one is made.
     fn own_entries(&self, loader: &EspPath) -> Result<Vec<u16>> {
-        let entries = self.variables.entries()?.into_iter();
-        let own = entries.filter(|(_, option)| option.partition() == Some(loader.partition_uuid));
+        let own = self.variables.entries_on(&[loader.partition_uuid])?.into_iter();
         let own: Vec<u16> = own.map(|(number, _)| number).collect();
         if !own.is_empty() {
             return Ok(own);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::statfs;
 use nix::unistd::{AccessFlags, access};
+use uuid::Uuid;
 
 use super::load_option::LoadOption;
 use super::order;
@@ -131,6 +132,13 @@ impl Variables {
             Some((number, LoadOption::parse(&bytes)?))
         };
         Ok(self.names()?.into_iter().filter_map(read).collect())
+    }
+
+    /// Those of them whose program is on one of `partitions`.
+    pub fn entries_on(&self, partitions: &[Uuid]) -> Result<Vec<(u16, LoadOption)>> {
+        let mut entries = self.entries()?;
+        entries.retain(|(_, option)| option.partition().is_some_and(|uuid| partitions.contains(&uuid)));
+        Ok(entries)
     }
 
     /// The names of all boot entries, by number.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Finished;
 use crate::disk::Disk;
-use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, LoadOption, Variables, numbers};
+use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
 use crate::progress::Progress;
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.
@@ -22,13 +22,15 @@ pub fn check_bootloader(place: Option<BootEntry>, bootloader: Option<&str>) -> R
 
 /// Refuses a machine where the boot order can't be changed.
 pub fn check_machine(place: Option<BootEntry>) -> Result<()> {
-    place.map(|_| Variables::of_this_machine()).transpose()?;
+    if place.is_some() {
+        Variables::of_this_machine()?;
+    }
     Ok(())
 }
 
 /// An error for a boot loader that is not where firmware looks by itself, when the firmware has no entry for it, either.
 pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Progress) -> Result<()> {
-    let entries = match variables.and_then(|variables| variables.entries()) {
+    let entries = match variables.and_then(|variables| variables.entries_on(&[loader.partition_uuid])) {
         Ok(entries) => entries,
         Err(error) => {
             progress.warn(format!(
@@ -38,8 +40,7 @@ pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Pr
             return Ok(());
         }
     };
-    let leads_to_it = |option: &LoadOption| option.partition() == Some(loader.partition_uuid);
-    if !entries.iter().any(|(_, option)| leads_to_it(option)) {
+    if entries.is_empty() {
         bail!(
             "the firmware has no boot entry for {} and does not look there by itself: make one by efibootmgr, or install \
              with --boot-entry first",
