@@ -55,7 +55,7 @@ pub(super) fn fat(tree: &Tree, sector: u64, limit: u64) -> Result<Secret, BuildE
 
 fn device(size: u64, block: u64) -> Result<MemDevice<Vec<u8>>, BuildError> {
     let block = u32::try_from(block).ok().and_then(BlockSize::new);
-    let block = block.ok_or(ErrorKind::Unsupported).map_err(PathError::from)?;
+    let block = block.ok_or(ErrorKind::Unsupported)?;
     Ok(MemDevice::new(vec![0; size as usize], block))
 }
 

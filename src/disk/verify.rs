@@ -93,7 +93,8 @@ pub enum VerifyError {
     /// The ESP has no boot loader.
     #[error(
         "the EFI system partition holds no boot loader (neither {fallback} nor shim, GRUB, systemd-boot or a unified kernel \
-         image elsewhere): the disk can't boot under UEFI; boot the ramdisk by UEFI, and see that efivarfs is mounted and the image has bootupd or systemd-boot"
+         image elsewhere): the disk can't boot under UEFI; boot the ramdisk by UEFI, and see that \
+         efivarfs is mounted and the image has bootupd or systemd-boot"
     )]
     NoBootLoader {
         /// What firmware looks for.

@@ -2,6 +2,17 @@
 
 use super::*;
 
+/// The header of an empty file, which has its name and its type already.
+fn empty_file(mut header: tar::Header) -> Vec<u8> {
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(0);
+    header.set_cksum();
+    header.as_bytes().to_vec()
+}
+
 #[test]
 fn archives_of_every_dialect() {
     let place = Place::new();
@@ -10,26 +21,14 @@ fn archives_of_every_dialect() {
         let mut header = tar::Header::new_old();
         header.as_mut_bytes()[..name.len()].copy_from_slice(name);
         header.as_mut_bytes()[156] = kind;
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(0);
-        header.set_cksum();
-        header.as_bytes().to_vec()
+        empty_file(header)
     };
     let prefixed = {
         let mut header = tar::Header::new_ustar();
         header
             .set_path(format!("{}/{}", "p".repeat(120), "n".repeat(90)))
             .unwrap();
-        header.set_mode(0o644);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        header.set_size(0);
-        header.set_cksum();
-        header.as_bytes().to_vec()
+        empty_file(header)
     };
     let long = "n".repeat(255);
     let bytes = [
