@@ -12,6 +12,8 @@ use crate::firmware::BootEntry;
 
 /// An installation.
 #[derive(Args, Clone, Debug)]
+// The subcommand of the same name makes a group, too, and a name can be taken once.
+#[group(skip)]
 pub struct Install {
     /// The image
     #[command(flatten)]
