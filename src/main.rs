@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
-use landfall::container::helper;
+use landfall::container::{NotStarted, helper};
 use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
@@ -27,8 +27,6 @@ const UNTOUCHED: u8 = 3;
 const CHANGED: u8 = 4;
 /// The disk is installed and verified; something after that failed.
 const INSTALLED: u8 = 5;
-/// `landfall run`: the command could not be run. As other container tools have it.
-const NOT_RUN: u8 = 125;
 
 fn main() -> ExitCode {
     init::take_over_if_called_by_the_kernel();
@@ -53,8 +51,12 @@ fn execute(typed: Cli) -> u8 {
         Command::Verify(typed) => status(interruptible(async { verify_disk(&typed) }), UNTOUCHED),
         Command::ConfigDrive(typed) => config_drive(&typed, &progress),
         Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
-            Ok(ended) => u8::try_from(ended.code()).unwrap_or(NOT_RUN),
-            Err(error) => status::<()>(Err(error), NOT_RUN),
+            Ok(ended) => u8::try_from(ended.code()).unwrap_or(NotStarted::NOT_RUN),
+            Err(error) => {
+                let why = error.downcast_ref::<NotStarted>();
+                let failed = why.map_or(NotStarted::NOT_RUN, |why| why.exit_status);
+                status::<()>(Err(error), failed)
+            }
         },
     }
 }

@@ -220,9 +220,69 @@ fn a_command_runs_in_the_same_sandbox_without_the_disks() {
     );
     assert_eq!(run("exit 7").code, Some(7));
     assert_eq!(run("sh -c 'kill -9 $$'; exit $?").code, Some(137));
-    let missing = landfall(["run", &image, "--tls-verify=false", "--", "frobnicate"]);
-    assert_eq!(missing.code, Some(125), "{missing:#?}");
-    assert!(missing.error().contains("frobnicate"), "{missing:#?}");
+    // As other container tools and shells have it: 127 for what is not there, 126 for what is no program.
+    for (program, code, expected) in [
+        ("frobnicate", 127, "the image has no program \"frobnicate\""),
+        ("/usr/bin/frobnicate", 127, "the image has no program"),
+        ("/usr/lib/bootupd/updates/EFI.json", 126, "is not executable"),
+        ("/usr/bin", 126, "is not executable"),
+    ] {
+        let ran = landfall(["run", &image, "--tls-verify=false", "--", program]);
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        assert!(ran.error().contains(expected), "{ran:#?}");
+        assert!(!ran.stderr.contains("container"), "an internal text: {ran:#?}");
+    }
+    assert_nothing_left();
+}
+
+/// Also of those that our own files are put into, in the one layer or the other.
+#[test]
+fn directories_look_as_the_layers_say() {
+    let lab = Lab::new();
+    let stat = "stat -c '%n %a %u:%g %Y' / /etc /etc/containers /usr";
+    let tool = Entry::symlink("usr/bin/stat", "busybox");
+    let image = support::installable(&format!("{stat}; cat /etc/containers/policy.json; exit 3"))
+        .layer(Layer::new([
+            Entry::directory("./")
+                .mode(0o555)
+                .owner(0, 7)
+                .mtime(1_500_000_001),
+            Entry::directory("etc")
+                .mode(0o711)
+                .owner(5, 6)
+                .mtime(1_500_000_002),
+            Entry::directory("etc/containers")
+                .mode(0o2750)
+                .owner(8, 9)
+                .mtime(1_500_000_003),
+            Entry::directory("etc/containers/registries.conf.d"),
+            Entry::symlink("etc/containers/policy.json", "/usr/lib/policy.json"),
+        ]))
+        // Says nothing of the root, nor of /etc.
+        .layer(Layer::new([Entry::directory("usr").mtime(1_500_000_004), tool]));
+    lab.layout.add(&image, "dressed").unwrap();
+    let name = lab.place("dressed");
+    let expected = "/ 555 0:7 1500000001\n/etc 711 5:6 1500000002\n/etc/containers 2750 8:9 1500000003\n\
+                    /usr 755 0:0 1500000004\n";
+
+    let ran = landfall(["run", &name, "--tls-verify=false", "--", "sh", "-c", stat]);
+    assert_eq!(ran.stdout, expected, "{ran:#?}");
+
+    let disk = lab.disk(GIB);
+    let ran = landfall([
+        "install",
+        &name,
+        disk.device.to_str().unwrap(),
+        "--tls-verify=false",
+    ]);
+    let shown: String = ran
+        .stderr
+        .lines()
+        .filter_map(|line| Some(format!("{}\n", line.strip_prefix("  | ")?)))
+        .collect();
+    assert!(shown.starts_with(expected), "{ran:#?}");
+    // The image's own policy is where it was, and ours is what its tools read.
+    assert!(shown.contains("\"reject\""), "{ran:#?}");
     assert_nothing_left();
 }
 

@@ -3,24 +3,27 @@
 //! It ends only after the container has ended, and the container ends with it: the kernel kills the container's
 //! first process when its parent dies, and with that one all others.
 
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::default::DefaultExecutor;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, execvp};
 use serde::{Deserialize, Serialize};
 
-use super::{Devices, ExitStatus};
+use super::{Devices, ExitStatus, NotStarted};
 use crate::sys::namespace::enter_private_mounts;
 
 /// The name of the one container in its bundle.
@@ -29,6 +32,8 @@ const CONTAINER: &str = "landfall";
 pub const OUTCOME_FILE: &str = "outcome.json";
 /// The helper's own orders, in the bundle, beside the runtime's `config.json`.
 pub const ORDERS_FILE: &str = "orders.json";
+/// Where the container's first process says that it could not become the command, in the bundle.
+const NOT_STARTED_FILE: &str = "not-started.json";
 
 /// What the runtime's configuration has no word for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,33 +56,43 @@ impl From<Devices> for Orders {
 pub enum Outcome {
     /// The command ran and ended like this.
     Ended(ExitStatus),
-    /// The command could not be run.
+    /// The container was made, but the command could not be started in it.
+    NotStarted(NotStarted),
+    /// The container could not be made.
     Failed(String),
 }
 
 /// Runs the container of `bundle` and leaves the outcome there. The process must be single-threaded.
 pub fn main(bundle: &Path) -> Result<()> {
-    let outcome = match run(bundle) {
-        Ok(status) => Outcome::Ended(status),
-        Err(error) => Outcome::Failed(format!("{error:#}")),
-    };
+    let outcome = run(bundle).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
     let text = serde_json::to_vec(&outcome)?;
-    std::fs::write(bundle.join(OUTCOME_FILE), text).context("leaving the outcome in the bundle")
+    fs::write(bundle.join(OUTCOME_FILE), text).context("leaving the outcome in the bundle")
 }
 
-fn run(bundle: &Path) -> Result<ExitStatus> {
+fn run(bundle: &Path) -> Result<Outcome> {
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block().context("sigprocmask")?;
     // A parent that was killed can no longer say so.
     set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
     hide_cgroups()?;
-    let orders = std::fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
-    let mut container = build(bundle, serde_json::from_slice(&orders)?)?;
+    let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
+    let not_started = bundle.join(NOT_STARTED_FILE);
+    let executor = ImageExecutor {
+        orders: serde_json::from_slice(&orders)?,
+        not_started: Arc::new(File::create(&not_started).context("making a file in the bundle")?),
+    };
+    let mut container = build(bundle, executor)?;
     container.start().context("starting the container")?;
     let pid = container.pid().context("the container has no process")?;
     let status = wait(Pid::from_raw(pid.as_raw()), &signals)?;
     container.delete(true).context("removing the container")?;
-    Ok(status)
+    let not_started = fs::read(not_started).context("reading why the command did not start")?;
+    if not_started.is_empty() {
+        return Ok(Outcome::Ended(status));
+    }
+    let not_started =
+        serde_json::from_slice(&not_started).context("reading why the command did not start")?;
+    Ok(Outcome::NotStarted(not_started))
 }
 
 /// libcontainer wants to find a cgroup file system. An empty directory makes it go without, so nothing of the
@@ -100,13 +115,10 @@ fn hide_cgroups() -> Result<()> {
     Ok(())
 }
 
-fn build(bundle: &Path, orders: Orders) -> Result<Container> {
+fn build(bundle: &Path, executor: ImageExecutor) -> Result<Container> {
     ContainerBuilder::new(CONTAINER.into(), SyscallType::default())
         .with_root_path(bundle.join("state"))?
-        .with_executor(ImageExecutor {
-            orders,
-            inner: DefaultExecutor {},
-        })
+        .with_executor(executor)
         .validate_id()?
         .as_init(bundle)
         .with_systemd(false)
@@ -169,26 +181,43 @@ fn wait(init: Pid, signals: &SigSet) -> Result<ExitStatus> {
 #[derive(Clone)]
 struct ImageExecutor {
     orders: Orders,
-    inner: DefaultExecutor,
+    /// Takes the reason why the command could not be started. The kernel closes it when the command starts.
+    not_started: Arc<File>,
 }
 
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let prepared = self
-            .prepare()
-            .map_err(|error| ExecutorError::Other(format!("{error:#}")));
-        let error = prepared.and_then(|()| self.inner.exec(spec)).err();
+        let not_started = match self.prepare() {
+            Ok(()) => exec(spec),
+            Err(error) => NotStarted {
+                exit_status: NotStarted::NOT_RUN,
+                reason: format!("{error:#}"),
+            },
+        };
         // libcontainer tells nobody what went wrong from here on.
-        eprintln!(
-            "landfall: {}",
-            error.map_or_else(|| "exec returned".into(), |error| causes(&error))
-        );
-        std::process::exit(126)
+        if let Ok(text) = serde_json::to_vec(&not_started) {
+            let _ = self.not_started.as_ref().write_all(&text);
+        }
+        std::process::exit(not_started.exit_status.into())
     }
 
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        self.inner.validate(spec)
+    /// Whether the command can be started is seen when it is, and then the kernel says why not.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
     }
+}
+
+/// Becomes the command; gives the reason why that can't be done.
+fn exec(spec: &Spec) -> NotStarted {
+    let args = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.args().as_ref());
+    let args = args.map(Vec::as_slice).unwrap_or_default();
+    let program = args.first().map_or("", String::as_str);
+    let words: Result<Vec<_>, _> = args.iter().map(|arg| CString::new(arg.as_str())).collect();
+    let errno = words.ok().and_then(|words| execvp(words.first()?, &words).err());
+    NotStarted::because(program, errno.unwrap_or(Errno::EINVAL))
 }
 
 impl ImageExecutor {

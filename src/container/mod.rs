@@ -9,6 +9,7 @@ pub mod helper;
 pub mod run;
 pub mod spec;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 pub use run::{Finished, run};
@@ -45,5 +46,42 @@ impl std::fmt::Display for ExitStatus {
             Self::Exited(status) => write!(out, "exit status {status}"),
             Self::Signaled(signal) => write!(out, "signal {signal}"),
         }
+    }
+}
+
+/// A command that could not be started in its container.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{reason}")]
+pub struct NotStarted {
+    /// What other container tools and shells exit with then.
+    pub exit_status: u8,
+    reason: String,
+}
+
+impl NotStarted {
+    /// The container could not be run.
+    pub const NOT_RUN: u8 = 125;
+    /// What was found can't be executed.
+    const NOT_EXECUTABLE: u8 = 126;
+    /// Nothing was found.
+    const NOT_FOUND: u8 = 127;
+
+    /// `program` was executed, and the kernel said `errno`.
+    fn because(program: &str, errno: Errno) -> Self {
+        let (exit_status, reason) = match errno {
+            Errno::ENOENT | Errno::ENOTDIR => (
+                Self::NOT_FOUND,
+                format!("the image has no program {program:?}, or not the interpreter that it needs"),
+            ),
+            Errno::EACCES => (
+                Self::NOT_EXECUTABLE,
+                format!("{program:?} in the image is not executable"),
+            ),
+            _ => (
+                Self::NOT_EXECUTABLE,
+                format!("{program:?} in the image cannot be started: {}", errno.desc()),
+            ),
+        };
+        Self { exit_status, reason }
     }
 }

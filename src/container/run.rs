@@ -77,6 +77,7 @@ async fn follow(bundle: &Path, output: Output<'_>) -> Result<Finished> {
     helper.wait().await?;
     match outcome(bundle)? {
         Outcome::Ended(status) => Ok(Finished { status }),
+        Outcome::NotStarted(why) => Err(why.into()),
         Outcome::Failed(reason) => bail!("the container could not be run: {reason}"),
     }
 }
