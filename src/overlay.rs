@@ -8,11 +8,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::layer::UnpackedLayer;
+use crate::layer::{UnpackedLayer, dress_upper};
+use crate::rootfs::Rootfs;
 use crate::sys::mount::unmount;
 
 /// The directory, below the overlay's base, of what is written to the mounted root.
@@ -24,8 +25,8 @@ const EMPTY: &str = "e";
 /// A file that the mounted root shows in place of the image's own.
 #[derive(Clone, Debug)]
 pub struct ExtraFile {
-    /// The path, relative to the root.
-    pub path: PathBuf,
+    /// The path, relative to the root. Symbolic links on the way are followed within it.
+    pub path: &'static str,
     /// The content.
     pub content: Vec<u8>,
 }
@@ -38,7 +39,8 @@ pub struct OverlayMount {
 }
 
 impl OverlayMount {
-    /// Mounts `layers` (which lie below `base`, the lowest first) under `extra` files. What is written goes to `base` too.
+    /// Mounts `layers` (settled, below `base`, the lowest first) and puts `extra` files into them. What is written goes to
+    /// `base`, too. All that these files don't replace looks as the layers say.
     pub fn new(base: &Path, layers: &[UnpackedLayer], extra: &[ExtraFile]) -> Result<Self> {
         let relative = |layer: &UnpackedLayer| layer.path().strip_prefix(base).map(Path::to_owned);
         let paths = layers.iter().map(relative).collect::<Result<Vec<_>, _>>();
@@ -49,15 +51,20 @@ impl OverlayMount {
         for name in [UPPER, WORK, MERGED, EMPTY] {
             create_dir(&base.join(name))?;
         }
-        for file in extra {
-            write_extra(&base.join(UPPER), file)?;
+        if let Some(top) = layers.last() {
+            dress_upper(&base.join(top), &base.join(UPPER))?;
         }
-        let options = options(layers)?;
-        mount_in(base.to_owned(), options).context("mounting the layers with overlayfs")?;
-        Ok(Self {
+        mount_in(base.to_owned(), options(layers)?).context("mounting the layers with overlayfs")?;
+        let overlay = Self {
             root: base.join(MERGED),
             mounted: true,
-        })
+        };
+        // Not into the upper directory beforehand: a directory that is made there hides what the image's own looks like.
+        let root = Rootfs::open(&overlay.root)?;
+        for file in extra {
+            root.put(file.path, &file.content)?;
+        }
+        Ok(overlay)
     }
 
     /// The directory where the root is mounted.
@@ -123,21 +130,6 @@ fn create_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("mkdir {}", path.display()))
 }
 
-fn write_extra(upper: &Path, file: &ExtraFile) -> Result<()> {
-    let mut directory = upper.to_owned();
-    let parent = file.path.parent().unwrap_or(Path::new(""));
-    for name in parent {
-        directory.push(name);
-        if !directory.is_dir() {
-            create_dir(&directory)?;
-        }
-    }
-    let Some(name) = file.path.file_name() else {
-        bail!("{} names no file", file.path.display())
-    };
-    fs::write(directory.join(name), &file.content).with_context(|| format!("writing {}", file.path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,7 +153,7 @@ mod tests {
             fs::write(base.path().join(layer).join("etc/mine"), n.to_string()).unwrap();
         }
         let mine = ExtraFile {
-            path: "etc/mine".into(),
+            path: "etc/mine",
             content: b"extra".into(),
         };
         let overlay = OverlayMount::stack(base.path(), &layers, &[mine]).unwrap();

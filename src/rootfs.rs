@@ -1,9 +1,9 @@
-//! Looking into an unpacked root that nobody vouches for: every path is resolved within it, as a program that runs
-//! there would see it. No symbolic link leads outside.
+//! Looking into an unpacked root that nobody vouches for, and putting files there: every path is resolved within it, as a
+//! program that runs there would see it. No symbolic link leads outside.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -11,8 +11,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat, futimens, mkdirat};
+use nix::sys::time::TimeSpec;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Where programs are looked for, as in the sandbox's `PATH`.
 const PROGRAM_DIRS: [&str; 6] = [
@@ -91,6 +93,47 @@ impl Rootfs {
         Ok(content)
     }
 
+    /// Makes the file at `path`, in the place of one that is there, and the directories that it is to be in. A directory that
+    /// was there keeps its times, too.
+    pub fn put(&self, path: &str, content: &[u8]) -> Result<()> {
+        self.try_put(path, content)
+            .with_context(|| format!("putting /{path} into the image"))
+    }
+
+    fn try_put(&self, path: &str, content: &[u8]) -> Result<()> {
+        let directory = match path.rsplit_once('/') {
+            Some((parent, _)) => self.make_directories(parent)?,
+            None => self.directory(".")?,
+        };
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(0o644);
+        let file = unseen(&directory, || {
+            match unlinkat(&directory, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => openat(&directory, name, flags, mode),
+                Err(errno) => Err(errno),
+            }
+        })?;
+        Ok(File::from(file).write_all(content)?)
+    }
+
+    fn make_directories(&self, path: &str) -> nix::Result<OwnedFd> {
+        match self.directory(path) {
+            Err(Errno::ENOENT) => {}
+            other => return other,
+        }
+        let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+        let directory = self.make_directories(parent)?;
+        unseen(&directory, || {
+            mkdirat(&directory, name, Mode::from_bits_truncate(0o755))
+        })?;
+        self.directory(path)
+    }
+
+    fn directory(&self, path: &str) -> nix::Result<OwnedFd> {
+        self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
+    }
+
     fn is_program(&self, path: &str) -> bool {
         let mode = self
             .resolve(path, OFlag::O_PATH)
@@ -105,6 +148,16 @@ impl Rootfs {
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(&self.0, path, how)
     }
+}
+
+/// Changes what is in `directory`, but not the times that it shows.
+fn unseen<T>(directory: &OwnedFd, change: impl FnOnce() -> nix::Result<T>) -> nix::Result<T> {
+    let before = fstat(directory)?;
+    let changed = change()?;
+    let accessed = TimeSpec::new(before.st_atime, before.st_atime_nsec);
+    let modified = TimeSpec::new(before.st_mtime, before.st_mtime_nsec);
+    futimens(directory, &accessed, &modified)?;
+    Ok(changed)
 }
 
 fn is_regular(file: &OwnedFd) -> Result<bool> {
@@ -143,6 +196,34 @@ mod tests {
                 .contains("larger than 3 bytes")
         );
         assert!(root.read("usr/bin", 3).is_err());
+    }
+
+    #[test]
+    fn files_are_put_inside_and_directories_keep_their_times() {
+        let (directory, root) = root();
+        let path = directory.path();
+        symlink("/usr/lib", path.join("etc")).unwrap();
+        fs::create_dir(path.join("usr/lib")).unwrap();
+        symlink("/outside", path.join("usr/lib/policy.json")).unwrap();
+        symlink("../../../../../tmp", path.join("out")).unwrap();
+        let touch = |path: &Path| {
+            let old = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_000_000_007);
+            let times = fs::FileTimes::new().set_accessed(old).set_modified(old);
+            File::open(path).unwrap().set_times(times).unwrap();
+        };
+        touch(&path.join("usr/lib"));
+        let before = fs::metadata(path.join("usr/lib")).unwrap().modified().unwrap();
+        root.put("etc/policy.json", b"ours").unwrap();
+        root.put("etc/new/deep/file", b"ours too").unwrap();
+        root.put("out/file", b"").unwrap_err();
+        assert_eq!(fs::read(path.join("usr/lib/policy.json")).unwrap(), b"ours");
+        assert_eq!(fs::read(path.join("usr/lib/new/deep/file")).unwrap(), b"ours too");
+        let after = fs::metadata(path.join("usr/lib")).unwrap().modified().unwrap();
+        assert_eq!(before, after);
+        assert!(
+            root.put("usr/bin/tool/file", b"").is_err(),
+            "a file is no directory"
+        );
     }
 
     #[test]

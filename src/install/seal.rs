@@ -59,8 +59,8 @@ impl Seal {
     /// it was asked to decide.
     pub fn files(&self, image: &Image, keep_policy: bool, ssh_keys: Option<&[u8]>) -> Result<Vec<ExtraFile>> {
         let address = self.listener.local_addr().context("getsockname")?;
-        let file = |path: &str, content: &[u8]| ExtraFile {
-            path: path.into(),
+        let file = |path, content: &[u8]| ExtraFile {
+            path,
             content: content.into(),
         };
         let map = relay::registries_conf(&image.reference, address);

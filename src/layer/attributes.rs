@@ -19,7 +19,6 @@ use nix::unistd::{Gid, Uid, fchown, fchownat};
 use super::archive::{Entry, Time};
 use super::directory::open_root;
 use super::path::shown;
-use super::unpack::UnpackedLayer;
 use super::whiteout::{ESCAPED_PREFIX, escaped, unescaped};
 use crate::sys::xattr;
 
@@ -231,8 +230,8 @@ pub fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
     attributes.replace(to).map(drop)
 }
 
-/// Makes the directory `upper` look like the root of `top`, the uppermost layer: overlayfs shows its upper directory's
-/// owner, mode and times as those of the merged root.
-pub fn dress_upper(top: &UnpackedLayer, upper: &Path) -> Result<()> {
-    copy(open_root(top.path())?, open_root(upper)?).with_context(|| format!("preparing {upper:?}"))
+/// Makes the directory `upper` look like the root of `top`, the uppermost of settled layers: overlayfs shows its upper
+/// directory's attributes as those of the merged root.
+pub fn dress_upper(top: &Path, upper: &Path) -> Result<()> {
+    copy(open_root(top)?, open_root(upper)?).with_context(|| format!("preparing {upper:?}"))
 }

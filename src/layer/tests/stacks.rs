@@ -1,6 +1,7 @@
 //! Stacks of layers, through overlayfs and merged.
 
 use super::*;
+use crate::overlay::OverlayMount;
 
 /// What the notation calls `opaque`, where it is an attribute like others.
 const OPAQUE: &str = " {trusted.overlay.opaque=y}";
@@ -232,34 +233,9 @@ pub fn shown_by_overlayfs(listed: &str) -> String {
     })
 }
 
-/// What overlayfs shows of settled layers.
+/// What the product's own mount shows of settled layers.
 pub fn through_overlayfs(layers: &[UnpackedLayer], place: &Place) -> String {
-    for name in ["upper", "work", "mnt"] {
-        fs::create_dir(place.path(name)).unwrap();
-    }
-    dress_upper(layers.last().unwrap(), &place.path("upper")).unwrap();
-    let lower: Vec<_> = layers
-        .iter()
-        .rev()
-        .map(|layer| layer.path().to_str().unwrap())
-        .collect();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lower.join(":"),
-        place.path("upper").display(),
-        place.path("work").display()
-    );
-    let target = place.path("mnt");
-    mount(
-        Some("test"),
-        &target,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .unwrap();
-    let listed = std::panic::catch_unwind(|| list(&target));
-    // A child of another test's may hold a directory of it, until it is another program.
-    umount2(&target, MntFlags::MNT_DETACH).unwrap();
-    listed.unwrap().replace(" opaque", OPAQUE)
+    let overlay = OverlayMount::new(&place.path(""), layers, &[]).unwrap();
+    // A child of another test's may hold a directory of it, until it is another program: it is left to be detached.
+    list(overlay.root()).replace(" opaque", OPAQUE)
 }
