@@ -77,8 +77,8 @@ pub async fn install(
     let claim = Unfinished::begin(claim, typed.keep_on_failure, &mut report.disk_state, progress);
     progress.tell(Event::Phase(Phase::Install));
     let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
-    meter.measure(Phase::Install, running).await?;
-    relay.shutdown().await;
+    let ran = meter.measure(Phase::Install, running).await;
+    installer::explain(ran, &relay.shutdown().await, progress)?;
     if let Err(error) = root.close() {
         // What is on the disk is not worse for it.
         progress.warn(format!("{error:#}"));

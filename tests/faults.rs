@@ -15,7 +15,7 @@ use landfall::pull::{self, unpack_to};
 use landfall::source::registry::{Options, Registry};
 use landfall::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
-use support::{assert_nothing_left, impatient, landfall, noise, quick};
+use support::{GIB, Lab, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until};
 use xtask::image::{Compression, Entry, Image, Layer, Layout};
 use xtask::registry::Registry as Server;
 
@@ -385,4 +385,73 @@ async fn a_redirect_that_expired_is_asked_for_again() {
         .await
         .unwrap();
     assert_eq!(tree_fault(&to), None);
+}
+
+/// Asks the relay for the last layer until it doesn't get it.
+const ASKS: &str = r#"
+port=$(sed -n 's/^location = "127.0.0.1:\([0-9]*\).*/\1/p' /etc/containers/registries.conf.d/zz-landfall.conf)
+relay=http://127.0.0.1:$port/v2/os/test
+all=$*
+digest=${all##*@}
+layer=$(wget -q -O - $relay/manifests/${digest%% *} | sed 's/.*"digest":"\(sha256:[0-9a-f]*\)".*/\1/')
+echo asking for $layer
+while wget -q -O /dev/null $relay/blobs/$layer; do :; done
+"#;
+
+/// What bootc's skopeo sees of it is a 502 of the relay.
+#[test]
+fn a_source_that_fails_while_bootc_runs_is_named() {
+    let lab = Lab::new();
+    for (tag, end, expected) in [
+        (
+            "fails",
+            "echo error: Installing to disk: received unexpected HTTP status: 502 Bad Gateway; exit 1",
+            "received unexpected HTTP status: 502 Bad Gateway",
+        ),
+        ("succeeds", "exit 0", "and bootc tried again: "),
+    ] {
+        let tools = ["sed", "wget"].map(|name| Entry::symlink(format!("usr/bin/{name}"), "busybox"));
+        let image = installable(&format!("{ASKS}{end}"))
+            .layer(Layer::new(tools))
+            .layer(Layer::new([Entry::file("noise", noise(3, NOISE_BYTES))]));
+        lab.layout.add(&image, tag).unwrap();
+        lab.place(tag);
+        let proxy = Faulty::start(&lab.registry.host(), vec![]);
+        let (host, name) = (proxy.host(), format!("{}/os/test:{tag}", proxy.host()));
+        let disk = lab.disk(GIB);
+        let device = disk.device.to_str().unwrap();
+        let plan = landfall(["plan", &name, device, "--tls-verify=false", "--json"]);
+        let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+        // No room for copies of blobs: the relay asks the registry again.
+        let budget = plan["memory"]["needed_bytes"].to_string();
+        let (child, finish) = start_until(
+            &[
+                "install",
+                &name,
+                device,
+                "--tls-verify=false",
+                "--retries=0",
+                "--progress=plain",
+                "--memory-budget",
+                &budget,
+            ],
+            "asking for sha256:",
+        );
+        drop(proxy);
+        let ran = finish(child);
+        assert_eq!(ran.code, Some(4), "{ran:#?}");
+        let said = ran
+            .stderr
+            .lines()
+            .find(|line| line.contains("the image's source failed while bootc read from it"));
+        let said = said.unwrap_or_else(|| panic!("the source's failure is not told: {ran:#?}"));
+        assert!(said.contains(expected), "{ran:#?}");
+        assert!(said.contains(&host), "{ran:#?}");
+        assert_eq!(
+            ran.error().contains("the image's source failed"),
+            tag == "fails",
+            "{ran:#?}"
+        );
+        assert_nothing_left();
+    }
 }

@@ -4,6 +4,7 @@
 //! wiped. So all of it is asked here, before.
 
 pub mod arguments;
+pub mod messages;
 pub mod options;
 pub mod probe;
 pub mod requirements;

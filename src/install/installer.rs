@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::boot_order;
 use super::machine;
 use super::planning::{Plan, booted_by_uefi};
 use super::seal::Seal;
 use crate::bootc::arguments::{self, Installation};
+use crate::bootc::messages;
 use crate::bootc::probe::{Probe, QUESTIONS};
 use crate::bootc::requirements;
 use crate::bootc::uki::Uki;
@@ -18,14 +19,13 @@ use crate::container::{self, Devices, Sandbox};
 use crate::disk::{Backend, BootPath, BootcVersion, Layout};
 use crate::kernel;
 use crate::progress::{Event, Progress};
+use crate::relay::Served;
 use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
 use crate::session::Root;
 
 /// How many lines of bootc's output are kept.
 const KEPT_LINES: usize = 2000;
-/// How many of them end an error.
-const LAST_LINES: usize = 15;
 
 /// An image that can install itself, as far as can be seen without trying.
 pub struct Installer {
@@ -167,11 +167,26 @@ pub async fn run(
     if status.success() {
         return Ok(());
     }
-    let last = report.output.len().saturating_sub(LAST_LINES);
     bail!(
-        "the image's bootc failed with {status}; its last lines were:\n  {}",
-        report.output[last..].join("\n  ")
+        "the image's bootc failed with {status}{}",
+        messages::reason(&report.output)
     )
+}
+
+/// How bootc's run ended, with what the image's source said meanwhile: bootc itself only saw that it did not get a blob.
+pub fn explain(ran: Result<()>, served: &Served, progress: &Progress) -> Result<()> {
+    match (ran, served.failures.first()) {
+        (Err(error), Some(failure)) => Err(anyhow!(
+            "the image's source failed while bootc read from it ({failure}), and {error:#}"
+        )),
+        (Ok(()), Some(failure)) => {
+            progress.note(format!(
+                "the image's source failed while bootc read from it, and bootc tried again: {failure}"
+            ));
+            Ok(())
+        }
+        (ran, None) => ran,
+    }
 }
 
 async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> {

@@ -38,7 +38,10 @@ pub async fn from_source(source: &dyn Source, blob: &Descriptor, range: Range<u6
     Ok(Box::pin(stream::try_unfold(
         verifier,
         |mut verifier| async move {
-            let chunk = verifier.next().await.map_err(io::Error::other)?;
+            let chunk = verifier
+                .next()
+                .await
+                .map_err(|error| io::Error::other(format!("{error:#}")))?;
             Ok(chunk.map(|chunk| (chunk, verifier)))
         },
     )))

@@ -54,7 +54,7 @@ pub struct Served {
     pub bytes_from_cache: u64,
     /// Bytes of blobs that came from the source again.
     pub bytes_from_source: u64,
-    /// Why blobs could not be given, at most a few.
+    /// Why blobs could not be given, at most a few different reasons.
     pub failures: Vec<String>,
 }
 
@@ -141,7 +141,8 @@ impl Counters {
 
     fn failed(&self, why: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() < MAX_FAILURES {
+        // Clients try again.
+        if failures.len() < MAX_FAILURES && !failures.contains(&why) {
             failures.push(why);
         }
     }

@@ -1,0 +1,213 @@
+//! What a bootc that failed says of the reason.
+//!
+//! It ends with one error, `error: Installing to disk: …: …` (older ones: `ERROR …`), which may go on over several lines: with
+//! what a program said that it ran, or with a debug dump of that program's arguments. What its programs print themselves
+//! (bootupd, skopeo, mkfs) comes before that.
+
+/// How many lines of an error are told, and how many of those that were printed before it.
+const ERROR_LINES: usize = 8;
+const LINES_BEFORE: usize = 6;
+/// How many lines are told where none of them is an error.
+const LAST_LINES: usize = 15;
+/// How much of a line is told, in characters.
+const LINE_CHARS: usize = 1000;
+
+/// Why it failed, from all that it printed, to stand behind "failed with exit status 1".
+pub fn reason(output: &[String]) -> String {
+    let lines = without_dumps(output);
+    let Some(at) = lines.iter().rposition(|line| error_in(line).is_some()) else {
+        return match last(&lines, LAST_LINES) {
+            [] => " and printed nothing".into(),
+            last => format!("; its last lines were:{}", listed(last)),
+        };
+    };
+    let error = error_in(&lines[at]).unwrap_or_default();
+    let rest = &lines[at + 1..];
+    let mut text = format!(": {}", shortened(error));
+    for line in &rest[..rest.len().min(ERROR_LINES)] {
+        text += &format!(": {}", shortened(line.trim()));
+    }
+    match last(&lines[..at], LINES_BEFORE) {
+        [] => text,
+        before => format!("{text}; before that it printed:{}", listed(before)),
+    }
+}
+
+fn last(lines: &[String], count: usize) -> &[String] {
+    &lines[lines.len().saturating_sub(count)..]
+}
+
+fn listed(lines: &[String]) -> String {
+    let line = |line: &String| format!("\n  {}", shortened(line));
+    lines.iter().map(line).collect()
+}
+
+fn shortened(line: &str) -> String {
+    match line.char_indices().nth(LINE_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.into(),
+    }
+}
+
+/// What a line says if it is an error: of a Rust program, of podman, of skopeo's and podman's log, or a panic.
+fn error_in(line: &str) -> Option<&str> {
+    let said = ["error: ", "Error: ", "ERROR: ", "ERROR ", "fatal: "];
+    if let Some(error) = said.iter().find_map(|head| line.strip_prefix(head)) {
+        return Some(error.trim());
+    }
+    if line.starts_with("thread '") && line.contains("panicked at") {
+        return Some(line.trim_end_matches(':'));
+    }
+    let (_, logged) = line.split_once("level=fatal msg=")?;
+    Some(logged.trim_matches('"'))
+}
+
+/// The lines, but a debug dump of a command over many lines is that command's words on one.
+fn without_dumps(output: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut dump: Option<Dump> = None;
+    for line in output {
+        match &mut dump {
+            None => match line.strip_suffix("Command {") {
+                Some(head) => dump = Some(Dump::after(head)),
+                None => lines.push(line.clone()),
+            },
+            Some(inner) if inner.ends_with(line) => {
+                lines.extend(dump.take().map(|dump| dump.line(&line[1..])))
+            }
+            Some(inner) => inner.add(line),
+        }
+    }
+    // Its end was cut off.
+    lines.extend(dump.map(|dump| dump.line("")));
+    lines
+}
+
+/// A command as Rust's `{:#?}` writes it.
+struct Dump {
+    head: String,
+    words: Vec<String>,
+    in_args: bool,
+}
+
+impl Dump {
+    fn after(head: &str) -> Self {
+        Self {
+            head: head.into(),
+            words: Vec::new(),
+            in_args: false,
+        }
+    }
+
+    /// Its last line begins in the first column, where none of the others does.
+    fn ends_with(&self, line: &str) -> bool {
+        line.starts_with('}')
+    }
+
+    fn add(&mut self, line: &str) {
+        match line.trim() {
+            "args: [" => self.in_args = true,
+            "]," => self.in_args = false,
+            word if self.in_args => {
+                let word = word.trim_end_matches(',');
+                self.words.push(word.trim_matches('"').into());
+            }
+            _ => {}
+        }
+    }
+
+    /// All of it on one line, with what follows it.
+    fn line(self, tail: &str) -> String {
+        format!("{}{}{tail}", self.head, self.words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason_of(output: &str) -> String {
+        reason(&output.lines().map(str::to_string).collect::<Vec<_>>())
+    }
+
+    /// Outputs as they are in bug reports and come of bootc's source, shortened, and what is told of them.
+    #[test]
+    fn the_reason_is_what_bootc_says_it_is() {
+        for (what, output, expected) in [
+            (
+                "a command over many lines (bootc 1.9 and newer)",
+                "Installing bootloader via bootupd\n\
+                 Could not prepare Boot variable: Invalid argument\n\
+                 error: boot data installation failed: installing component EFI: Failed to invoke efibootmgr\n\
+                 error: Installing to disk: Installing bootloader: Failed to run command: Command {\n    \
+                 program: \"bootupctl\",\n    args: [\n        \"bootupctl\",\n        \"backend\",\n        \"install\",\n        \
+                 \"--device\",\n        \"/dev/sdb\",\n    ],\n    create_pidfd: false,\n}",
+                ": Installing to disk: Installing bootloader: Failed to run command: bootupctl backend install --device \
+                 /dev/sdb; before that it printed:\n  Installing bootloader via bootupd\n  \
+                 Could not prepare Boot variable: Invalid argument\n  \
+                 error: boot data installation failed: installing component EFI: Failed to invoke efibootmgr",
+            ),
+            (
+                "an older bootc, whose programs say why",
+                "losetup: /output/disk.img: failed to set up loop device: No such file or directory\n\
+                 ERROR Installing to disk: Task losetup failed: ExitStatus(unix_wait_status(256))",
+                ": Installing to disk: Task losetup failed: ExitStatus(unix_wait_status(256)); before that it printed:\n  \
+                 losetup: /output/disk.img: failed to set up loop device: No such file or directory",
+            ),
+            (
+                "skopeo's words within the error",
+                "error: Installing to disk: Creating ostree deployment: Performing deployment: Importing: Parsing layer blob \
+                 sha256:5d: Failed to invoke skopeo proxy method FinishPipe: remote error: received unexpected HTTP status: \
+                 502 Bad Gateway",
+                ": Installing to disk: Creating ostree deployment: Performing deployment: Importing: Parsing layer blob \
+                 sha256:5d: Failed to invoke skopeo proxy method FinishPipe: remote error: received unexpected HTTP status: \
+                 502 Bad Gateway",
+            ),
+            (
+                "what a program said, behind the error",
+                "Creating rootfs\nerror: Installing to disk: Creating rootfs: Subprocess failed: \
+                 ExitStatus(unix_wait_status(256))\nmkfs.ext4: No space left on device while writing out\n",
+                ": Installing to disk: Creating rootfs: Subprocess failed: ExitStatus(unix_wait_status(256)): mkfs.ext4: No \
+                 space left on device while writing out; before that it printed:\n  Creating rootfs",
+            ),
+            (
+                "something behind a command over many lines",
+                "error: Mounting: Command {\n    program: \"mount\",\n    args: [\n        \"mount\",\n        \"/dev/vda3\",\n    \
+                 ],\n}: No such file or directory (os error 2)",
+                ": Mounting: mount /dev/vda3: No such file or directory (os error 2)",
+            ),
+            (
+                "skopeo's log",
+                "time=\"2026-01-01T00:00:00Z\" level=fatal msg=\"initializing source: pinging container registry\"",
+                ": initializing source: pinging container registry",
+            ),
+            (
+                "a panic",
+                "thread 'main' panicked at crates/lib/src/install.rs:12:5:\ncalled `Option::unwrap()` on a `None` value",
+                ": thread 'main' panicked at crates/lib/src/install.rs:12:5: called `Option::unwrap()` on a `None` value",
+            ),
+            (
+                "no error at all",
+                "one\ntwo",
+                "; its last lines were:\n  one\n  two",
+            ),
+            ("nothing", "", " and printed nothing"),
+            (
+                "a dump that is cut off",
+                "error: Failed to run command: Command {\n    program: \"a\",\n    args: [\n        \"a\",",
+                ": Failed to run command: a",
+            ),
+        ] {
+            assert_eq!(reason_of(output), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_never_long() {
+        let long = "x".repeat(10 * LINE_CHARS);
+        let lines = vec![long.clone(); 100];
+        assert!(reason(&lines).len() < 2 * LAST_LINES * LINE_CHARS);
+        let errors = [vec![long.clone(); 100], vec![format!("error: {long}")], lines].concat();
+        assert!(reason(&errors).len() < 2 * LAST_LINES * LINE_CHARS);
+    }
+}
