@@ -11,8 +11,9 @@ use crate::cli;
 use crate::oci::manifest::{self, Document};
 use crate::oci::{Image, Platform};
 use crate::plan::size;
-use crate::progress::{Progress, printable};
+use crate::progress::Progress;
 use crate::session::{self, Weighed};
+use crate::text::printable;
 
 /// The label that says that an image is a bootable container.
 const BOOTABLE_LABEL: &str = "containers.bootc";

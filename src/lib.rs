@@ -23,6 +23,7 @@
 //! | the running kernel: its modules, what it was booted with; the firmware's boot order | [`kernel`]; [`firmware`] |
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
+//! | text of strangers on its way to a terminal | [`text`] |
 //! | the only unsafe code | [`sys`] |
 //! | what is fuzzed, in tests and under the fuzzer only | `fuzz` |
 //!
@@ -63,6 +64,7 @@ pub mod source;
 pub mod stick;
 pub mod store;
 pub mod sys;
+pub mod text;
 pub mod unpack;
 pub mod verify;
 

@@ -16,7 +16,7 @@ use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{config_drives, init, inspect, install, run, save, unpack, verify};
+use landfall::{config_drives, init, inspect, install, run, save, text, unpack, verify};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -96,9 +96,9 @@ async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<
 /// Prints what a command found out, for people or for programs.
 fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
     if json {
-        println!("{}", serde_json::to_string_pretty(what)?);
+        print!("{}", text::json(what)?);
     } else {
-        print!("{what}");
+        print!("{}", text::printable_table(&what.to_string()));
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ fn status<T>(result: Result<T>, failed: u8) -> u8 {
     match result {
         Ok(_) => 0,
         Err(error) => {
-            eprintln!("landfall: {error:#}");
+            eprintln!("landfall: {}", text::printable_message(&format!("{error:#}")));
             failed
         }
     }

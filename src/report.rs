@@ -10,6 +10,7 @@ use crate::disk::TableReport;
 use crate::firmware::BootOrder;
 use crate::meter::Cost;
 use crate::oci::Image;
+use crate::text;
 use crate::verify::Check;
 
 /// The number of this format; it grows when a field changes its meaning or goes away.
@@ -130,8 +131,7 @@ impl Report {
 
     /// Writes the report to `path`.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
+        let text = text::json(self)?;
         std::fs::write(path, text).with_context(|| format!("writing the report to {}", path.display()))
     }
 }

@@ -21,6 +21,7 @@ use crate::filesystem::{Condition, condition};
 use crate::progress::Progress;
 use crate::read_only::ReadOnlyMount;
 use crate::rootfs::Rootfs;
+use crate::text::printable;
 use entries::Entries;
 
 /// One thing that was checked.
@@ -89,9 +90,9 @@ impl fmt::Display for Verdict {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Check { what, outcome } in &self.checks {
             match outcome {
-                Passed(found) => writeln!(out, "ok           {what}: {found}")?,
-                Failed(found) => writeln!(out, "FAILED       {what}: {found}")?,
-                NotChecked(why) => writeln!(out, "not checked  {what}: {why}")?,
+                Passed(found) => writeln!(out, "ok           {what}: {}", printable(found))?,
+                Failed(found) => writeln!(out, "FAILED       {what}: {}", printable(found))?,
+                NotChecked(why) => writeln!(out, "not checked  {what}: {}", printable(why))?,
             }
         }
         Ok(())

@@ -14,9 +14,9 @@ use crate::config_drive::{ConfigDrive, MAX_BYTES};
 use crate::disk::{Contents, Geometry, MIB};
 use crate::filesystem::NamedFile;
 use crate::plan::size;
-use crate::progress::printable;
 use crate::sys::block::{self, Region};
 use crate::sys::heap::Wiping;
+use crate::text::printable;
 
 /// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`, `random_seed`,
 /// and whatever people call theirs.

@@ -30,6 +30,7 @@ use crate::progress::{Progress, Style};
 use crate::source::name::ImageName;
 use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
+use crate::text::printable_message;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
 
@@ -76,7 +77,7 @@ fn run() -> ! {
     match outcome {
         Ok(after) => ending::after_success(after),
         Err(error) => {
-            eprintln!("\nlandfall: failed: {error:#}");
+            eprintln!("\nlandfall: failed: {}", printable_message(&format!("{error:#}")));
             ending::after_failure(failure)
         }
     }

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 use crate::sys::terminal::has_a_size;
+use crate::text::printable;
 use plain::Plain;
 use terminal::Bars;
 
@@ -191,42 +192,9 @@ fn print(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The text without what steers a terminal: escape sequences are left out, other control characters become `?`.
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(char) = chars.next() {
-        match char {
-            '\x1b' if chars.next_if_eq(&'[').is_some() => {
-                // A control sequence ends with its first byte from @ to ~ (ECMA-48 5.4).
-                let _ = chars.find(|char| ('@'..='~').contains(char));
-            }
-            '\t' => out.push(' '),
-            char if char.is_control() => out.push('?'),
-            char => out.push(char),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_that_steers_a_terminal_gets_through() {
-        for (given, shown) in [
-            ("plain text, ünïcode", "plain text, ünïcode"),
-            ("\x1b[1;31mred\x1b[0m", "red"),
-            ("50%\r100%", "50%?100%"),
-            ("a\tb", "a b"),
-            ("\x1b]0;title\x07", "?]0;title?"),
-            ("\x1b[2", ""),
-            ("\u{9b}31m", "?31m"),
-        ] {
-            assert_eq!(printable(given), shown, "{given:?}");
-        }
-    }
 
     #[test]
     fn bars_only_where_they_can_be_drawn() {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 
-use super::{Event, Phase, printable};
+use super::{Event, Phase};
+use crate::text::printable;
 
 /// A line is due after so much more of the pull …
 const STEP_PERCENT: u64 = 5;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, Phase, print, printable};
+use super::{Event, Phase, print};
+use crate::text::printable;
 
 /// How often the bar moves by itself, so that a quiet phase is seen to be alive.
 const TICK: Duration = Duration::from_millis(120);

@@ -8,8 +8,8 @@ use crate::bootc::uki;
 use crate::disk::{Arch, BootPath};
 use crate::filesystem::FilesystemError;
 use crate::filesystem::fat::Volume;
-use crate::progress::printable;
 use crate::rootfs::Rootfs;
+use crate::text::printable;
 
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 const MAX_ENTRIES: usize = 128;

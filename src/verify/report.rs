@@ -12,8 +12,8 @@ use super::Outcome;
 use crate::disk::{Extent, Parts};
 use crate::filesystem::Signature;
 use crate::oci::digest::Hasher;
-use crate::progress::printable;
 use crate::report::FORMAT;
+use crate::text::printable;
 
 /// How an installation ended, which every report says.
 #[derive(Debug, Deserialize)]
