@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer};
+use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer, Windows};
 use crate::oci::{Digest, Image, Layer};
 use crate::progress::{Event, Progress};
 use crate::source::{Source, url};
@@ -72,12 +72,14 @@ pub async fn pull(
     });
     let mut order: Vec<&Layer> = image.layers.iter().collect();
     order.sort_by_key(|layer| std::cmp::Reverse(layer.blob.size()));
+    let windows = &Windows::default();
     let copies = &choose_copies(&order, store.budget_bytes(), options.unpacked_bytes);
     let one = |layer| {
         let pull = LayerPull {
             source: &source,
             layer,
             store,
+            windows,
             progress,
         };
         async move {
@@ -130,6 +132,7 @@ struct LayerPull<'a> {
     source: &'a Arc<dyn Source>,
     layer: &'a Layer,
     store: &'a Store,
+    windows: &'a Windows,
     progress: &'a Progress,
 }
 
@@ -169,6 +172,7 @@ impl LayerPull<'_> {
         let (layer, path) = (self.layer.clone(), self.store.layer_path(self.layer.index));
         let blob_path = self.store.blob_path(layer.blob.digest());
         let room_bytes = self.store.room_bytes();
+        let windows = self.windows.clone();
         let (user, threads_user) = (self.store.user(), self.store.user());
         spawn_blocking(move || {
             let _user = user;
@@ -183,6 +187,7 @@ impl LayerPull<'_> {
             let options = layer::Options {
                 copy,
                 archive_limit_bytes: room_bytes.map(|room| room.saturating_mul(ARCHIVE_PER_ROOM)),
+                windows,
             };
             let unpacked = layer::unpack(blob, &layer, &path, options);
             if copies && !unpacked.as_ref().is_ok_and(UnpackedLayer::has_copy) {

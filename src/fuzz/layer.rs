@@ -13,7 +13,7 @@ use oci_spec::image::MediaType;
 
 use crate::layer::notation::{archive, list};
 use crate::layer::{
-    Chunks as _, Decompressor, Options, ReadChunks, UnpackedLayer, merge, remove_all, settle, unpack,
+    Chunks as _, Decompressor, Options, ReadChunks, UnpackedLayer, Windows, merge, remove_all, settle, unpack,
 };
 use crate::oci::digest::{Hasher, sha256};
 use crate::oci::media_type::Compression;
@@ -120,8 +120,8 @@ fn unpack_blob(blob: Vec<u8>, index: usize) -> anyhow::Result<UnpackedLayer> {
         compression: Compression::None,
     };
     let options = Options {
-        copy: None,
         archive_limit_bytes: Some(ARCHIVE_LIMIT_BYTES),
+        ..Options::default()
     };
     let chunks = ReadChunks::new(std::io::Cursor::new(blob), 999);
     unpack(chunks, &layer, &Path::new(PLACE).join(index.to_string()), options)
@@ -130,7 +130,7 @@ fn unpack_blob(blob: Vec<u8>, index: usize) -> anyhow::Result<UnpackedLayer> {
 /// The true one, where there is one: an image may be evil without a lie in it.
 fn diff_id(blob: &[u8]) -> Digest {
     let chunks = ReadChunks::new(std::io::Cursor::new(blob.to_vec()), 4096);
-    let mut archive = Decompressor::new(chunks);
+    let mut archive = Decompressor::new(chunks, Windows::default());
     let mut hasher = Hasher::sha256();
     let mut seen = 0;
     while let Ok(chunk) = archive.next_chunk() {

@@ -8,19 +8,19 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use super::chunks::{ChunkReader, Chunks, ReadChunks};
+use super::frames::{Frames, is_frame};
+use super::windows::Windows;
 
 /// How many uncompressed bytes go to the next stage at a time: small enough for a core's cache.
 pub const CHUNK_BYTES: usize = 128 << 10;
 
-/// The largest zstd window, as a power of two: 128 MiB, the most that `zstd -d` takes without being told to.
-const ZSTD_WINDOW_LOG_MAX: u32 = 27;
-
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-const ZSTD_MAGIC: u32 = 0xfd2f_b528;
-const ZSTD_SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
 
 /// The uncompressed bytes of a blob.
-pub struct Decompressor<C: Chunks>(State<C>);
+pub struct Decompressor<C: Chunks> {
+    state: State<C>,
+    windows: Windows,
+}
 
 enum State<C: Chunks> {
     Start(ChunkReader<C>),
@@ -32,40 +32,40 @@ enum State<C: Chunks> {
 enum Decoder<C: Chunks> {
     Plain(ChunkReader<C>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<ChunkReader<C>>>),
-    Zstd(Box<zstd::Decoder<'static, ChunkReader<C>>>),
+    Zstd(Box<Frames<C>>),
 }
 
 impl<C: Chunks> Decompressor<C> {
-    /// Decompresses `blob`.
-    pub fn new(blob: C) -> Self {
-        Self(State::Start(ChunkReader::new(blob)))
+    /// Decompresses `blob`, with a share of `windows`.
+    pub fn new(blob: C, windows: Windows) -> Self {
+        Self {
+            state: State::Start(ChunkReader::new(blob)),
+            windows,
+        }
     }
 
     /// The stage before; `None` if no decoder could be made.
     pub fn into_inner(self) -> Option<C> {
-        let reader = match self.0 {
+        let reader = match self.state {
             State::Start(reader) => reader,
             State::Running(chunks) => match chunks.into_inner() {
                 Decoder::Plain(reader) => reader,
                 Decoder::Gzip(decoder) => decoder.into_inner(),
-                Decoder::Zstd(decoder) => decoder.finish(),
+                Decoder::Zstd(decoder) => decoder.into_inner(),
             },
             State::Broken => return None,
         };
         Some(reader.into_inner())
     }
 
-    fn start(mut blob: ChunkReader<C>) -> io::Result<Decoder<C>> {
+    fn start(mut blob: ChunkReader<C>, windows: &Windows) -> io::Result<Decoder<C>> {
         let magic = blob.peek(4)?;
-        let word = magic.try_into().map_or(0, u32::from_le_bytes);
         if magic.starts_with(&GZIP_MAGIC) {
             Ok(Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(
                 blob,
             ))))
-        } else if word == ZSTD_MAGIC || word & !0xf == ZSTD_SKIPPABLE_MAGIC {
-            let mut decoder = zstd::Decoder::with_buffer(blob)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-            Ok(Decoder::Zstd(Box::new(decoder)))
+        } else if is_frame(magic) {
+            Ok(Decoder::Zstd(Box::new(Frames::new(blob, windows.clone()))))
         } else {
             Ok(Decoder::Plain(blob))
         }
@@ -74,15 +74,16 @@ impl<C: Chunks> Decompressor<C> {
 
 impl<C: Chunks> Chunks for Decompressor<C> {
     fn next_chunk(&mut self) -> io::Result<Bytes> {
-        if let State::Start(reader) = &mut self.0 {
+        if let State::Start(reader) = &mut self.state {
             // An error of the stages before comes out here, while the blob is still in its place.
             reader.peek(4)?;
-            let State::Start(reader) = std::mem::replace(&mut self.0, State::Broken) else {
+            let State::Start(reader) = std::mem::replace(&mut self.state, State::Broken) else {
                 unreachable!("just seen")
             };
-            self.0 = State::Running(ReadChunks::new(Self::start(reader)?, CHUNK_BYTES));
+            let decoder = Self::start(reader, &self.windows)?;
+            self.state = State::Running(ReadChunks::new(decoder, CHUNK_BYTES));
         }
-        match &mut self.0 {
+        match &mut self.state {
             State::Running(chunks) => chunks.next_chunk(),
             State::Start(_) | State::Broken => Err(io::Error::other("the decoder could not be started")),
         }
@@ -117,7 +118,7 @@ mod tests {
     /// Pieces of three bytes: no magic number lies in one piece.
     fn decompress(blob: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
-        ChunkReader::new(Decompressor::new(ReadChunks::new(blob, 3)))
+        ChunkReader::new(Decompressor::new(ReadChunks::new(blob, 3), Windows::default()))
             .read_to_end(&mut out)
             .map(|_| out)
     }

@@ -117,7 +117,10 @@ fn a_debian_image_is_the_same() {
             let digest = xtask::image::Digest::in_descriptor(layer).unwrap();
             let blob = fs::File::open(layout.blob(&digest)).unwrap();
             let mut archive = Vec::new();
-            let mut reader = ChunkReader::new(Decompressor::new(ReadChunks::new(blob, 1 << 16)));
+            let mut reader = ChunkReader::new(Decompressor::new(
+                ReadChunks::new(blob, 1 << 16),
+                Windows::default(),
+            ));
             std::io::Read::read_to_end(&mut reader, &mut archive).unwrap();
             archive
         })

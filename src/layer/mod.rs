@@ -19,6 +19,7 @@ mod chunks;
 mod decompress;
 mod diff_id;
 mod directory;
+mod frames;
 mod header;
 mod merge;
 mod path;
@@ -30,6 +31,7 @@ mod unpack;
 mod untar;
 mod verify;
 mod whiteout;
+mod windows;
 
 #[cfg(test)]
 mod bombs;
@@ -50,3 +52,4 @@ pub use merge::merge;
 pub use settle::settle;
 pub use unpack::{Options, SourceFailed, UnpackedLayer, unpack};
 pub use verify::{BlobError, VerifiedBlob};
+pub use windows::Windows;

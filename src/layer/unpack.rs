@@ -18,6 +18,7 @@ use super::directory::{open_root, remove_all};
 use super::path::RelativePath;
 use super::untar::{Unpacked, untar};
 use super::verify::{BlobError, VerifiedBlob, Verifier};
+use super::windows::Windows;
 use crate::oci::Layer;
 
 /// Below this size of a blob, in bytes, threads cost more than they save.
@@ -30,6 +31,8 @@ pub struct Options {
     pub copy: Option<File>,
     /// The largest uncompressed archive, in bytes; `None` for one that only the space at hand bounds.
     pub archive_limit_bytes: Option<u64>,
+    /// The memory that its decoder shares with those of other layers.
+    pub windows: Windows,
 }
 
 /// A layer whose blob and archive are what the image says, in a directory in overlayfs's form.
@@ -125,7 +128,8 @@ fn run<C: Chunks + Send + 'static>(
     let start = "starting a thread";
     let verifier = Verifier::new(Tee::new(blob, options.copy), &layer.blob)?;
     let verifier = Stage::start(threaded, "verify", verifier).context(start)?;
-    let inflate = Stage::start(threaded, "inflate", Decompressor::new(verifier)).context(start)?;
+    let inflate =
+        Stage::start(threaded, "inflate", Decompressor::new(verifier, options.windows)).context(start)?;
     let hasher = DiffIdHasher::new(inflate, &layer.diff_id, limit)?;
     let mut archive = Archive::new(Stage::start(threaded, "diff-id", hasher).context(start)?);
 

@@ -125,6 +125,7 @@ fn each_fault_is_named() {
             let options = Options {
                 copy: Some(copy),
                 archive_limit_bytes: Some(tar.len() as u64 + 512),
+                ..Options::default()
             };
             let unpacked = unpack(
                 ReadChunks::new(std::io::Cursor::new(bytes.clone()), 70_000),
@@ -170,8 +171,8 @@ fn an_archive_is_bounded_whatever_it_is_compressed_to() {
         (tar.len() as u64 - 1, Some("larger than 41943039 bytes")),
     ] {
         let options = Options {
-            copy: None,
             archive_limit_bytes: Some(limit),
+            ..Options::default()
         };
         let unpacked = unpack(
             ReadChunks::new(std::io::Cursor::new(blob.clone()), 4096),
