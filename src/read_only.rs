@@ -9,10 +9,7 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::kernel::modules;
-
-/// What directories that something is mounted on begin with. They are not where the store is: that is mounted later, and
-/// would hide them.
-const MOUNT_PREFIX: &str = "/run/landfall";
+use crate::sys::namespace::private_directory;
 
 /// A file system, mounted in this process's own mount namespace. It is unmounted when this is dropped.
 #[derive(Debug)]
@@ -43,11 +40,10 @@ impl Drop for ReadOnlyMount {
     }
 }
 
-/// A directory of nobody else's: to remove one unmounts what any other process has there.
 fn new_directory() -> Result<PathBuf> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = COUNT.fetch_add(1, Ordering::Relaxed);
-    let path = PathBuf::from(format!("{MOUNT_PREFIX}-{}-{number}", std::process::id()));
+    let path = private_directory()?.join(format!("read-only-{number}"));
     fs::create_dir(&path).with_context(|| format!("mkdir({path:?})"))?;
     Ok(path)
 }

@@ -21,9 +21,7 @@ use crate::source::name::ImageName;
 use crate::source::registry::{self, Policy};
 use crate::stick::{Place, Stick};
 use crate::store::Store;
-
-/// Where everything is that Landfall keeps while it works: on a file system in memory, in a directory nobody else sees.
-const RUN_DIRECTORY: &str = "/run/landfall";
+use crate::sys::namespace::private_directory;
 
 /// An image that was found, and where.
 pub struct Found {
@@ -146,7 +144,7 @@ impl Weighed {
 
     /// Pulls the layers into memory and mounts them under `extra` files.
     pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
-        let store = Store::mount(Path::new(RUN_DIRECTORY), memory.store_bytes)?;
+        let store = Store::mount(private_directory()?, memory.store_bytes)?;
         let options = Options {
             unpacked_bytes: memory.keep_blobs.then_some(self.unpacked_bytes),
             ..Options::default()

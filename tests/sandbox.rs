@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine;
@@ -382,4 +384,37 @@ fn stopping_leaves_nothing_behind_whenever_it_comes() {
         .filter(|line| line.windows(5).any(|word| word == b"98765"))
         .count();
     assert_eq!(left, 0, "a process of the container is left");
+}
+
+/// The names of all that is in the directories where programs keep things while they run.
+fn kept_by_programs() -> BTreeSet<PathBuf> {
+    let of = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let top = ["/run", "/proc/driver", "/mnt", "/var/tmp"].map(|path| of(Path::new(path)));
+    let below: Vec<_> = top.iter().flatten().flat_map(|path| of(path)).collect();
+    top.into_iter().flatten().chain(below).collect()
+}
+
+/// Nothing can be cleaned up then: so nothing may be there that would have to be.
+#[test]
+fn a_landfall_that_is_killed_leaves_no_directories() {
+    let lab = Lab::new();
+    let image = lab.image("killed", &format!("{WRITES}sleep 98764; exit 0"));
+    let stalled = format!(
+        "{}/os/test:killed",
+        support::stalling_proxy(&lab.registry, 400_000)
+    );
+    let before = kept_by_programs();
+    for (image, line) in [(&stalled, "to pull"), (&image, "overwriting")] {
+        stopped(&lab, image, line, Signal::SIGKILL);
+        let left: Vec<_> = kept_by_programs().difference(&before).cloned().collect();
+        assert!(
+            !left
+                .iter()
+                .any(|path| path.to_string_lossy().contains("landfall")),
+            "{left:?}"
+        );
+    }
 }
