@@ -31,6 +31,8 @@ pub struct Inspection {
     bootable: bool,
     compressed_bytes: u64,
     unpacked_bytes_estimate: u64,
+    unpacked_bytes_at_least: u64,
+    unpacked_bytes_is_a_guess: bool,
     labels: BTreeMap<String, String>,
     layers: Vec<Layer>,
 }
@@ -73,7 +75,9 @@ impl Inspection {
             created: configuration.created().clone(),
             bootable: labels.get(BOOTABLE_LABEL).is_some_and(|value| value == "1"),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: found.unpacked_bytes,
+            unpacked_bytes_estimate: found.unpacked.likely_bytes,
+            unpacked_bytes_at_least: found.unpacked.at_least_bytes,
+            unpacked_bytes_is_a_guess: found.unpacked.is_guess,
             labels,
             layers: layers(image),
         })
@@ -108,9 +112,14 @@ impl fmt::Display for Inspection {
         };
         writeln!(out, "bootable    {bootable} (label {BOOTABLE_LABEL})")?;
         let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
+        let guess = if self.unpacked_bytes_is_a_guess {
+            " (a guess)"
+        } else {
+            ""
+        };
         writeln!(
             out,
-            "size        {compressed} compressed, about {unpacked} unpacked"
+            "size        {compressed} compressed, about {unpacked} unpacked{guess}"
         )?;
         for (name, value) in &self.labels {
             writeln!(out, "label       {}={}", printable(name), printable(value))?;

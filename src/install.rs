@@ -58,6 +58,7 @@ pub async fn install(
     let layout = lay_out(
         typed,
         &plan.found,
+        root.unpacked_bytes,
         plan.disk.disk(),
         installer.backend,
         installer.version(),

@@ -25,7 +25,7 @@ use crate::progress::{Event, Progress};
 use crate::source::{Source, url};
 use crate::store::{Store, User};
 
-pub use estimate::estimate_unpacked_bytes;
+pub use estimate::{Estimate, estimate_unpacked, with_filesystem};
 
 /// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
 /// hundred KiB.

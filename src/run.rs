@@ -14,7 +14,7 @@ use crate::session;
 pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     session::check_machine()?;
     let found = session::find(typed, progress).await?.weigh().await;
-    let memory = found.memory(typed, Purpose::Run)?;
+    let memory = found.memory(typed, Purpose::Run, progress)?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;
     let seal = Seal::new(NetworkAccess::None)?;

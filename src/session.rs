@@ -9,13 +9,14 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli;
 use crate::kernel;
+use crate::layer::UnpackedLayer;
 use crate::meter::available_memory_bytes;
 use crate::oci::reference::Selector;
 use crate::oci::{Digest, Image, Platform};
 use crate::overlay::{ExtraFile, OverlayMount};
 use crate::plan::{Memory, Purpose};
 use crate::progress::Progress;
-use crate::pull::{self, Options};
+use crate::pull::{self, Estimate, Options};
 use crate::source::Source;
 use crate::source::name::ImageName;
 use crate::source::registry::{self, Policy};
@@ -38,8 +39,8 @@ pub struct Found {
 /// An image that was found, and how large it is about to become.
 pub struct Weighed {
     found: Found,
-    /// An estimate of its unpacked size in a store, in bytes.
-    pub unpacked_bytes: u64,
+    /// Its size in a store.
+    pub unpacked: Estimate,
 }
 
 impl Deref for Weighed {
@@ -55,6 +56,8 @@ pub struct Root {
     // The order is that of dropping.
     overlay: OverlayMount,
     store: Store,
+    /// What its layers take in a file system, in bytes.
+    pub unpacked_bytes: u64,
 }
 
 /// How to speak to whatever has the image or a config drive.
@@ -123,35 +126,41 @@ impl Found {
     /// Estimates what it takes when it is unpacked. That costs a request for each layer.
     pub async fn weigh(self) -> Weighed {
         Weighed {
-            unpacked_bytes: pull::estimate_unpacked_bytes(&*self.source, &self.image).await,
+            unpacked: pull::estimate_unpacked(&*self.source, &self.image).await,
             found: self,
         }
     }
 }
 
 impl Weighed {
-    /// Shares out the memory that the machine has and the user allows.
-    pub fn memory(&self, typed: &cli::Image, purpose: Purpose) -> Result<Memory> {
+    /// Shares out the memory that the machine has and the user allows; a doubt is told.
+    pub fn memory(&self, typed: &cli::Image, purpose: Purpose, progress: &Progress) -> Result<Memory> {
         let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;
-        Memory::plan(
-            purpose,
-            self.unpacked_bytes,
-            typed
-                .memory_budget
-                .map_or(available, |budget| budget.min(available)),
-        )
+        let allowed = typed
+            .memory_budget
+            .map_or(available, |budget| budget.min(available));
+        let memory = Memory::plan(purpose, self.unpacked, allowed)?;
+        if let Some(doubt) = memory.doubt() {
+            progress.warn(doubt);
+        }
+        Ok(memory)
     }
 
     /// Pulls the layers into memory and mounts them under `extra` files.
     pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
         let store = Store::mount(private_directory()?, memory.store_bytes)?;
         let options = Options {
-            unpacked_bytes: memory.keep_blobs.then_some(self.unpacked_bytes),
+            unpacked_bytes: memory.keep_blobs.then_some(self.unpacked.likely_bytes),
             ..Options::default()
         };
         let layers = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress).await?;
         let overlay = OverlayMount::new(store.path(), &layers, extra)?;
-        Ok(Root { overlay, store })
+        let archives = layers.iter().map(UnpackedLayer::archive_bytes);
+        Ok(Root {
+            overlay,
+            store,
+            unpacked_bytes: pull::with_filesystem(archives.sum()),
+        })
     }
 }
 

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, output};
-use xtask::image::{Entry, Image, Layer, flip_byte, truncate};
+use support::faulty::{Fault, Faulty, Rule};
+use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, noise, output};
+use xtask::image::{Compression, Entry, Image, Layer, flip_byte, truncate};
 use xtask::registry::Registry;
 
 const UNTOUCHED: Option<i32> = Some(3);
@@ -290,6 +291,63 @@ fn a_plan_writes_nothing_and_says_what_would_be_done() {
         64 << 20
     );
     assert_eq!(disk.hash(), before);
+}
+
+/// An image with a program, and a layer of noise that doesn't compress and zeros that do, both in MiB.
+fn weights(lab: &Lab, tag: &str, noise_mib: usize, zeros_mib: usize) -> String {
+    let mut content = noise(7, noise_mib << 20);
+    content.resize((noise_mib + zeros_mib) << 20, 0);
+    let layer = Layer::new([Entry::file("weights", content)]).compressed(Compression::Gzip);
+    lab.layout
+        .add(&support::installable("exit 0").layer(layer), tag)
+        .unwrap();
+    lab.place(tag)
+}
+
+#[test]
+fn a_layer_that_does_not_compress_is_as_large_as_it_says() {
+    let lab = Lab::new();
+    let image = weights(&lab, "weights", 16, 0);
+    let inspected = landfall(["inspect", &image, "--tls-verify=false", "--json"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected.stdout).unwrap();
+    assert_eq!(inspected["unpacked_bytes_is_a_guess"], false, "{inspected}");
+    let (compressed, unpacked) = (
+        inspected["compressed_bytes"].as_u64().unwrap(),
+        inspected["unpacked_bytes_estimate"].as_u64().unwrap(),
+    );
+    assert!(unpacked < 2 * compressed, "{inspected}");
+    let tls = "--tls-verify=false";
+    let ran = landfall(["run", &image, tls, "--memory-budget=96MiB", "--", "ls"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(!ran.stderr.contains("may need"), "{ran:#?}");
+}
+
+#[test]
+fn what_nobody_says_is_a_guess_that_warns_and_does_not_refuse() {
+    let lab = Lab::new();
+    let fits = weights(&lab, "fits", 16, 0);
+    weights(&lab, "larger", 16, 80);
+    let no_ranges = Rule::always("/blobs/", Fault::IgnoreRange);
+    let proxy = Faulty::start(&lab.registry.host(), vec![no_ranges]);
+    let through = |tag: &str| format!("{}/os/test:{tag}", proxy.host());
+    let doubt = "(a guess: its source does not say how large it is), ";
+
+    let tls = "--tls-verify=false";
+    let ran = landfall(["run", &through("fits"), tls, "--memory-budget=96MiB", "--", "ls"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(ran.stderr.contains(doubt), "{ran:#?}");
+    // Where everything is said, nothing is guessed.
+    let ran = landfall(["run", &fits, tls, "--memory-budget=96MiB", "--", "ls"]);
+    assert!(ran.code == Some(0) && !ran.stderr.contains(doubt), "{ran:#?}");
+
+    let disk = lab.disk(2 * GIB);
+    let device = disk.device.to_str().unwrap();
+    let (image, budget) = (through("larger"), "--memory-budget=330MiB");
+    let plan = landfall(["plan", &image, device, tls, budget, "--generic-image"]);
+    assert_eq!(plan.code, Some(0), "{plan:#?}");
+    assert!(plan.stdout.contains("unpacked (a guess)") && plan.stderr.contains(doubt), "{plan:#?}");
+    // Memory does run out then.
+    refused(&disk, &image, &[budget], "the image does not fit into 42 MiB of memory");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutR
 use crate::disks;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::Progress;
+use crate::pull::with_filesystem;
 use crate::session::{self, Weighed};
 
 use super::boot_order;
@@ -79,8 +80,12 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     let found = session::find(&typed.image, progress).await?.weigh().await;
     // A stick that the image is on is mounted only now.
     disk.disk().refuse_if_in_use()?;
-    let memory = found.memory(&typed.image, Purpose::Install)?;
-    let layout = lay_out(typed, &found, disk.disk(), backend, BootcVersion::default())?;
+    let memory = found.memory(&typed.image, Purpose::Install, progress)?;
+    let lay_out = |bytes| lay_out(typed, &found, bytes, disk.disk(), backend, BootcVersion::default());
+    let layout = lay_out(with_filesystem(found.unpacked.at_least_bytes))?;
+    if let Err(doubt) = lay_out(found.unpacked.likely_bytes) {
+        progress.warn(format!("the image may turn out to be too large for the disk: {doubt:#}"));
+    }
     if !booted_by_uefi() && !typed.bootc.generic_image {
         progress.warn(
             "this machine was not booted by UEFI: the image's boot loader may not be installed for UEFI; boot this \
@@ -97,10 +102,11 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     })
 }
 
-/// The layout for an image, as far as it is known.
+/// The layout for an image that takes `unpacked_bytes` in a file system, as far as it is known.
 pub fn lay_out(
     typed: &cli::Install,
     found: &Weighed,
+    unpacked_bytes: u64,
     disk: &Disk,
     backend: Backend,
     bootc: BootcVersion,
@@ -115,7 +121,7 @@ pub fn lay_out(
         block_setup: typed.bootc.block_setup,
         bootc,
         config_drive: typed.config_drive.is_some(),
-        root_at_least_mib: found.unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
+        root_at_least_mib: unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
         root_exactly_mib: typed.root_size_mib,
     };
     Ok(Layout::plan(&request)?)
@@ -152,6 +158,8 @@ pub struct Summary {
     layers: usize,
     compressed_bytes: u64,
     unpacked_bytes_estimate: u64,
+    unpacked_bytes_at_least: u64,
+    unpacked_bytes_is_a_guess: bool,
     memory: Memory,
     disk: String,
     disk_bytes: u64,
@@ -193,7 +201,9 @@ impl From<&Plan> for Summary {
             platform: image.platform.to_string(),
             layers: image.layers.len(),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: plan.found.unpacked_bytes,
+            unpacked_bytes_estimate: plan.found.unpacked.likely_bytes,
+            unpacked_bytes_at_least: plan.found.unpacked.at_least_bytes,
+            unpacked_bytes_is_a_guess: plan.found.unpacked.is_guess,
             memory: plan.memory,
             disk: disk.path.display().to_string(),
             disk_bytes: disk.geometry.size_bytes,
@@ -209,13 +219,18 @@ impl std::fmt::Display for Summary {
         writeln!(out, "image       {} ({})", self.image, self.platform)?;
         writeln!(out, "digest      {}", self.manifest_digest)?;
         let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
+        let guess = if self.unpacked_bytes_is_a_guess {
+            " (a guess)"
+        } else {
+            ""
+        };
         writeln!(
             out,
-            "layers      {}: {compressed} compressed, about {unpacked} unpacked",
+            "layers      {}: {compressed} compressed, about {unpacked} unpacked{guess}",
             self.layers
         )?;
         let (needed, available) = (size(self.memory.needed_bytes), size(self.memory.available_bytes));
-        writeln!(out, "memory      {needed} needed, {available} available")?;
+        writeln!(out, "memory      about {needed} needed{guess}, {available} available")?;
         let sector = self.logical_sector_bytes;
         writeln!(
             out,

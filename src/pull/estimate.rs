@@ -24,9 +24,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How many bytes come of a compressed one, where nothing better is known.
 const USUAL_RATIO: u64 = 3;
 
-/// An estimate of what `image` takes when it is unpacked, in bytes, with what a file system adds to the files. Where the
-/// blobs don't say anything that can be true, or the source gives no parts of them, it is the usual ratio.
-pub async fn estimate_unpacked_bytes(source: &dyn Source, image: &Image) -> u64 {
+/// How large something is once it is unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Estimate {
+    /// What it surely has, in bytes.
+    pub at_least_bytes: u64,
+    /// What it is likely to take, in bytes.
+    pub likely_bytes: u64,
+    /// Whether some of that is the usual ratio, and nothing that the blobs say.
+    pub is_guess: bool,
+}
+
+/// An estimate of what `image` takes when it is unpacked, likely with what a file system adds to the files. Where the blobs
+/// don't say anything that can be true, or the source gives no parts of them, it is a guess.
+pub async fn estimate_unpacked(source: &dyn Source, image: &Image) -> Estimate {
     let asking = &Asking {
         source,
         deadline: Instant::now() + PATIENCE,
@@ -39,18 +50,54 @@ pub async fn estimate_unpacked_bytes(source: &dyn Source, image: &Image) -> u64 
         .position(|layer| layer.compression != Compression::None);
     let first = first.map(|index| layers.remove(index));
     let mut total = match first {
-        Some(layer) => asking.unpacked_bytes(layer).await,
-        None => 0,
+        Some(layer) => asking.unpacked(layer).await,
+        None => Estimate::default(),
     };
-    let others = layers.into_iter().map(|layer| asking.unpacked_bytes(layer));
+    let others = layers.into_iter().map(|layer| asking.unpacked(layer));
     let mut others = stream::iter(others).buffer_unordered(PARALLEL_REQUESTS);
-    while let Some(size) = others.next().await {
-        total = total.saturating_add(size);
+    while let Some(layer) = others.next().await {
+        total = total.and(layer);
     }
     // What a frame says is the word of whoever made it.
-    let total = total.min(MAX_IMAGE_BYTES);
-    // Measured on tmpfs: 3 % for the rest of each file's last page, 5 % for inodes.
-    total + total / 100 * 8
+    Estimate {
+        at_least_bytes: total.at_least_bytes.min(MAX_IMAGE_BYTES),
+        likely_bytes: with_filesystem(total.likely_bytes.min(MAX_IMAGE_BYTES)),
+        is_guess: total.is_guess,
+    }
+}
+
+/// What files of so many bytes take in a file system. Measured on tmpfs: 3 % for the rest of each file's last page, 5 % for
+/// inodes.
+pub fn with_filesystem(bytes: u64) -> u64 {
+    bytes.saturating_add(bytes / 100 * 8)
+}
+
+impl Estimate {
+    /// What the blob itself says.
+    fn said(bytes: u64) -> Self {
+        Self {
+            at_least_bytes: bytes,
+            likely_bytes: bytes,
+            is_guess: false,
+        }
+    }
+
+    /// Of a blob of so many bytes that says nothing.
+    fn guess(likely_bytes: u64, compressed: u64) -> Self {
+        Self {
+            at_least_bytes: least_unpacked_bytes(compressed),
+            likely_bytes,
+            is_guess: true,
+        }
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            at_least_bytes: self.at_least_bytes.saturating_add(other.at_least_bytes),
+            likely_bytes: self.likely_bytes.saturating_add(other.likely_bytes),
+            is_guess: self.is_guess || other.is_guess,
+        }
+    }
 }
 
 /// The questions of one estimate.
@@ -62,29 +109,29 @@ struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    async fn unpacked_bytes(&self, layer: &Layer) -> u64 {
+    async fn unpacked(&self, layer: &Layer) -> Estimate {
         let size = layer.blob.size();
         let said = match layer.compression {
-            Compression::None => Some(size),
+            Compression::None => Some(Estimate::said(size)),
             Compression::Gzip => self.gzip_size(layer).await,
             Compression::Zstd => self.zstd_size(layer).await,
         };
-        said.unwrap_or(size.saturating_mul(USUAL_RATIO))
+        said.unwrap_or_else(|| Estimate::guess(size.saturating_mul(USUAL_RATIO), size))
     }
 
-    async fn gzip_size(&self, layer: &Layer) -> Option<u64> {
+    async fn gzip_size(&self, layer: &Layer) -> Option<Estimate> {
         let compressed = layer.blob.size();
         let tail = self.part(layer, compressed.checked_sub(4)?, 4).await?;
         let size = u64::from(u32::from_le_bytes(tail.try_into().ok()?));
         plausible_gzip_size(size, compressed)
     }
 
-    async fn zstd_size(&self, layer: &Layer) -> Option<u64> {
+    async fn zstd_size(&self, layer: &Layer) -> Option<Estimate> {
         // RFC 8878, 3.1.1: a frame header is at most 18 bytes long.
         let head = self.part(layer, 0, layer.blob.size().min(18) as usize).await?;
         let size = zstd::zstd_safe::get_frame_content_size(&head).ok()??;
-        // Less than the blob is the size of the first of several frames.
-        (size >= layer.blob.size()).then_some(size)
+        // Less than that is the size of the first of several frames.
+        (size >= least_unpacked_bytes(layer.blob.size())).then(|| Estimate::said(size))
     }
 
     async fn part(&self, layer: &Layer, offset: u64, count: usize) -> Option<Vec<u8>> {
@@ -100,24 +147,34 @@ impl Asking<'_> {
     }
 }
 
-/// The size that a gzip blob's last four bytes stand for. Smaller than the blob, they are cut off at 32 bits, or those of
-/// the last of several members; the former is for large blobs alone.
-fn plausible_gzip_size(size: u64, compressed: u64) -> Option<u64> {
+/// The least that a blob can come from. What can't be made smaller becomes a little larger: by zstd and most writers of gzip
+/// by 5 bytes in 16 KiB or less (blocks that are stored as they are), by the quickest ones to nine bits a byte (RFC 1951,
+/// section 3.2.6). gzip's own frame has 18 bytes.
+fn least_unpacked_bytes(compressed: u64) -> u64 {
+    compressed.saturating_sub(18) / 9 * 8
+}
+
+/// The size that a gzip blob's last four bytes stand for. Smaller than what the blob can come from, they are cut off at 32
+/// bits, or those of the last of several members; the former is for large blobs alone, and a guess.
+fn plausible_gzip_size(size: u64, compressed: u64) -> Option<Estimate> {
     const WRAP: u64 = 1 << 32;
     // Deflate makes a byte of at most 1032 (zlib's manual); more isn't a size at all.
     const MAX_RATIO: u64 = 1032;
-    if size >= compressed {
-        return (size / MAX_RATIO <= compressed).then_some(size);
+    let least = least_unpacked_bytes(compressed);
+    if size >= least {
+        return (size / MAX_RATIO <= compressed).then(|| Estimate::said(size));
     }
-    let wraps = (compressed - size).div_ceil(WRAP);
-    (compressed >= WRAP / 4).then(|| size + wraps * WRAP)
+    let wraps = (least - size).div_ceil(WRAP);
+    (compressed >= WRAP / 4).then(|| Estimate::guess(size + wraps * WRAP, compressed))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::Mutex;
 
     use anyhow::Result;
+    use flate2::write::GzEncoder;
     use futures_util::future::BoxFuture;
     use oci_spec::image::MediaType;
 
@@ -126,6 +183,7 @@ mod tests {
     use crate::oci::digest::sha256;
     use crate::oci::reference::Selector;
     use crate::pull::tests::image_of;
+    use crate::random::Random;
     use crate::source::{BlobStream, RawDocument};
 
     /// Gives parts of blobs, or none.
@@ -173,21 +231,30 @@ mod tests {
     async fn sizes_are_read_from_the_blobs_themselves_where_parts_are_to_be_had() {
         use Compression::{Gzip, None, Zstd};
         let image = image(&[(Gzip, 3000), (None, 100), (Zstd, 1000), (Gzip, 2000)]);
+        let said = 7000 + 100 + 5000 + 7000;
+        let guessed = 9000 + 100 + 3000 + 6000;
+        let least = [3000, 1000, 2000].map(least_unpacked_bytes).iter().sum::<u64>() + 100;
         for (given, expected, asked) in [
             (
                 true,
-                7000 + 100 + 5000 + 7000,
+                (said, said, false),
                 vec![(1000, 0, 18), (2000, 1996, 4), (3000, 2996, 4)],
             ),
             // The smallest is enough to see that.
-            (false, 9000 + 100 + 3000 + 6000, vec![(1000, 0, 18)]),
+            (false, (least, guessed, true), vec![(1000, 0, 18)]),
         ] {
             let source = Parts {
                 given,
                 asked: Mutex::default(),
             };
-            let estimate = estimate_unpacked_bytes(&source, &image).await;
-            assert_eq!(estimate, expected + expected / 100 * 8);
+            let estimate = estimate_unpacked(&source, &image).await;
+            let (at_least_bytes, likely, is_guess) = expected;
+            let expected = Estimate {
+                at_least_bytes,
+                likely_bytes: likely + likely / 100 * 8,
+                is_guess,
+            };
+            assert_eq!(estimate, expected);
             assert_eq!(source.asked.into_inner().unwrap(), asked);
         }
     }
@@ -210,31 +277,56 @@ mod tests {
 
     #[tokio::test]
     async fn a_size_that_nobody_has_is_bounded() {
-        let estimate = estimate_unpacked_bytes(&Boaster, &image(&[(Compression::Zstd, 18); 3])).await;
-        assert_eq!(estimate, MAX_IMAGE_BYTES + MAX_IMAGE_BYTES / 100 * 8);
+        let estimate = estimate_unpacked(&Boaster, &image(&[(Compression::Zstd, 18); 3])).await;
+        assert_eq!(estimate.at_least_bytes, MAX_IMAGE_BYTES);
+        assert_eq!(estimate.likely_bytes, with_filesystem(MAX_IMAGE_BYTES));
     }
 
     #[test]
     fn the_last_four_bytes_of_a_gzip_blob() {
         const GIB: u64 = 1 << 30;
+        let said = |bytes| Some(Estimate::said(bytes));
+        let guess = |likely, compressed| Some(Estimate::guess(likely, compressed));
         for (size, compressed, expected) in [
-            (2_000, 1_000, Some(2_000)),
-            (1_000, 1_000, Some(1_000)),
+            (2_000, 1_000, said(2_000)),
+            (1_000, 1_000, said(1_000)),
             (1_034_000, 1_000, None),
+            // It couldn't be made smaller: stored blocks, then nine bits a byte.
+            (GIB, GIB + GIB / 16384 * 5 + 18, said(GIB)),
+            (3 * GIB, 3 * GIB + 3 * GIB / 8 + 18, said(3 * GIB)),
             // The last of several members.
-            (999, 1_000, None),
+            (800, 1_000, None),
             (0, GIB - 1, None),
             // Cut off at 32 bits.
-            (0, GIB, Some(4 * GIB)),
-            (GIB, 2 * GIB, Some(5 * GIB)),
-            (GIB, 5 * GIB, Some(5 * GIB)),
-            (GIB, 5 * GIB + 1, Some(9 * GIB)),
+            (0, GIB, guess(4 * GIB, GIB)),
+            (GIB, 2 * GIB, guess(5 * GIB, 2 * GIB)),
+            (GIB, 5 * GIB, guess(5 * GIB, 5 * GIB)),
+            (GIB, 5 * GIB + GIB / 2, guess(5 * GIB, 5 * GIB + GIB / 2)),
+            (GIB, 6 * GIB, guess(9 * GIB, 6 * GIB)),
         ] {
             assert_eq!(
                 plausible_gzip_size(size, compressed),
                 expected,
                 "{size} {compressed}"
             );
+        }
+    }
+
+    #[test]
+    fn no_encoder_makes_more_of_noise_than_is_allowed_for() {
+        let mut random = Random::new(1);
+        let noise: Vec<u8> = (0..1 << 20).map(|_| random.below(256) as u8).collect();
+        let mut blobs: Vec<Vec<u8>> = (0..=9)
+            .map(|level| {
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+                encoder.write_all(&noise).unwrap();
+                encoder.finish().unwrap()
+            })
+            .collect();
+        blobs.push(zstd::bulk::compress(&noise, 1).unwrap());
+        for blob in blobs {
+            let size = blob.len() as u64;
+            assert!(size > 1 << 20 && least_unpacked_bytes(size) <= 1 << 20, "{size}");
         }
     }
 }
