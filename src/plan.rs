@@ -135,7 +135,10 @@ mod tests {
     #[test]
     fn what_may_not_fit_is_said_with_both_figures() {
         for (likely, expected) in [
-            (1080 * MIB, "may need about 1.3 GiB of memory, 1.3 GiB is available"),
+            (
+                1080 * MIB,
+                "may need about 1.3 GiB of memory, 1.3 GiB is available",
+            ),
             (
                 5 << 30,
                 "may need about 5.3 GiB of memory (a guess: its source does not say how large it is), 1.3 GiB is",

@@ -28,6 +28,9 @@ cut *                      | image                        | image               
 cut * …                    | broke off (end of file       | broke off (end of file       | broke off (end of file
 stall *                    | image                        | image                        | image
 stall * …                  | was silent for 1 s           | was silent for 1 s           | was silent for 1 s
+break …                    | image                        | image                        | image
+drip                       | image                        | image                        | image
+drip …                     | took longer than 2 s         | sent less than 65536 bytes i | sent less than 65536 bytes i
 throttle …                 | image                        | image                        | image
 hang up                    | image                        | image                        | image
 hang up …                  | broke off (connection closed | broke off (connection closed | broke off (connection closed
@@ -105,8 +108,10 @@ impl Row {
 
     /// How long to wait for something that may not come.
     fn options(&self) -> Options {
-        let falls_silent = ["stall", "silen"].iter().any(|word| self.name.contains(word));
-        if falls_silent { impatient() } else { quick() }
+        let is_slow = ["stall", "silen", "drip"]
+            .iter()
+            .any(|word| self.name.contains(word));
+        if is_slow { impatient() } else { quick() }
     }
 
     /// A proxy that does what the row says.
@@ -190,6 +195,8 @@ fn parse(text: &str, elsewhere: &Elsewhere) -> Fault {
         ("flip", _) => Fault::Flip(at()),
         ("less", _) => Fault::Less(at()),
         ("more", "") => Fault::More,
+        ("break", "") => Fault::Break(NOISE_BYTES / 12),
+        ("drip", "") => Fault::Drip,
         ("throttle", "") => Fault::Throttle,
         ("hang", "up") => Fault::HangUp,
         ("silence", "") => Fault::Silence,
@@ -454,4 +461,46 @@ fn a_source_that_fails_while_bootc_runs_is_named() {
         );
         assert_nothing_left();
     }
+}
+
+#[test]
+fn a_registry_that_nobody_runs_is_said_in_a_few_lines() {
+    let ran = landfall(["inspect", "127.0.0.1:1/os/web:1"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{ran:#?}");
+    assert!(lines[0].ends_with("refuses connections: check that it runs, and its port; trying again"));
+    assert!(
+        lines[1].contains("check that it runs, and its port (tried 3 times)"),
+        "{ran:#?}"
+    );
+}
+
+#[test]
+fn what_happens_to_all_blobs_is_said_once() {
+    let origin = Origin::new(Server::start().unwrap());
+    let unavailable = Fault::Answer {
+        status: 503,
+        headers: &[("retry-after", "0")],
+        body: "",
+    };
+    let layers = Rule {
+        part: "/blobs/".into(),
+        faults: vec![unavailable; 4],
+        and_so_on: false,
+    };
+    let proxy = Faulty::start(&origin.server.host(), vec![layers]);
+    let folder = xtask::tempdir().unwrap();
+    let name = format!("{}/{}", proxy.host(), origin.name);
+    let to = folder.path().join("root");
+    let ran = landfall([
+        "unpack",
+        &name,
+        "--to",
+        to.to_str().unwrap(),
+        "--tls-verify=false",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(ran.stderr.matches("answered 503").count(), 1, "{ran:#?}");
+    assert_eq!(tree_fault(&to), None);
 }

@@ -345,9 +345,17 @@ fn what_nobody_says_is_a_guess_that_warns_and_does_not_refuse() {
     let (image, budget) = (through("larger"), "--memory-budget=330MiB");
     let plan = landfall(["plan", &image, device, tls, budget, "--generic-image"]);
     assert_eq!(plan.code, Some(0), "{plan:#?}");
-    assert!(plan.stdout.contains("unpacked (a guess)") && plan.stderr.contains(doubt), "{plan:#?}");
+    assert!(
+        plan.stdout.contains("unpacked (a guess)") && plan.stderr.contains(doubt),
+        "{plan:#?}"
+    );
     // Memory does run out then.
-    refused(&disk, &image, &[budget], "the image does not fit into 42 MiB of memory");
+    refused(
+        &disk,
+        &image,
+        &[budget],
+        "the image does not fit into 42 MiB of memory",
+    );
 }
 
 #[test]

@@ -81,10 +81,21 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     // A stick that the image is on is mounted only now.
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install, progress)?;
-    let lay_out = |bytes| lay_out(typed, &found, bytes, disk.disk(), backend, BootcVersion::default());
+    let lay_out = |bytes| {
+        lay_out(
+            typed,
+            &found,
+            bytes,
+            disk.disk(),
+            backend,
+            BootcVersion::default(),
+        )
+    };
     let layout = lay_out(with_filesystem(found.unpacked.at_least_bytes))?;
     if let Err(doubt) = lay_out(found.unpacked.likely_bytes) {
-        progress.warn(format!("the image may turn out to be too large for the disk: {doubt:#}"));
+        progress.warn(format!(
+            "the image may turn out to be too large for the disk: {doubt:#}"
+        ));
     }
     if !booted_by_uefi() && !typed.bootc.generic_image {
         progress.warn(
@@ -230,7 +241,10 @@ impl std::fmt::Display for Summary {
             self.layers
         )?;
         let (needed, available) = (size(self.memory.needed_bytes), size(self.memory.available_bytes));
-        writeln!(out, "memory      about {needed} needed{guess}, {available} available")?;
+        writeln!(
+            out,
+            "memory      about {needed} needed{guess}, {available} available"
+        )?;
         let sector = self.logical_sector_bytes;
         writeln!(
             out,

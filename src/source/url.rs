@@ -9,7 +9,10 @@ use zeroize::Zeroizing;
 use super::registry::error::{Cause, Retry};
 use super::registry::http::{Http, host_of};
 use super::registry::retry::Backoff;
-use super::registry::{Options, trust};
+use super::registry::{Options, again, trust};
+
+/// A file may be larger than the documents of a registry, and take so many times longer.
+const FILE_PATIENCE: u32 = 10;
 
 /// Reads `text` as an address that [`fetch`] can get; `None` if it is none (a path, for example).
 pub fn parse(text: &str) -> Option<Url> {
@@ -27,20 +30,23 @@ pub fn shown(url: &Url) -> String {
 pub async fn fetch(url: &Url, options: &Options, limit_bytes: u64) -> Result<Zeroizing<Vec<u8>>> {
     let http = Http::new(&trust(options), options.timeouts.clone(), &options.proxies)?;
     let mut backoff = Backoff::new(options.policy.clone());
+    let mut told = String::new();
     loop {
         let cause = match fetch_once(&http, url, limit_bytes).await {
             Ok(body) => return Ok(Zeroizing::new(body)),
             Err(cause) => cause,
         };
         let why = described(&cause, url);
+        let enough = cause.is_refusal() && backoff.failures() >= options.policy.retries_if_refused();
         let wait = match cause.retry() {
-            Retry::After(asked) => backoff.next_wait(asked),
-            Retry::Never => None,
+            Retry::After(asked) if !enough => backoff.next_wait(asked),
+            _ => None,
         };
         let Some(wait) = wait else { bail!("{why}") };
-        options
-            .progress
-            .note(format!("{why}; trying again in {:.1} s", wait.as_secs_f32()));
+        if told != why {
+            options.progress.note(format!("{why}; {}", again(wait)));
+            told = why;
+        }
         tokio::time::sleep(wait).await;
     }
 }
@@ -50,7 +56,8 @@ async fn fetch_once(http: &Http, url: &Url, limit_bytes: u64) -> Result<Vec<u8>,
     if response.status() != StatusCode::OK {
         return Err(Cause::Answered(http.explain(response, &host_of(url), None).await));
     }
-    http.read(response, limit_bytes).await
+    http.read_within(http.timeouts().document * FILE_PATIENCE, response, limit_bytes)
+        .await
 }
 
 /// One line; a registry's advice would lead astray here.

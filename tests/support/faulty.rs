@@ -44,8 +44,12 @@ pub enum Fault {
     Cut(At),
     /// Nothing comes from this byte of the body on, and the connection stays.
     Stall(At),
+    /// The connection is closed after so many bytes of the body.
+    Break(usize),
     /// The body comes in small pieces.
     Throttle,
+    /// The body comes byte by byte, some fifty a second.
+    Drip,
     /// This byte is another one.
     Flip(At),
     /// `Content-Length` says that the body ends before this byte, and so it does.
@@ -291,6 +295,7 @@ impl Reply {
         let (mut announced, mut end) = (length, length);
         match fault {
             Fault::Cut(at) | Fault::Stall(at) => end = at.of(length),
+            Fault::Break(count) => end = length.min(*count),
             Fault::Less(at) => (announced, end) = (at.of(length), at.of(length)),
             Fault::More => announced = length + 9,
             Fault::Flip(at) => {
@@ -310,13 +315,10 @@ impl Reply {
             }
         }
         client.write_all(format!("{head}\r\n").as_bytes())?;
-        if *fault == Fault::Throttle {
-            for piece in self.body.chunks(length.div_ceil(64).max(1)) {
-                client.write_all(piece)?;
-                thread::sleep(Duration::from_millis(1));
-            }
-        } else {
-            client.write_all(&self.body[..end])?;
+        match fault {
+            Fault::Throttle => write_slowly(client, self.body.chunks(length.div_ceil(64).max(1)), 1)?,
+            Fault::Drip => write_slowly(client, self.body.chunks(1), 20)?,
+            _ => client.write_all(&self.body[..end])?,
         }
         if matches!(fault, Fault::Stall(_)) {
             return wait_for_hang_up(client);
@@ -359,6 +361,18 @@ pub fn read_request(client: &mut TcpStream) -> io::Result<Option<(Request, Vec<u
     let missing = length.unwrap_or(0u64).saturating_sub(body.len() as u64);
     client.take(missing).read_to_end(&mut body)?;
     Ok(Some((request, body)))
+}
+
+fn write_slowly<'a>(
+    client: &mut TcpStream,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    pause_ms: u64,
+) -> io::Result<()> {
+    for piece in pieces {
+        client.write_all(piece)?;
+        thread::sleep(Duration::from_millis(pause_ms));
+    }
+    Ok(())
 }
 
 fn head_end(bytes: &[u8]) -> Option<usize> {

@@ -320,20 +320,28 @@ pub fn quick() -> Options {
             retries: 2,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(2),
+            ..Policy::default()
         },
         ..Options::default()
     }
 }
 
-/// The same from a registry that falls silent. From any other one, this would say so of a machine that is busy.
+/// The same from a registry that falls silent or drips. From any other one, this would say so of a machine that is busy.
 pub fn impatient() -> Options {
+    let quick = quick();
     Options {
+        policy: Policy {
+            least_bytes: 64 << 10,
+            slow_after: Duration::from_secs(1),
+            ..quick.policy
+        },
         timeouts: Timeouts {
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(2),
             stall: Duration::from_secs(1),
+            document: Duration::from_secs(2),
         },
-        ..quick()
+        ..quick
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::Shared;
 use super::endpoint::{Endpoint, wanted_blob};
 use super::error::{Cause, RegistryError};
 use super::http::{host_of, redirected};
-use super::retry::Backoff;
+use super::retry::{Backoff, Policy};
 use crate::source::BlobStream;
 
 /// A transfer under way.
@@ -87,8 +88,19 @@ impl Transfer {
         let Some(body) = &mut self.body else {
             return Ok(None);
         };
+        if self.backoff.is_too_slow() {
+            let Policy {
+                least_bytes,
+                slow_after,
+                ..
+            } = self.shared.policy;
+            return Err(Cause::TooSlow(least_bytes, slow_after));
+        }
         let endpoint = &self.shared.endpoints[self.endpoint];
+        let since = Instant::now();
         let chunk = endpoint.http.chunk(&mut body.response).await;
+        let count = chunk.as_ref().ok().and_then(Option::as_ref).map_or(0, Bytes::len);
+        self.backoff.received(count as u64, since.elapsed());
         let chunk = chunk.map_err(|cause| redirected(cause, host_of(body.response.url()), &endpoint.host))?;
         let Some(mut chunk) = chunk else {
             return Err(Cause::Ended {
@@ -110,7 +122,7 @@ impl Transfer {
             self.shared.order.served(self.blob.digest(), self.endpoint);
         }
         self.at += chunk.len() as u64;
-        self.backoff.progress(chunk.len() as u64);
+        self.backoff.progress();
         Ok(Some(chunk))
     }
 
@@ -163,7 +175,7 @@ impl Transfer {
         if !error.cause.is_particular() {
             shared.order.give_up(self.endpoint);
         }
-        shared.turn(&error, next);
+        shared.turn(self.endpoint, &error, next);
         self.endpoint = next;
         self.backoff = shared.backoff(next);
         Ok(())

@@ -60,6 +60,10 @@ pub enum Cause {
     Connection(Connection),
     /// No answer, or no further byte, for so long.
     TimedOut(Duration),
+    /// An answer that is not there as a whole after so long.
+    Lengthy(Duration),
+    /// Fewer bytes than this came in so long.
+    TooSlow(u64, Duration),
     /// The body is longer than it may be, in bytes.
     TooLarge(u64),
     /// The body ended too early.
@@ -142,7 +146,9 @@ impl Cause {
             Self::Connection(
                 Connection::Refused | Connection::NoAddress | Connection::Broken(_) | Connection::Other(_),
             ) => Retry::After(None),
-            Self::TimedOut(_) | Self::Ended { .. } => Retry::After(None),
+            Self::TimedOut(_) | Self::Lengthy(_) | Self::TooSlow(..) | Self::Ended { .. } => {
+                Retry::After(None)
+            }
             Self::Connection(_) | Self::TooLarge(_) | Self::Credentials(_) | Self::Protocol(_) => {
                 Retry::Never
             }
@@ -157,6 +163,21 @@ impl Cause {
             Self::Answered(answer) => answer.retry_after.is_some(),
             Self::Elsewhere(_, _, cause) => cause.is_hitch(),
             _ => false,
+        }
+    }
+
+    /// Whether nobody listens at the registry itself.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Connection(Connection::Refused))
+    }
+
+    /// What failures of the same kind have in common.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Answered(answer) => answer.status.to_string(),
+            Self::Elsewhere(_, host, cause) => format!("{host} {}", cause.kind()),
+            Self::Ended { .. } => "ended".into(),
+            other => other.to_string(),
         }
     }
 
@@ -255,6 +276,16 @@ impl fmt::Display for Cause {
                     after.as_secs_f32()
                 )
             }
+            Self::Lengthy(limit) => write!(
+                out,
+                "took longer than {} s for its answer: check the network between here and there",
+                limit.as_secs_f32()
+            ),
+            Self::TooSlow(bytes, within) => write!(
+                out,
+                "sent less than {bytes} bytes in {} s: check the network between here and there",
+                within.as_secs_f32()
+            ),
             Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
             Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
             Self::Credentials(why) => write!(out, "wants credentials: {why}"),

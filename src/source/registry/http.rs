@@ -30,6 +30,8 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For the next bytes of a body.
     pub stall: Duration,
+    /// For the whole body of a document: a manifest, a token, an error.
+    pub document: Duration,
 }
 
 impl Default for Timeouts {
@@ -38,6 +40,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(15),
             answer: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            document: Duration::from_secs(60),
         }
     }
 }
@@ -75,6 +78,11 @@ impl Http {
         &self.client
     }
 
+    /// How long it waits for what.
+    pub fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
+    }
+
     /// Sends a request and waits for the head of its answer, whatever the status.
     pub async fn send(&self, request: RequestBuilder) -> Result<Response, Cause> {
         let request = request.build().map_err(|error| self.failure(&error))?;
@@ -102,8 +110,23 @@ impl Http {
         }
     }
 
-    /// A whole body of at most `limit` bytes.
-    pub async fn read(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, Cause> {
+    /// A document: a whole body of at most `limit` bytes.
+    pub async fn read(&self, response: Response, limit: u64) -> Result<Vec<u8>, Cause> {
+        self.read_within(self.timeouts.document, response, limit).await
+    }
+
+    /// A whole body of at most `limit` bytes, which may take so long.
+    pub async fn read_within(
+        &self,
+        within: Duration,
+        response: Response,
+        limit: u64,
+    ) -> Result<Vec<u8>, Cause> {
+        let body = tokio::time::timeout(within, self.read_all(response, limit)).await;
+        body.unwrap_or(Err(Cause::Lengthy(within)))
+    }
+
+    async fn read_all(&self, mut response: Response, limit: u64) -> Result<Vec<u8>, Cause> {
         if content_length(response.headers()).is_some_and(|length| length > limit) {
             return Err(Cause::TooLarge(limit));
         }
@@ -126,12 +149,15 @@ impl Http {
     ) -> Box<Answer> {
         let mut body = Vec::new();
         // What can't be read is left out: the status counts.
-        while let Ok(Some(chunk)) = self.chunk(&mut response).await {
-            body.extend_from_slice(&chunk);
-            if body.len() as u64 > MAX_ERROR_BYTES {
-                break;
+        let reading = async {
+            while let Ok(Some(chunk)) = self.chunk(&mut response).await {
+                body.extend_from_slice(&chunk);
+                if body.len() as u64 > MAX_ERROR_BYTES {
+                    break;
+                }
             }
-        }
+        };
+        let _ = tokio::time::timeout(self.timeouts.document, reading).await;
         let (code, said) = parse_error_body(&body);
         let answered_by = host_of(response.url());
         Box::new(Answer {

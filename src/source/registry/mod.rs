@@ -26,8 +26,10 @@ pub(crate) mod fuzz;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::BoxFuture;
@@ -106,6 +108,8 @@ struct Shared {
     order: Order,
     policy: Policy,
     progress: Progress,
+    /// What was told already, and of whom: many transfers see the same.
+    told: Mutex<HashSet<(usize, String)>>,
 }
 
 impl Registry {
@@ -118,6 +122,7 @@ impl Registry {
             endpoints,
             policy: options.policy.clone(),
             progress: options.progress.clone(),
+            told: Mutex::default(),
         })))
     }
 }
@@ -163,7 +168,7 @@ impl Shared {
             };
             // Who doesn't have the image is not asked for its parts, either.
             self.order.give_up(at);
-            self.turn(&error, next);
+            self.turn(at, &error, next);
             at = next;
         }
     }
@@ -201,19 +206,31 @@ impl Shared {
         if self.order.after(at).is_some() && !error.cause.is_hitch() {
             return Err(error);
         }
+        // Who has answered before is only just starting again, perhaps.
+        let never_listened = error.cause.is_refusal() && !self.endpoints[at].scheme.initialized();
+        if never_listened && backoff.failures() >= self.policy.retries_if_refused() {
+            return Err(error);
+        }
         let Some(wait) = backoff.next_wait(asked) else {
             return Err(error);
         };
-        self.progress
-            .note(format!("{error}; trying again in {:.1} s", wait.as_secs_f32()));
+        self.tell_once(at, &error, &again(wait));
         tokio::time::sleep(wait).await;
         Ok(())
     }
 
     /// Tells that another endpoint is asked.
-    fn turn(&self, error: &RegistryError, next: usize) {
-        let next = &self.endpoints[next].name;
-        self.progress.note(format!("{error}; asking {next}"));
+    fn turn(&self, at: usize, error: &RegistryError, next: usize) {
+        self.tell_once(at, error, &format!("asking {}", self.endpoints[next].name));
+    }
+
+    /// Tells what an endpoint failed at and what is done about it, the first time that it fails in this way.
+    fn tell_once(&self, at: usize, error: &RegistryError, remedy: &str) {
+        let what = (at, format!("{} {remedy}", error.cause.kind()));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(what) {
+            self.progress.note(format!("{error}; {remedy}"));
+        }
     }
 
     /// The last endpoint's error, with those that had failed before.
@@ -221,6 +238,14 @@ impl Shared {
         let failed = self.order.given_up(&self.endpoints);
         error.mirrors = failed.map(|endpoint| endpoint.name.clone()).collect();
         error
+    }
+}
+
+/// What is done after a failure; a longer wait is told.
+pub(super) fn again(wait: Duration) -> String {
+    match wait.as_secs() {
+        0..10 => "trying again".into(),
+        seconds => format!("trying again in {seconds} s"),
     }
 }
 

@@ -1,15 +1,11 @@
 //! When to try again: exponential backoff with jitter, bounded in number; a server's `Retry-After` is obeyed within
-//! reason (RFC 9110, section 10.2.3).
+//! reason (RFC 9110, section 10.2.3). Whatever brings something forward begins anew, unless it is too slow to be of use.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 /// The longest wait that a server's `Retry-After` can ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
-/// A transfer that has moved on by so many bytes is healthy again; its failures in a row are forgotten.
-const PROGRESS_BYTES: u64 = 1 << 20;
-/// Even a transfer that always moves on is given up after this many times the allowed retries.
-const TOTAL_FACTOR: u32 = 20;
 
 /// How often and how patiently to try again.
 #[derive(Clone, Debug)]
@@ -20,6 +16,10 @@ pub struct Policy {
     pub first_wait: Duration,
     /// No wait is longer than this, unless the server asks for it.
     pub longest_wait: Duration,
+    /// A transfer that brings fewer bytes than this …
+    pub least_bytes: u64,
+    /// … in so long is too slow. What comes while nobody is ready for it takes no time.
+    pub slow_after: Duration,
 }
 
 impl Default for Policy {
@@ -28,7 +28,16 @@ impl Default for Policy {
             retries: 5,
             first_wait: Duration::from_millis(500),
             longest_wait: Duration::from_secs(30),
+            least_bytes: 16 << 10,
+            slow_after: Duration::from_secs(30),
         }
+    }
+}
+
+impl Policy {
+    /// How many times a request is repeated where nobody has ever listened: a typing error mostly.
+    pub fn retries_if_refused(&self) -> u32 {
+        (self.retries / 2).max(1).min(self.retries)
     }
 }
 
@@ -36,9 +45,13 @@ impl Default for Policy {
 #[derive(Debug)]
 pub struct Backoff {
     policy: Policy,
+    /// Failures since the last progress.
     in_a_row: u32,
-    total: u32,
-    progress_bytes: u64,
+    /// How many times in a row it was too slow.
+    slow: u32,
+    /// How long was waited since the pace was looked at, and what came meanwhile.
+    waited: Duration,
+    bytes: u64,
 }
 
 impl Backoff {
@@ -47,34 +60,51 @@ impl Backoff {
         Self {
             policy,
             in_a_row: 0,
-            total: 0,
-            progress_bytes: 0,
+            slow: 0,
+            waited: Duration::ZERO,
+            bytes: 0,
         }
     }
 
-    /// So many bytes have arrived.
-    pub fn progress(&mut self, bytes: u64) {
-        self.progress_bytes += bytes;
-        if self.progress_bytes >= PROGRESS_BYTES {
-            self.in_a_row = 0;
-        }
+    /// So many bytes came after so long a wait.
+    pub fn received(&mut self, bytes: u64, waited: Duration) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.waited += waited;
     }
 
-    /// How many failures there were so far.
+    /// Something was brought forward.
+    pub fn progress(&mut self) {
+        self.in_a_row = 0;
+    }
+
+    /// Whether too little came in the time that it took. Each such time is one failure, whatever came.
+    pub fn is_too_slow(&mut self) -> bool {
+        if self.waited < self.policy.slow_after {
+            return false;
+        }
+        let is_slow = self.bytes < self.policy.least_bytes;
+        self.slow = if is_slow { self.slow + 1 } else { 0 };
+        (self.waited, self.bytes) = (Duration::ZERO, 0);
+        is_slow
+    }
+
+    /// How many failures there were before this one.
     pub fn failures(&self) -> u32 {
-        self.total
+        self.in_a_row.max(self.slow.saturating_sub(1))
     }
 
     /// After a failure: how long to wait before the next try, or `None` to give up. `asked` is what the server said.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
-        if self.in_a_row >= self.policy.retries || self.total >= self.policy.retries * TOTAL_FACTOR {
+        // A connection that breaks all the time is slow, too.
+        self.is_too_slow();
+        let failures = self.failures();
+        if failures >= self.policy.retries {
             return None;
         }
-        let doubled = self.policy.first_wait.saturating_mul(1 << self.in_a_row.min(16));
         self.in_a_row += 1;
-        self.total += 1;
-        self.progress_bytes = 0;
+        let doubled = self.policy.first_wait.saturating_mul(1 << failures.min(16));
         let own = jitter(doubled.min(self.policy.longest_wait));
+        self.waited += own;
         Some(asked.map_or(own, |asked| asked.min(LONGEST_WAIT).max(own)))
     }
 }
@@ -95,6 +125,7 @@ mod tests {
             retries,
             first_wait: Duration::from_secs(1),
             longest_wait: Duration::from_secs(4),
+            ..Policy::default()
         }
     }
 
@@ -125,18 +156,61 @@ mod tests {
     }
 
     #[test]
-    fn progress_forgives_but_not_for_ever() {
+    fn every_bit_of_progress_forgives() {
         let mut backoff = Backoff::new(policy(1));
+        for _ in 0..1000 {
+            assert!(backoff.next_wait(None).is_some());
+            backoff.received(16 << 10, Duration::ZERO);
+            backoff.progress();
+        }
         assert!(backoff.next_wait(None).is_some());
-        backoff.progress(PROGRESS_BYTES - 1);
         assert_eq!(backoff.next_wait(None), None);
-        backoff.progress(1);
-        let more = std::iter::from_fn(|| {
-            let wait = backoff.next_wait(None);
-            backoff.progress(PROGRESS_BYTES);
-            wait
+    }
+
+    #[test]
+    fn what_is_too_slow_is_given_up_although_it_moves() {
+        let mut backoff = Backoff::new(policy(2));
+        let (second, mut seconds) = (Duration::from_secs(1), 0);
+        let mut drip = |backoff: &mut Backoff, bytes| loop {
+            backoff.received(bytes, second);
+            backoff.progress();
+            seconds += 1;
+            if backoff.is_too_slow() || bytes >= 1024 && seconds > 1000 {
+                return;
+            }
+        };
+        for tries in 0..2 {
+            drip(&mut backoff, 1);
+            assert_eq!(backoff.failures(), tries);
+            assert!(backoff.next_wait(None).is_some());
+        }
+        // A good while begins anew.
+        drip(&mut backoff, 1024);
+        for _ in 0..2 {
+            drip(&mut backoff, 1);
+            assert!(backoff.next_wait(None).is_some());
+        }
+        drip(&mut backoff, 1);
+        assert_eq!((backoff.failures(), backoff.next_wait(None)), (2, None));
+    }
+
+    #[test]
+    fn a_byte_a_request_is_too_slow() {
+        let mut backoff = Backoff::new(policy(2));
+        let requests = std::iter::from_fn(|| {
+            backoff.received(1, Duration::ZERO);
+            backoff.progress();
+            backoff.next_wait(None)
         });
-        assert_eq!(more.take(1000).count(), TOTAL_FACTOR as usize - 1);
+        let waited: Duration = requests.take(10_000).sum();
+        assert!(waited < 5 * policy(2).slow_after, "{waited:?}");
+    }
+
+    #[test]
+    fn who_never_listened_is_asked_less_often() {
+        for (retries, expected) in [(0, 0), (1, 1), (2, 1), (5, 2), (50, 25)] {
+            assert_eq!(policy(retries).retries_if_refused(), expected);
+        }
     }
 
     #[test]

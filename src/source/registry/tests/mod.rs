@@ -39,11 +39,13 @@ fn options() -> Options {
             retries: 2,
             first_wait: Duration::from_millis(1),
             longest_wait: Duration::from_millis(2),
+            ..Policy::default()
         },
         timeouts: Timeouts {
             connect: Duration::from_secs(5),
             answer: Duration::from_millis(300),
             stall: Duration::from_millis(300),
+            document: Duration::from_secs(5),
         },
         ..Options::default()
     }
