@@ -1,5 +1,9 @@
-//! What was done, as JSON: for the operator's records, and for programs that start Landfall. Nothing in it is secret.
+//! What was done, as JSON: for the operator's records, and for programs that start Landfall. Nothing in it is secret as far as
+//! Landfall knows; what the image printed is in it, too.
 
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -129,11 +133,30 @@ impl Report {
         }
     }
 
-    /// Writes the report to `path`.
+    /// Writes the report to `path`: a file that its owner alone may read, or whatever else is there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = text::json(self)?;
-        std::fs::write(path, text).with_context(|| format!("writing the report to {}", path.display()))
+        open(path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("writing the report to {}", path.display()))
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    const OWNER_ONLY: u32 = 0o600;
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .mode(OWNER_ONLY)
+        .open(path)?;
+    // Neither a pipe, nor what a link such as /dev/stdout leads to.
+    if fs::symlink_metadata(path)?.is_file() {
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+    }
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 impl Default for Report {
@@ -156,5 +179,44 @@ impl From<&Image> for ImageReport {
             compressed_bytes: image.compressed_bytes(),
             layers: layers.collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_for_its_owner_alone_and_what_a_link_leads_to_stays_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::write(at("old"), "x".repeat(100_000)).unwrap();
+        fs::write(at("target"), "x".repeat(100_000)).unwrap();
+        for name in ["old", "target"] {
+            fs::set_permissions(at(name), Permissions::from_mode(0o644)).unwrap();
+        }
+        symlink("target", at("link")).unwrap();
+        for (name, mode) in [("new", 0o600), ("old", 0o600), ("link", 0o644)] {
+            Report::new().write(&at(name)).unwrap();
+            let found = fs::metadata(at(name)).unwrap().permissions().mode() & 0o7777;
+            assert_eq!(found, mode, "{name}");
+            let text = fs::read(at(name)).unwrap();
+            serde_json::from_slice::<serde_json::Value>(&text).unwrap();
+        }
+        Report::new().write(Path::new("/dev/null")).unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_pipe_is_written_to() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        Report::new().write(Path::new(&path)).unwrap();
+        drop(writer);
+        let mut text = String::new();
+        io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert!(text.contains("disk_state"), "{text}");
     }
 }
