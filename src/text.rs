@@ -40,6 +40,17 @@ pub fn printable_table(text: &str) -> String {
     text.lines().map(|line| printable(line) + "\n").collect()
 }
 
+/// What [`shortened`] leaves, in characters.
+pub const SHORT_CHARS: usize = 1000;
+
+/// The beginning of a text that may be too long for an error.
+pub fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHORT_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
 /// JSON, with what does not simply show itself as `\u…`, which means the same.
 pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     let mut out = String::new();

@@ -108,6 +108,38 @@ fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
 }
 
 #[test]
+fn nothing_is_written_when_the_image_answers_without_end() {
+    let lab = Lab::new();
+    let disk = lab.disk(2 * GIB);
+    let says = |tag: &str, script: &str| {
+        let bootc = Entry::program("usr/bin/bootc", format!("#!/bin/sh\n{script}"));
+        let image = support::installable("").layer(Layer::new([bootc]));
+        lab.layout.add(&image, tag).unwrap();
+        lab.place(tag)
+    };
+    let lines = says("lines", "while :; do echo bootc 1.16.9; done");
+    refused(
+        &disk,
+        &lines,
+        &[],
+        "asking the image with \"bootc --version\": it prints more than",
+    );
+    let one_line = says("one-line", "cat /dev/zero");
+    refused(&disk, &one_line, &[], "it prints more than");
+    let fails = says(
+        "fails",
+        "echo starting; echo error: Re-exec: no such file >&2; exit 1",
+    );
+    let expected = "bootc --version failed in the image with exit status 1: Re-exec: no such file; before that it printed:";
+    refused(&disk, &fails, &[], expected);
+    let bootc = Entry::program("usr/bin/bootc", "#!/no/such/shell\n");
+    let image = support::installable("").layer(Layer::new([bootc]));
+    lab.layout.add(&image, "no-shell").unwrap();
+    let expected = "the image has no program \"bootc\", or not the interpreter that it needs";
+    refused(&disk, &lab.place("no-shell"), &[], expected);
+}
+
+#[test]
 fn nothing_is_written_when_the_registry_lies() {
     let lab = Lab::new();
     let disk = lab.disk(GIB);

@@ -4,13 +4,13 @@
 //! what a program said that it ran, or with a debug dump of that program's arguments. What its programs print themselves
 //! (bootupd, skopeo, mkfs) comes before that.
 
+use crate::text::shortened;
+
 /// How many lines of an error are told, and how many of those that were printed before it.
 const ERROR_LINES: usize = 8;
 const LINES_BEFORE: usize = 6;
 /// How many lines are told where none of them is an error.
 const LAST_LINES: usize = 15;
-/// How much of a line is told, in characters.
-const LINE_CHARS: usize = 1000;
 
 /// Why it failed, from all that it printed, to stand behind "failed with exit status 1".
 pub fn reason(output: &[String]) -> String {
@@ -40,13 +40,6 @@ fn last(lines: &[String], count: usize) -> &[String] {
 fn listed(lines: &[String]) -> String {
     let line = |line: &String| format!("\n  {}", shortened(line));
     lines.iter().map(line).collect()
-}
-
-fn shortened(line: &str) -> String {
-    match line.char_indices().nth(LINE_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line.into(),
-    }
 }
 
 /// What a line says if it is an error: of a Rust program, of podman, of skopeo's and podman's log, or a panic.
@@ -125,6 +118,7 @@ impl Dump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::SHORT_CHARS;
 
     fn reason_of(output: &str) -> String {
         reason(&output.lines().map(str::to_string).collect::<Vec<_>>())
@@ -204,10 +198,10 @@ mod tests {
 
     #[test]
     fn a_reason_is_never_long() {
-        let long = "x".repeat(10 * LINE_CHARS);
+        let long = "x".repeat(10 * SHORT_CHARS);
         let lines = vec![long.clone(); 100];
-        assert!(reason(&lines).len() < 2 * LAST_LINES * LINE_CHARS);
+        assert!(reason(&lines).len() < 2 * LAST_LINES * SHORT_CHARS);
         let errors = [vec![long.clone(); 100], vec![format!("error: {long}")], lines].concat();
-        assert!(reason(&errors).len() < 2 * LAST_LINES * LINE_CHARS);
+        assert!(reason(&errors).len() < 2 * LAST_LINES * SHORT_CHARS);
     }
 }

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::options::Options;
 use crate::disk::BlockSetup;
+use crate::text::shortened;
 
 /// What is asked, in this order.
 pub const QUESTIONS: [&[&str]; 3] = [
@@ -57,14 +58,15 @@ impl Probe {
     pub fn parse([version, help, configuration]: [&str; 3]) -> Result<Self> {
         let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let number = version.split_whitespace().find(is_number);
-        let number = number.with_context(|| format!("bootc --version says {:?}", version.trim()))?;
+        let number =
+            number.with_context(|| format!("bootc --version says {:?}", shortened(version.trim())))?;
         Ok(Self {
             version: number.into(),
             options: options_in(help),
             configuration: serde_json::from_str(configuration.trim()).with_context(|| {
                 format!(
                     "bootc install print-configuration says {:?}",
-                    configuration.trim()
+                    shortened(configuration.trim())
                 )
             })?,
         })

@@ -1,8 +1,11 @@
 //! The image as its own installer: what its bootc is, what it is asked, and how it is run.
 
 use std::collections::VecDeque;
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
+use tokio::sync::Notify;
 
 use super::boot_order;
 use super::machine;
@@ -15,7 +18,7 @@ use crate::bootc::requirements;
 use crate::bootc::uki::Uki;
 use crate::cli;
 use crate::container::run::Output;
-use crate::container::{self, Devices, Sandbox};
+use crate::container::{self, Devices, ExitStatus, Sandbox};
 use crate::disk::{Backend, BootPath, BootcVersion, Layout};
 use crate::kernel;
 use crate::progress::{Event, Progress};
@@ -24,8 +27,12 @@ use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
 use crate::session::Root;
 
-/// How many lines of bootc's output are kept.
+/// How many lines of bootc's output are kept, and how many bytes.
 const KEPT_LINES: usize = 2000;
+const KEPT_BYTES: usize = 1 << 20;
+/// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// An image that can install itself, as far as can be seen without trying.
 pub struct Installer {
@@ -152,16 +159,13 @@ pub async fn run(
         },
         network: seal.network(),
     };
-    let mut kept = VecDeque::new();
+    let mut kept = Kept::default();
     let mut keep = |line: String| {
         progress.tell(Event::Output(line.clone()));
-        if kept.len() == KEPT_LINES {
-            kept.pop_front();
-        }
-        kept.push_back(line);
+        kept.push(line);
     };
     let finished = container::run(&sandbox, &root.scratch("install"), Output::Lines(&mut keep)).await;
-    report.output = kept.into();
+    report.output = kept.lines.into();
     let status = finished?.status;
     report.exit_status = Some(status.to_string());
     if status.success() {
@@ -189,6 +193,23 @@ pub fn explain(ran: Result<()>, served: &Served, progress: &Progress) -> Result<
     }
 }
 
+/// The last lines of an output, and not too much of them.
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, line: String) {
+        self.bytes += line.len();
+        self.lines.push_back(line);
+        while self.lines.len() > KEPT_LINES || self.bytes > KEPT_BYTES {
+            self.bytes -= self.lines.pop_front().map_or(self.bytes, |line| line.len());
+        }
+    }
+}
+
 async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> {
     let mut answers = [String::new(), String::new(), String::new()];
     for (question, answer) in QUESTIONS.iter().zip(&mut answers) {
@@ -199,16 +220,67 @@ async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> 
             devices: Devices::Harmless,
             network: seal.network(),
         };
-        let mut collect = |line: String| *answer += &format!("{line}\n");
-        let finished = container::run(&sandbox, &root.scratch("ask"), Output::Lines(&mut collect)).await?;
-        if !finished.status.success() {
-            let (command, status) = (question.join(" "), finished.status);
+        let command = question.join(" ");
+        let bundle = root.scratch("ask");
+        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, answer))
+            .await
+            .with_context(|| format!("asking the image with {command:?}"))?;
+        if !status.success() {
+            let lines: Vec<_> = answer.lines().map(str::to_string).collect();
             bail!(
-                "{command} failed in the image with {status}: {}",
-                answer.trim().replace('\n', "; ")
+                "{command} failed in the image with {status}{}",
+                messages::reason(&lines)
             );
         }
     }
     let [version, help, configuration] = &answers;
     Probe::parse([version, help, configuration])
+}
+
+/// Collects what is printed into `answer`.
+async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Result<ExitStatus> {
+    let too_much = Notify::new();
+    let mut collect = |line: String| {
+        if answer.len() + line.len() < MAX_ANSWER_BYTES {
+            *answer += &format!("{line}\n");
+        } else {
+            too_much.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = too_much.notified() => bail!("it prints more than {MAX_ANSWER_BYTES} bytes: repair the image"),
+        finished = container::run(sandbox, bundle, Output::Lines(&mut collect)) => Ok(finished?.status),
+    }
+}
+
+/// What `work` comes to, if that doesn't take too long.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| bail!("it did not end within {} s: repair the image", limit.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_an_output_is_kept() {
+        let mut kept = Kept::default();
+        (0..KEPT_LINES + 10).for_each(|number| kept.push(number.to_string()));
+        assert_eq!((kept.lines.len(), kept.lines[0].as_str()), (KEPT_LINES, "10"));
+        (0..1000).for_each(|_| kept.push("x".repeat(4096)));
+        assert_eq!(kept.lines.len(), KEPT_BYTES / 4096);
+        assert_eq!(kept.bytes, kept.lines.iter().map(String::len).sum::<usize>());
+        kept.push("x".repeat(KEPT_BYTES + 1));
+        assert_eq!((kept.lines.len(), kept.bytes), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_not_waited_for() {
+        let never = std::future::pending::<Result<()>>();
+        let error = within(Duration::from_millis(1), never).await.unwrap_err();
+        assert!(error.to_string().starts_with("it did not end within"), "{error}");
+        assert_eq!(within(ANSWER_LIMIT, async { Ok(1) }).await.unwrap(), 1);
+    }
 }
