@@ -13,7 +13,7 @@
 //! | what was typed; what the kernel was booted with | [`cli`]; [`init`] |
 //! | the commands | [`install`], [`disks`], [`config_drives`], [`verify`], [`run`], [`unpack`], [`save`] (`landfall pull`), [`inspect`]; what they have in common: [`session`] |
 //! | words and rules of the OCI specifications, no I/O | [`oci`] |
-//! | where images come from; a file system found by its label; mounted read-only | [`source`]; [`stick`]; [`read_only`] |
+//! | where images come from; a file system found by its label; mounted for nobody else | [`source`]; [`stick`]; [`private_mount`] |
 //! | a blob becomes a verified directory; all of them at once; where they are kept | [`layer`]; [`pull`]; [`store`] |
 //! | directories become a root; looking into it | [`overlay`]; [`rootfs`] |
 //! | programs of the image, sealed off; the only file that names libcontainer is `container/helper.rs` | [`container`] |
@@ -49,11 +49,11 @@ pub mod meter;
 pub mod oci;
 pub mod overlay;
 pub mod plan;
+pub mod private_mount;
 pub mod progress;
 pub mod pull;
 #[cfg(test)]
 mod random;
-pub mod read_only;
 pub mod relay;
 pub mod report;
 pub mod rootfs;

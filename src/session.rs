@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 
 use crate::cli;
+use crate::disk::Disk;
 use crate::kernel;
 use crate::layer::UnpackedLayer;
 use crate::meter::available_memory_bytes;
@@ -15,10 +16,10 @@ use crate::oci::reference::Selector;
 use crate::oci::{Digest, Image, Platform};
 use crate::overlay::{ExtraFile, OverlayMount};
 use crate::plan::{Memory, Purpose};
+use crate::private_mount::Access;
 use crate::progress::Progress;
 use crate::pull::{self, Estimate, Options};
 use crate::source::Source;
-use crate::source::name::ImageName;
 use crate::source::registry::{self, Policy};
 use crate::stick::{Place, Stick};
 use crate::store::Store;
@@ -33,7 +34,7 @@ pub struct Found {
     /// What the source was asked for.
     pub selector: Selector,
     /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
-    _stick: Option<Stick>,
+    stick: Option<Stick>,
 }
 
 /// An image that was found, and how large it is about to become.
@@ -82,30 +83,30 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
 /// Finds the image that was typed.
 pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
     let options = source_options(typed, progress);
-    let (name, stick) = plug_in(&typed.image)?;
-    let opened = name.open(&options).await?;
+    let name = &typed.image;
+    let (at, stick) = name
+        .path()
+        .map(|path| plug_in(path, Access::Read))
+        .transpose()?
+        .unwrap_or_default();
+    let opened = name.open(&options, at).await?;
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
     Ok(Found {
         image,
         source: opened.source,
         selector: opened.selector,
-        _stick: stick,
+        stick,
     })
 }
 
-/// Mounts the stick that `name` is on, if it's on one; then the name is that of the image on the mounted stick.
-fn plug_in(name: &ImageName) -> Result<(ImageName, Option<Stick>)> {
-    let mut name = name.clone();
-    let Some(path) = name.path_mut() else {
-        return Ok((name, None));
-    };
+/// Mounts the stick that `path` is on, if it's on one, and says where it is then.
+pub fn plug_in(path: &Path, access: Access) -> Result<(Option<PathBuf>, Option<Stick>)> {
     let Some(place) = Place::parse(path) else {
-        return Ok((name, None));
+        return Ok((None, None));
     };
-    let stick = Stick::mount(place.label)?;
-    *path = stick.locate(place.path);
-    Ok((name, Some(stick)))
+    let stick = Stick::mount(place.label, access)?;
+    Ok((Some(stick.locate(place.path)), Some(stick)))
 }
 
 /// Checks that this user may do the work.
@@ -123,6 +124,17 @@ pub fn check_machine() -> Result<()> {
 }
 
 impl Found {
+    /// An error if the image is on the disk that it is to be installed to.
+    pub fn refuse_as_target(&self, disk: &Disk) -> Result<()> {
+        match self.stick.as_ref().filter(|stick| stick.is_on(&disk.name)) {
+            None => Ok(()),
+            Some(stick) => bail!(
+                "{} is in use: the image is on it, {stick} is mounted; install to another disk",
+                disk.path.display()
+            ),
+        }
+    }
+
     /// Estimates what it takes when it is unpacked. That costs a request for each layer.
     pub async fn weigh(self) -> Weighed {
         Weighed {

@@ -1,15 +1,21 @@
 //! A file system that is found by its label, such as a USB stick with images: `LABEL=STICK/path/on/it`.
 //!
-//! It is mounted read-only, where nobody else sees it, for as long as its image is in use.
+//! It is mounted where nobody else sees it, for as long as it is in use; read-only, unless an image is written to it.
 
-use std::fs::{self, File};
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use nix::libc;
 
 use crate::filesystem::identify;
-use crate::read_only::ReadOnlyMount;
+use crate::private_mount::{Access, PrivateMount};
+
+/// What such a path begins with.
+pub const PREFIX: &str = "LABEL=";
 
 /// A place on a stick: the label, and the path from the root of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +27,13 @@ pub struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// Reads `LABEL=STICK/path`; `None` if `path` is not of this form.
+    /// Reads `LABEL=STICK/path`, or `LABEL=STICK` for all of it; `None` if `path` is not of this form.
     pub fn parse(path: &'a Path) -> Option<Self> {
-        let (label, path) = path.to_str()?.strip_prefix("LABEL=")?.split_once('/')?;
-        (!label.is_empty()).then_some(Self {
-            label,
-            path: Path::new(path.trim_start_matches('/')),
-        })
+        let text = path.to_str()?.strip_prefix(PREFIX)?;
+        let (label, path) = text.split_once('/').unwrap_or((text, ""));
+        let path = Path::new(path.trim_start_matches('/'));
+        let leads_away = path.components().any(|part| part == Component::ParentDir);
+        (!label.is_empty() && !leads_away).then_some(Self { label, path })
     }
 
     /// Whether a file system with the label is there.
@@ -36,9 +42,24 @@ impl<'a> Place<'a> {
     }
 }
 
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{PREFIX}{}", self.label)?;
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        write!(out, "/{}", self.path.display())
+    }
+}
+
 /// A stick, mounted. It is unmounted when this is dropped.
 #[derive(Debug)]
-pub struct Stick(ReadOnlyMount);
+pub struct Stick {
+    mount: PrivateMount,
+    label: String,
+    device: PathBuf,
+    disk: PathBuf,
+}
 
 /// A file system with the label that is looked for.
 struct Candidate {
@@ -50,7 +71,10 @@ struct Candidate {
 
 impl Stick {
     /// Finds the file system with this label and mounts it, in this process's own mount namespace.
-    pub fn mount(label: &str) -> Result<Self> {
+    pub fn mount(label: &str, access: Access) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("finding and mounting {PREFIX}{label} needs root: start it as the superuser");
+        }
         let candidates = find(label)?;
         let Some(first) = candidates.first() else {
             bail!("there is no file system with the label {label:?}: is the stick plugged in?");
@@ -62,12 +86,45 @@ impl Stick {
                 other.device.display()
             );
         }
-        Ok(Self(ReadOnlyMount::new(&first.device, first.kind)?))
+        let mount = PrivateMount::new(&first.device, first.kind, access);
+        Ok(Self {
+            mount: mount.with_context(|| format!("{PREFIX}{label}"))?,
+            label: label.into(),
+            device: first.device.clone(),
+            disk: first.disk.clone(),
+        })
     }
 
     /// Where a path on it is now.
     pub fn locate(&self, path: &Path) -> PathBuf {
-        self.0.path().join(path)
+        self.mount.path().join(path)
+    }
+
+    /// Whether it is on the disk that the kernel calls so, or is that.
+    pub fn is_on(&self, disk: &str) -> bool {
+        self.disk.file_name().is_some_and(|name| name == disk)
+    }
+
+    /// Writes everything out and unmounts it. Says whether it can be unplugged: nobody else has it mounted.
+    pub fn close(self) -> Result<bool> {
+        let doing = format!("writing everything out to {self}");
+        let Self { mount, device, .. } = self;
+        mount.close().context(doing)?;
+        let alone = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_EXCL)
+            .open(&device);
+        match alone {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("opening {}", device.display())),
+        }
+    }
+}
+
+impl fmt::Display for Stick {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{PREFIX}{} ({})", self.label, self.device.display())
     }
 }
 
@@ -122,12 +179,18 @@ mod tests {
             ("LABEL=STICK/images/os", place("STICK", "images/os")),
             ("LABEL=My stick//os", place("My stick", "os")),
             ("LABEL=STICK/", place("STICK", "")),
-            ("LABEL=STICK", None),
+            ("LABEL=STICK", place("STICK", "")),
+            ("LABEL=STICK/a/../../os", None),
             ("LABEL=/os", None),
+            ("LABEL=", None),
             ("/LABEL=STICK/os", None),
             ("os", None),
         ] {
-            assert_eq!(Place::parse(Path::new(text)), expected, "{text}");
+            let place = Place::parse(Path::new(text));
+            assert_eq!(place, expected, "{text}");
+            if let Some(place) = place {
+                assert_eq!(place.to_string(), text.replace("//", "/").trim_end_matches('/'));
+            }
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::disk::{self, BootPath, Disk, Partition, Parts, Role};
 use crate::filesystem::fat::Volume;
 use crate::filesystem::luks::Header;
 use crate::filesystem::{Condition, condition};
+use crate::private_mount::{Access, PrivateMount};
 use crate::progress::Progress;
-use crate::read_only::ReadOnlyMount;
 use crate::rootfs::Rootfs;
 use crate::text::printable;
 use entries::Entries;
@@ -239,14 +239,14 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
 struct Mounted {
     // Closed before it is unmounted.
     rootfs: Rootfs,
-    _mount: ReadOnlyMount,
+    _mount: PrivateMount,
 }
 
 impl Mounted {
     fn partition(parts: &Parts, partition: &Partition) -> Result<Self> {
         let known = parts.signatures(partition)?;
         let kind = known.first().context("it has no file system that is known")?.kind;
-        let mount = ReadOnlyMount::new(&parts.node(partition)?, kind)?;
+        let mount = PrivateMount::new(&parts.node(partition)?, kind, Access::Read)?;
         Ok(Self {
             rootfs: Rootfs::open(mount.path())?,
             _mount: mount,

@@ -34,7 +34,7 @@ fn skopeo(from: &str, to: &str) {
 
 async fn find(name: &str) -> anyhow::Result<(Opened, Image)> {
     let name: ImageName = name.parse()?;
-    let opened = name.open(&Options::default()).await?;
+    let opened = name.open(&Options::default(), None).await?;
     let image = opened
         .resolve(&"linux/amd64".parse::<Platform>().unwrap())
         .await?;

@@ -3,78 +3,15 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::thread::sleep;
-use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
-use support::{Lab, LoopDisk, landfall, output, stalling_proxy, start_until};
-use xtask::image::{self, Compression, Digest, Entry, Flavor, Layer};
+use support::pull::{lab, layer, pull, sample, skopeo_digest, stopped_half_way};
+use support::{landfall, output};
+use xtask::image::{self, Entry, Flavor, Layer};
 
 const UNTOUCHED: Option<i32> = Some(3);
-
-/// Two layers; what's in the lower one can't be made smaller.
-fn sample() -> image::Image {
-    let noise: Vec<u8> = (0..1u32 << 18)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    image::Image::new()
-        .layer(Layer::new([Entry::file("noise", noise)]))
-        .layer(Layer::new([Entry::file("word", "word")]).compressed(Compression::Zstd))
-}
-
-/// A lab whose registry has the sample as `1`, and its name.
-fn lab() -> (Lab, String) {
-    let lab = Lab::new();
-    lab.layout.add(&sample(), "1").unwrap();
-    let name = lab.place("1");
-    (lab, name)
-}
-
-/// The digest of one of the sample's layers.
-fn layer(lab: &Lab, index: usize) -> Digest {
-    Digest::in_descriptor(&lab.layout.manifest("1").unwrap()["layers"][index]).unwrap()
-}
-
-fn pull(image: &str, to: &str) -> support::Ran {
-    landfall(["pull", image, "--tls-verify=false", "--to", to])
-}
-
-fn skopeo_digest(name: &str) -> String {
-    output(Command::new("skopeo").args(["inspect", "--format", "{{.Digest}}", name]))
-        .trim()
-        .into()
-}
-
-/// Pulls through a connection that stalls after 400,000 bytes of each answer, until some of the noise is in `partial`; then
-/// it is stopped.
-fn stopped_half_way(lab: &Lab, to: &str, partial: impl Fn() -> Option<PathBuf>) {
-    let name = format!("{}/os/test:1", stalling_proxy(&lab.registry, 400_000));
-    let arguments = [
-        "pull",
-        &name,
-        "--tls-verify=false",
-        "--progress=plain",
-        "--to",
-        to,
-    ];
-    let (child, finish) = start_until(&arguments, "to pull");
-    let written = || {
-        partial()
-            .and_then(|path| fs::metadata(path).ok())
-            .map_or(0, |file| file.len())
-    };
-    while written() < 300_000 {
-        sleep(Duration::from_millis(5));
-    }
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
-    let ran = finish(child);
-    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
-    assert!(ran.error().contains("stopped by SIGTERM"), "{ran:#?}");
-}
 
 #[test]
 fn a_layout_has_the_very_image_that_the_registry_has() {
@@ -215,6 +152,17 @@ fn what_cannot_be_written_is_said() {
             UNTOUCHED,
             "Not a directory",
         ),
+        // What would be mounted there isn't, perhaps.
+        (
+            format!("oci:{}/nope/x", other.display()),
+            UNTOUCHED,
+            "other/nope: make it first, or mount what belongs there",
+        ),
+        (
+            format!("oci-archive:{}/nope/x.tar", other.display()),
+            UNTOUCHED,
+            "other/nope: make it first, or mount what belongs there",
+        ),
         (
             "docker-archive:x.tar".into(),
             Some(2),
@@ -230,6 +178,7 @@ fn what_cannot_be_written_is_said() {
         assert_eq!(ran.code, code, "{to}: {ran:#?}");
         assert!(ran.stderr.contains(expected), "{to}: {ran:#?}");
     }
+    assert!(!other.join("nope").exists());
     let layer = layer(&lab, 1);
     image::flip_byte(&lab.registry.blob(&layer), 5).unwrap();
     let place = lab.directory.path().join("stick");
@@ -287,70 +236,4 @@ fn an_image_is_shown_without_being_pulled() {
             .contains("it has linux/arm64, linux/amd64: choose one with --platform"),
         "{ran:#?}"
     );
-}
-
-#[test]
-fn a_stick_is_found_by_its_label() {
-    let (lab, name) = lab();
-    let stick = |file: &str| {
-        let disk = LoopDisk::new(&lab.directory.path().join(file), 64 << 20);
-        output(
-            Command::new("mkfs.ext4")
-                .args(["-q", "-L", "LANDFALL-TEST"])
-                .arg(&disk.device),
-        );
-        disk
-    };
-    let disk = stick("stick");
-    let mounted = lab.directory.path().join("mounted");
-    fs::create_dir(&mounted).unwrap();
-    output(Command::new("mount").arg(&disk.device).arg(&mounted));
-    let ran = pull(&name, &format!("oci:{}:web", mounted.join("images/os").display()));
-    let programs = lab.image("programs", "exit 0");
-    let second = pull(
-        &programs,
-        &format!("oci:{}:programs", mounted.join("images/os").display()),
-    );
-    output(Command::new("umount").arg(&mounted));
-    assert_eq!((ran.code, second.code), (Some(0), Some(0)), "{ran:#?}{second:#?}");
-
-    let root = lab.directory.path().join("root");
-    let unpack = |image: &str| landfall(["unpack", image, "--to", root.to_str().unwrap()]);
-    let ran = unpack("oci:LABEL=LANDFALL-TEST/images/os:web");
-    assert_eq!(ran.code, Some(0), "{ran:#?}");
-    assert!(root.join("noise").exists());
-    let ran = landfall([
-        "run",
-        "oci:LABEL=LANDFALL-TEST/images/os:programs",
-        "--",
-        "ls",
-        "/usr/bin/bootc",
-    ]);
-    assert_eq!(
-        (ran.code, ran.stdout.trim()),
-        (Some(0), "/usr/bin/bootc"),
-        "{ran:#?}"
-    );
-    // It can't be the target at the same time.
-    let device = disk.device.to_str().unwrap();
-    let ran = landfall(["plan", "oci:LABEL=LANDFALL-TEST/images/os:web", device, "--wipe"]);
-    assert_eq!(ran.code, UNTOUCHED);
-    assert!(
-        ran.error().contains("in use") && ran.error().contains("mounted"),
-        "{ran:#?}"
-    );
-
-    let ran = unpack("oci:LABEL=LANDFALL-NONE/images/os:web");
-    assert!(
-        ran.error()
-            .contains("no file system with the label \"LANDFALL-NONE\""),
-        "{ran:#?}"
-    );
-    let _second = stick("second");
-    let ran = unpack("oci:LABEL=LANDFALL-TEST/images/os:web");
-    assert!(
-        ran.error().contains("both have the label \"LANDFALL-TEST\""),
-        "{ran:#?}"
-    );
-    support::assert_nothing_left();
 }

@@ -1,10 +1,11 @@
 //! `pull`: where the image is kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::oci::reference::Selector;
 use crate::source::name::{Form, ImageName};
+use crate::stick::{self, Place};
 
 /// Where an image is kept, and under which name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ impl FromStr for Destination {
         let Ok(ImageName::Local { form, path, selector }) = text.parse() else {
             return Err(usage.into());
         };
+        check_label(form, &path)?;
         let form = match form {
             Form::Layout => DestinationForm::Directory,
             Form::Archive => DestinationForm::Archive,
@@ -50,6 +52,23 @@ impl FromStr for Destination {
             }
         };
         Ok(Self { form, path, name })
+    }
+}
+
+/// A place on a stick must not become a directory that is called so.
+fn check_label(form: Form, path: &Path) -> Result<(), String> {
+    if !path.to_string_lossy().starts_with(stick::PREFIX) {
+        return Ok(());
+    }
+    match Place::parse(path) {
+        None => Err(format!(
+            "{} names no file system: write LABEL=STICK/PATH",
+            path.display()
+        )),
+        Some(place) if form == Form::Archive && place.path.as_os_str().is_empty() => {
+            Err(format!("{place} is a file system: write LABEL=STICK/FILE"))
+        }
+        Some(_) => Ok(()),
     }
 }
 
@@ -69,6 +88,11 @@ mod tests {
             ("oci:/mnt/stick", at(Directory, "/mnt/stick", None)),
             ("oci:os:reg.lab/web:1", at(Directory, "os", Some("reg.lab/web:1"))),
             ("oci-archive:os.tar:1.4", at(Archive, "os.tar", Some("1.4"))),
+            (
+                "oci:LABEL=STICK/os:1.4",
+                at(Directory, "LABEL=STICK/os", Some("1.4")),
+            ),
+            ("oci:LABEL=STICK", at(Directory, "LABEL=STICK", None)),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
         }
@@ -81,6 +105,17 @@ mod tests {
         ] {
             assert!(
                 text.parse::<Destination>().unwrap_err().contains("oci:DIR"),
+                "{text}"
+            );
+        }
+        for text in [
+            "oci:LABEL=",
+            "oci:LABEL=/os",
+            "oci:LABEL=A/../os",
+            "oci-archive:LABEL=A",
+        ] {
+            assert!(
+                text.parse::<Destination>().unwrap_err().contains("LABEL=STICK/"),
                 "{text}"
             );
         }

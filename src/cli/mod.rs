@@ -94,7 +94,8 @@ pub enum Command {
         /// The image
         #[command(flatten)]
         image: Image,
-        /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name)
+        /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name), where LABEL=STICK/PATH is a
+        /// path on the file system with that label, which is mounted for that
         #[arg(long, value_name = "LAYOUT")]
         to: Destination,
     },

@@ -79,6 +79,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
     let found = session::find(&typed.image, progress).await?.weigh().await;
     // A stick that the image is on is mounted only now.
+    found.refuse_as_target(disk.disk())?;
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&typed.image, Purpose::Install, progress)?;
     let lay_out = |bytes| {

@@ -1,29 +1,36 @@
 //! A layout in a tar archive, written from front to back: how much of it is there says where to go on.
 
 use std::fs::{self, File};
-use std::io::SeekFrom;
+use std::io::{ErrorKind, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{fetch, index, layers};
+use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::progress::{Event, Progress};
 use crate::session::Found;
+use crate::source::file::Named;
 use crate::source::layout::blob_path;
 
 /// Every part of an archive takes a multiple of this many bytes (POSIX.1, pax).
 const BLOCK_BYTES: u64 = 512;
 
 /// Writes the image as an archive to `path`, which must not exist. What is not complete yet is beside it.
-pub async fn write(found: &Found, path: &Path, name: &str, progress: &Progress) -> Result<()> {
-    let doing = || format!("writing {}", path.display());
-    ensure!(
-        !path.exists(),
-        "{} exists: take it away, or choose another name",
-        path.display()
-    );
-    let mut archive = Archive::open(partial(path)).await.with_context(doing)?;
+pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progress) -> Result<()> {
+    let doing = || format!("writing {target}");
+    let path = &target.path;
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Ok(_) => bail!("{target} exists: take it away, or choose another name"),
+        Err(error) => return Err(error).with_context(doing),
+    }
+    let opened = Archive::open(partial(path)).map_err(|error| match error.downcast() {
+        Ok(error) => not_made(error, target),
+        Err(error) => error,
+    });
+    let mut archive = opened.with_context(doing)?;
+    refuse_too_large(&archive.path, found.image.compressed_bytes()).with_context(doing)?;
     archive.write(found, name, progress).await.with_context(doing)?;
     let Archive {
         file, path: complete, ..
@@ -54,7 +61,7 @@ struct Archive {
 }
 
 impl Archive {
-    async fn open(path: PathBuf) -> Result<Self> {
+    fn open(path: PathBuf) -> Result<Self> {
         let file = File::options()
             .read(true)
             .write(true)

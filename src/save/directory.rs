@@ -12,13 +12,14 @@ use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{fetch, index, layers};
+use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::oci::digest::Hasher;
 use crate::oci::{Descriptor, Digest};
 use crate::plan::size;
 use crate::progress::{Event, Progress};
 use crate::session::Found;
 use crate::source::Source;
+use crate::source::file::Named;
 use crate::source::layout::blob_path;
 
 /// How many blobs are pulled at the same time.
@@ -28,9 +29,9 @@ const PARALLEL: usize = 4;
 const PARTIAL: &str = ".landfall-partial";
 
 /// Makes `directory` a layout that has the image as `name`, or adds it to the one there.
-pub async fn write(found: &Found, directory: &Path, name: &str, progress: &Progress) -> Result<()> {
-    let doing = || format!("writing to {}", directory.display());
-    let layout = Layout::open(directory).with_context(doing)?;
+pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progress) -> Result<()> {
+    let doing = || format!("writing to {target}");
+    let layout = Layout::open(target).with_context(doing)?;
     let image = &*found.image;
     let documents = [
         (image.config_descriptor.digest(), &image.config),
@@ -52,9 +53,14 @@ struct Layout {
 }
 
 impl Layout {
-    fn open(directory: &Path) -> Result<Self> {
-        let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o755).create(path);
-        make(directory).context("mkdir")?;
+    /// Makes the directory, if it isn't there, and none above it: that would be on another file system than was meant.
+    fn open(target: &Named) -> Result<Self> {
+        let directory = target.path.as_path();
+        let make = |path: &Path| match DirBuilder::new().mode(0o755).create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            made => made,
+        };
+        make(directory).map_err(|error| not_made(error, target))?;
         let lock = Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, _)| anyhow::anyhow!("another pull writes there: wait until it is done"))?;
         let index = match fs::read(directory.join("index.json")) {
@@ -82,6 +88,8 @@ impl Layout {
             let have = there(self.path(blob.digest())).max(there(self.partial(blob.digest())));
             blob.size().saturating_sub(have)
         });
+        let largest = layers.iter().map(|(_, blob)| blob.size()).max();
+        refuse_too_large(&self.directory, largest.unwrap_or_default())?;
         let needed: u64 = missing.sum();
         let filesystem = statvfs(&self.directory).context("statvfs")?;
         let free = filesystem

@@ -9,15 +9,33 @@ mod directory;
 mod fetch;
 mod index;
 
-use anyhow::Result;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, statfs};
+use tokio::task::spawn_blocking;
 
 use crate::cli::{self, Destination, DestinationForm};
 use crate::oci::{Descriptor, Image};
+use crate::plan::size;
+use crate::private_mount::Access;
 use crate::progress::{Event, Phase, Progress};
 use crate::session;
+use crate::source::file::Named;
+use crate::stick::Stick;
+
+/// The largest file on FAT, in bytes: sizes have 32 bits there.
+const FAT_FILE_BYTES: u64 = u32::MAX as u64;
 
 /// Pulls the image that was typed to `to`.
 pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> Result<()> {
+    let (at, stick) = session::plug_in(&to.path, Access::Write)?;
+    let mut target = Named::plain(&to.path);
+    target.path = at.unwrap_or(target.path);
+    if let Some(stick) = &stick {
+        progress.note(format!("mounted {stick} to write to it"));
+    }
     let found = session::find(typed, progress).await?;
     let image = &*found.image;
     progress.tell(Event::Phase(Phase::Save));
@@ -26,9 +44,13 @@ pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> 
         compressed_bytes: image.compressed_bytes(),
     });
     let name = to.name.clone().unwrap_or_else(|| image.reference.update_name());
-    match to.form {
-        DestinationForm::Directory => directory::write(&found, &to.path, &name, progress).await?,
-        DestinationForm::Archive => archive::write(&found, &to.path, &name, progress).await?,
+    let written = match to.form {
+        DestinationForm::Directory => directory::write(&found, &target, &name, progress).await,
+        DestinationForm::Archive => archive::write(&found, &target, &name, progress).await,
+    };
+    written.map_err(explain)?;
+    if let Some(stick) = stick {
+        unplug(stick, progress).await?;
     }
     progress.note(format!(
         "{} is there as {name}, digest {}",
@@ -49,4 +71,99 @@ fn layers(image: &Image) -> Vec<(usize, &Descriptor)> {
         }
     }
     layers
+}
+
+/// Sees to it that everything is on the stick, which takes a while.
+async fn unplug(stick: Stick, progress: &Progress) -> Result<()> {
+    let shown = stick.to_string();
+    progress.note(format!("writing everything out to {shown}"));
+    let alone = spawn_blocking(|| stick.close())
+        .await
+        .context("a thread panicked")??;
+    progress.note(if alone {
+        format!("{shown} is unmounted: it can be unplugged")
+    } else {
+        format!(
+            "{shown} is written; someone else has it mounted as well: unmount it there before it is unplugged"
+        )
+    });
+    Ok(())
+}
+
+/// What to do about the failures of file systems that need it said.
+fn explain(error: Error) -> Error {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if kind == Some(io::ErrorKind::FileTooLarge) {
+        return error.context(
+            "the file system there does not take files of this size: use another, such as ext4 or exFAT",
+        );
+    }
+    error
+}
+
+/// Why `target` could not be made.
+fn not_made(error: io::Error, target: &Named) -> Error {
+    let parent = Path::new(&target.shown).parent().unwrap_or(Path::new("/"));
+    match error.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "there is no directory {}: make it first, or mount what belongs there",
+            parent.display()
+        ),
+        io::ErrorKind::InvalidInput => anyhow!("the file system there does not allow this name ({error})"),
+        _ => error.into(),
+    }
+}
+
+/// An error when the file system of `directory` takes no file of so many bytes.
+fn refuse_too_large(directory: &Path, file_bytes: u64) -> Result<()> {
+    let kind = statfs(directory).context("statfs")?.filesystem_type();
+    match largest_file(kind) {
+        Some(limit) if file_bytes > limit => bail!(
+            "a file of {} is needed there, and FAT has none larger than 4 GiB: use another file system, such as ext4 or exFAT",
+            size(file_bytes)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The largest file that a file system of this kind takes, where that matters.
+fn largest_file(kind: FsType) -> Option<u64> {
+    (kind == MSDOS_SUPER_MAGIC).then_some(FAT_FILE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+    use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC};
+
+    use super::*;
+
+    #[test]
+    fn fat_takes_less_than_4_gib() {
+        for (kind, limit) in [
+            (MSDOS_SUPER_MAGIC, Some((4 << 30) - 1)),
+            (EXT4_SUPER_MAGIC, None),
+            (TMPFS_MAGIC, None),
+        ] {
+            assert_eq!(largest_file(kind), limit);
+        }
+    }
+
+    #[test]
+    fn what_a_file_system_refuses_is_said_with_what_to_do() {
+        let too_large = Error::new(io::Error::from_raw_os_error(libc::EFBIG)).context("write");
+        assert!(format!("{:#}", explain(too_large)).contains("such as ext4 or exFAT"));
+        let target = Named {
+            path: "/run/x/a/b".into(),
+            shown: "LABEL=STICK/a/b".into(),
+        };
+        for (errno, expected) in [
+            (libc::ENOENT, "there is no directory LABEL=STICK/a: make it first"),
+            (libc::EINVAL, "does not allow this name"),
+            (libc::EACCES, "Permission denied"),
+        ] {
+            let error = not_made(io::Error::from_raw_os_error(errno), &target);
+            assert!(error.to_string().contains(expected), "{error:#}");
+        }
+    }
 }

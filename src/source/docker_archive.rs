@@ -8,22 +8,22 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::BoxFuture;
 use oci_spec::image::{Digest, ImageConfiguration, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
 
+use super::file::{self, Named};
 use super::tar_index::TarIndex;
-use super::{BlobStream, RawDocument, Source, file};
+use super::{BlobStream, RawDocument, Source};
 use crate::oci::manifest::{MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES};
 use crate::oci::reference::Selector;
 use crate::oci::{Descriptor, digest};
 
 /// One image of such an archive.
 pub struct DockerArchive {
-    path: PathBuf,
+    at: Named,
     manifest: Vec<u8>,
     digest: Digest,
     name: Option<String>,
@@ -43,17 +43,17 @@ struct Entry {
 
 impl DockerArchive {
     /// Opens the image that `selector` names, or the only one.
-    pub async fn open(path: &Path, selector: Option<&Selector>) -> Result<Self> {
-        let (path, selector) = (path.to_path_buf(), selector.cloned());
+    pub async fn open(at: &Named, selector: Option<&Selector>) -> Result<Self> {
+        let (at, selector) = (at.clone(), selector.cloned());
         tokio::task::spawn_blocking(move || {
-            let doing = || format!("opening {}", path.display());
-            let archive = File::open(&path).with_context(doing)?;
-            Self::read(archive, &path, selector.as_ref()).with_context(doing)
+            let doing = || format!("opening {at}");
+            let archive = File::open(&at.path).with_context(doing)?;
+            Self::read(archive, &at, selector.as_ref()).with_context(doing)
         })
         .await?
     }
 
-    fn read(mut archive: File, path: &Path, selector: Option<&Selector>) -> Result<Self> {
+    fn read(mut archive: File, at: &Named, selector: Option<&Selector>) -> Result<Self> {
         let index = TarIndex::read(archive.try_clone()?)?;
         let list = read_file(&mut archive, &index, "manifest.json", MAX_DOCUMENT_BYTES as u64)
             .context("it is no docker-archive")?;
@@ -82,7 +82,7 @@ impl DockerArchive {
         let config = Descriptor::new(MediaType::ImageConfig, config.len() as u64, config_digest);
         let manifest = manifest(config, descriptors)?;
         Ok(Self {
-            path: path.into(),
+            at: at.clone(),
             digest: digest::sha256(&manifest),
             manifest,
             name: entry.repo_tags.as_ref().and_then(|tags| tags.first().cloned()),
@@ -107,7 +107,7 @@ impl Source for DockerArchive {
             ensure!(
                 *selector == Selector::Digest(self.digest.clone()),
                 "{} has no {selector}",
-                self.path.display()
+                self.at
             );
             Ok(RawDocument {
                 bytes: self.manifest.clone(),
@@ -120,10 +120,10 @@ impl Source for DockerArchive {
         Box::pin(async move {
             let digest = blob.digest();
             let place = self.blobs.get(digest);
-            let place = place.with_context(|| format!("{} has no blob {digest}", self.path.display()))?;
-            let file = file::open(&self.path)
+            let place = place.with_context(|| format!("{} has no blob {digest}", self.at))?;
+            let file = file::open(&self.at.path)
                 .await
-                .with_context(|| format!("opening {}", self.path.display()))?;
+                .with_context(|| format!("opening {}", self.at))?;
             let start = place.start.saturating_add(offset).min(place.end);
             Ok(file::stream(file, start..place.end).await?)
         })

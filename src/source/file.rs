@@ -1,8 +1,9 @@
-//! Bytes of a file as a stream.
+//! Bytes of a file as a stream; and what a file is called.
 
+use std::fmt;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::BytesMut;
 use futures_util::stream;
@@ -15,6 +16,39 @@ use super::BlobStream;
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: u64 = 256 << 10;
 
+/// A file or directory, and what the user calls it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What the user calls it.
+    pub shown: String,
+}
+
+impl Named {
+    /// One that is called by its path.
+    pub fn plain(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            shown: path.display().to_string(),
+        }
+    }
+
+    /// A file below it.
+    pub fn join(&self, name: &str) -> Self {
+        Self {
+            path: self.path.join(name),
+            shown: format!("{}/{name}", self.shown),
+        }
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.shown)
+    }
+}
+
 /// Opens a regular file; nothing else that may be at `path` is waited for.
 pub async fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
@@ -23,8 +57,10 @@ pub async fn open(path: &Path) -> io::Result<File> {
         .open(path)
         .await?;
     if !file.metadata().await?.is_file() {
-        let text = format!("{} is no regular file", path.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is no regular file",
+        ));
     }
     Ok(file)
 }

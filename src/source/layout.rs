@@ -3,15 +3,15 @@
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::TryStreamExt;
 use futures_util::future::BoxFuture;
 use oci_spec::image::{Digest, ImageIndex};
 
+use super::file::{self, Named};
 use super::tar_index::TarIndex;
-use super::{BlobStream, RawDocument, Source, file};
+use super::{BlobStream, RawDocument, Source};
 use crate::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::oci::reference::Selector;
 use crate::oci::{Descriptor, digest};
@@ -28,28 +28,28 @@ pub struct Layout {
 
 /// Where a layout's files are.
 enum Files {
-    Directory(PathBuf),
-    Archive(PathBuf, TarIndex),
+    Directory(Named),
+    Archive(Named, TarIndex),
 }
 
 impl Layout {
     /// Opens the layout in a directory.
-    pub async fn open_directory(path: &Path) -> Result<Self> {
-        Self::open(Files::Directory(path.into())).await
+    pub async fn open_directory(at: &Named) -> Result<Self> {
+        Self::open(Files::Directory(at.clone())).await
     }
 
     /// Opens the layout in a tar archive, which is read where it is.
-    pub async fn open_archive(path: &Path) -> Result<Self> {
-        let doing = || format!("opening {}", path.display());
-        let archive = File::open(path).with_context(doing)?;
+    pub async fn open_archive(at: &Named) -> Result<Self> {
+        let doing = || format!("opening {at}");
+        let archive = File::open(&at.path).with_context(doing)?;
         let index = tokio::task::spawn_blocking(|| TarIndex::read(archive))
             .await?
             .with_context(doing)?;
-        Self::open(Files::Archive(path.into(), index)).await
+        Self::open(Files::Archive(at.clone(), index)).await
     }
 
     async fn open(files: Files) -> Result<Self> {
-        let doing = || format!("{} is no OCI image layout", files.path().display());
+        let doing = || format!("{} is no OCI image layout", files.at());
         let head = files.read("oci-layout", 4096).await.with_context(doing)?;
         let head: serde_json::Value = serde_json::from_slice(&head).with_context(doing)?;
         ensure!(
@@ -122,7 +122,7 @@ impl Layout {
         ensure!(
             same,
             "{path} in {} has another digest than its name: copy it again",
-            self.files.path().display()
+            self.files.at()
         );
         Ok(RawDocument {
             bytes,
@@ -135,10 +135,7 @@ impl Layout {
             [] => "no names".into(),
             names => names.join(", "),
         };
-        anyhow::anyhow!(
-            "{} has no image named {tag:?}; it has {names}",
-            self.files.path().display()
-        )
+        anyhow::anyhow!("{} has no image named {tag:?}; it has {names}", self.files.at())
     }
 }
 
@@ -155,7 +152,7 @@ impl Source for Layout {
                 bail!(
                     "blob {} in {} has {size} bytes instead of {wanted}: copy it again",
                     blob.digest(),
-                    self.files.path().display()
+                    self.files.at()
                 );
             }
             Ok(file::stream(file, range.start + offset.min(size)..range.end).await?)
@@ -164,9 +161,9 @@ impl Source for Layout {
 }
 
 impl Files {
-    fn path(&self) -> &Path {
+    fn at(&self) -> &Named {
         match self {
-            Self::Directory(path) | Self::Archive(path, _) => path,
+            Self::Directory(at) | Self::Archive(at, _) => at,
         }
     }
 
@@ -174,20 +171,18 @@ impl Files {
     async fn open(&self, name: &str) -> Result<(tokio::fs::File, Range<u64>)> {
         match self {
             Self::Directory(directory) => {
-                let path = directory.join(name);
-                let file = file::open(&path)
+                let at = directory.join(name);
+                let file = file::open(&at.path)
                     .await
-                    .with_context(|| format!("opening {}", path.display()))?;
+                    .with_context(|| format!("opening {at}"))?;
                 let size = file.metadata().await?.len();
                 Ok((file, 0..size))
             }
-            Self::Archive(path, index) => {
-                let range = index
-                    .find(name)
-                    .with_context(|| format!("{} has no {name}", path.display()))?;
-                let file = file::open(path)
+            Self::Archive(at, index) => {
+                let range = index.find(name).with_context(|| format!("{at} has no {name}"))?;
+                let file = file::open(&at.path)
                     .await
-                    .with_context(|| format!("opening {}", path.display()))?;
+                    .with_context(|| format!("opening {at}"))?;
                 Ok((file, range))
             }
         }
@@ -199,7 +194,7 @@ impl Files {
         ensure!(
             size <= limit,
             "{name} in {} has {size} bytes, at most {limit} are read",
-            self.path().display()
+            self.at()
         );
         let chunks: Vec<_> = file::stream(file, range).await?.try_collect().await?;
         Ok(chunks.concat())

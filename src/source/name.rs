@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use super::file::Named;
 use super::layout::Layout;
 use super::registry::{Options, Registry};
 use super::resolve::resolve_selected;
@@ -129,37 +130,32 @@ impl std::fmt::Display for ImageName {
 
 impl ImageName {
     /// The file or directory that holds the image, unless that is a registry.
-    pub fn path_mut(&mut self) -> Option<&mut PathBuf> {
+    pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Registry(_) => None,
             Self::Local { path, .. } => Some(path),
         }
     }
 
-    /// Opens the source that this names. A registry isn't asked yet.
-    pub async fn open(&self, options: &Options) -> Result<Opened> {
-        match self {
-            Self::Registry(reference) => Ok(Opened {
-                source: Arc::new(Registry::new(reference, options)?),
-                reference: reference.clone(),
-                selector: reference.selector(),
-            }),
-            Self::Local {
-                form: Form::Layout,
-                path,
-                selector,
-            } => open_layout(Layout::open_directory(path).await?, path, selector.as_ref()),
-            Self::Local {
-                form: Form::Archive,
-                path,
-                selector,
-            } => open_layout(Layout::open_archive(path).await?, path, selector.as_ref()),
-            Self::Local {
-                form: Form::DockerArchive,
-                path,
-                selector,
-            } => {
-                let archive = DockerArchive::open(path, selector.as_ref()).await?;
+    /// Opens the source that this names; `at` is where its file is, if not where it says. A registry isn't asked yet.
+    pub async fn open(&self, options: &Options, at: Option<PathBuf>) -> Result<Opened> {
+        let (form, path, selector) = match self {
+            Self::Registry(reference) => {
+                return Ok(Opened {
+                    source: Arc::new(Registry::new(reference, options)?),
+                    reference: reference.clone(),
+                    selector: reference.selector(),
+                });
+            }
+            Self::Local { form, path, selector } => (form, path, selector.as_ref()),
+        };
+        let mut file = Named::plain(path);
+        file.path = at.unwrap_or(file.path);
+        match form {
+            Form::Layout => open_layout(Layout::open_directory(&file).await?, path, selector),
+            Form::Archive => open_layout(Layout::open_archive(&file).await?, path, selector),
+            Form::DockerArchive => {
+                let archive = DockerArchive::open(&file, selector).await?;
                 let name = archive.name().map(str::to_string);
                 let selector = Selector::Digest(archive.digest().clone());
                 let reference = local_reference(name.as_deref(), path, None);

@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod faulty;
 pub mod network;
+pub mod pull;
 pub mod tokens;
 
 use std::fs::{self, File};
