@@ -24,6 +24,7 @@
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | text of strangers on its way to a terminal | [`text`] |
+//! | standard output and standard error | [`output`] |
 //! | the only unsafe code | [`sys`] |
 //! | what is fuzzed, in tests and under the fuzzer only | `fuzz` |
 //!
@@ -47,6 +48,7 @@ pub mod kernel;
 pub mod layer;
 pub mod meter;
 pub mod oci;
+pub mod output;
 pub mod overlay;
 pub mod plan;
 pub mod private_mount;

@@ -1,7 +1,6 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -16,7 +15,7 @@ use landfall::progress::Progress;
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{config_drives, init, inspect, install, run, save, text, unpack, verify};
+use landfall::{config_drives, init, inspect, install, output, run, save, text, unpack, verify};
 use serde::Serialize;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,12 +94,12 @@ async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<
 
 /// Prints what a command found out, for people or for programs.
 fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
-    if json {
-        print!("{}", text::json(what)?);
+    let text = if json {
+        text::json(what)?
     } else {
-        print!("{}", text::printable_table(&what.to_string()));
-    }
-    Ok(())
+        text::printable_table(&what.to_string())
+    };
+    output::print(|out| Ok(out.write_all(text.as_bytes())?))
 }
 
 fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
@@ -111,7 +110,7 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
             changed_or_not(result, state)
         }
         ConfigDriveCommand::Show(show) => {
-            status(config_drives::show(show, &mut io::stdout().lock()), UNTOUCHED)
+            status(output::print(|out| config_drives::show(show, out)), UNTOUCHED)
         }
         ConfigDriveCommand::Build(build) => status(config_drives::build(build, progress), UNTOUCHED),
     }
@@ -181,8 +180,13 @@ impl StopSignals {
 fn status<T>(result: Result<T>, failed: u8) -> u8 {
     match result {
         Ok(_) => 0,
+        // Nobody is left to whom it would matter.
+        Err(error) if output::is_closed(&error) => output::CLOSED,
         Err(error) => {
-            eprintln!("landfall: {}", text::printable_message(&format!("{error:#}")));
+            output::say(&format!(
+                "landfall: {}",
+                text::printable_message(&format!("{error:#}"))
+            ));
             failed
         }
     }

@@ -27,6 +27,7 @@ Exit status:
   3  refused, failed or interrupted; the disk was not changed
   4  failed or interrupted after the disk was changed
   5  the disk is installed and verified; what comes after that failed
+  141  whoever read standard output went away
   `landfall run` ends with the status of the command, or with 125 if it could not be run.";
 
 /// Installs bootable containers (bootc images) onto disks, without podman and without a daemon.

@@ -31,7 +31,7 @@ const SECRET_WORDS: [&str; 7] = [
 ];
 
 /// Lists the files of a config drive.
-pub fn show(typed: &typed::Show, out: &mut impl Write) -> Result<()> {
+pub fn show(typed: &typed::Show, out: &mut (impl Write + ?Sized)) -> Result<()> {
     let _wiping = Wiping::start();
     let (drive, place) = open(&typed.place)?;
     let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
@@ -48,7 +48,7 @@ pub fn show(typed: &typed::Show, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
-fn print(file: &NamedFile, secrets: bool, out: &mut impl Write) -> Result<()> {
+fn print(file: &NamedFile, secrets: bool, out: &mut (impl Write + ?Sized)) -> Result<()> {
     writeln!(out, "\n{}:", printable(&file.path))?;
     let text = match visible(file, secrets) {
         Some(text) => text,

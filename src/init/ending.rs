@@ -10,6 +10,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use super::cmdline::{After, AfterFailure};
 use super::network;
+use crate::output::say;
 
 /// Where a ramdisk may have a shell, and how it is called.
 const SHELLS: [(&str, &[&str]); 4] = [
@@ -44,7 +45,7 @@ pub(super) fn after_failure(after: AfterFailure) -> ! {
         AfterFailure::PowerOff => power(RebootMode::RB_POWER_OFF, "powering off"),
         AfterFailure::Shell => {
             if !shell() {
-                eprintln!("landfall: there is no shell in this ramdisk");
+                say("landfall: there is no shell in this ramdisk");
             }
         }
     }
@@ -54,15 +55,15 @@ pub(super) fn after_failure(after: AfterFailure) -> ! {
 /// Stays, and does what is typed.
 fn stay() -> ! {
     let help = "landfall: type `reboot`, `poweroff` or `shell` and press Enter (Ctrl-Alt-Del also reboots)";
-    eprintln!("{help}");
+    say(help);
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         match line.trim() {
             "" => {}
             "reboot" => power(RebootMode::RB_AUTOBOOT, "rebooting"),
             "poweroff" => power(RebootMode::RB_POWER_OFF, "powering off"),
-            "shell" if shell() => eprintln!("{help}"),
-            "shell" => eprintln!("landfall: there is no shell in this ramdisk"),
-            _ => eprintln!("{help}"),
+            "shell" if shell() => say(help),
+            "shell" => say("landfall: there is no shell in this ramdisk"),
+            _ => say(help),
         }
     }
     // No console to read from.
@@ -73,12 +74,12 @@ fn stay() -> ! {
 
 /// Returns only if the kernel refuses.
 fn power(mode: RebootMode, what: &str) {
-    eprintln!("landfall: {what}");
+    say(&format!("landfall: {what}"));
     nix::unistd::sync();
     // A driver at work while the kernel resets its device can keep a processor for ever (seen with virtio_net).
     network::take_down();
     let Err(errno) = reboot(mode);
-    eprintln!("landfall: reboot({mode:?}): {errno}");
+    say(&format!("landfall: reboot({mode:?}): {errno}"));
 }
 
 /// Runs a shell until it is left. Says whether there is one.
@@ -89,7 +90,7 @@ fn shell() -> bool {
     match Command::new(path).args(*arguments).status() {
         Ok(_) => true,
         Err(error) => {
-            eprintln!("landfall: execve({path}): {error}");
+            say(&format!("landfall: execve({path}): {error}"));
             false
         }
     }

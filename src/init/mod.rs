@@ -26,6 +26,7 @@ use crate::disk::Disk;
 use crate::disks;
 use crate::kernel::command_line;
 use crate::kernel::modules::{self, Loaded, Loader};
+use crate::output::say;
 use crate::progress::{Progress, Style};
 use crate::source::name::ImageName;
 use crate::stick::Place;
@@ -77,7 +78,10 @@ fn run() -> ! {
     match outcome {
         Ok(after) => ending::after_success(after),
         Err(error) => {
-            eprintln!("\nlandfall: failed: {}", printable_message(&format!("{error:#}")));
+            say(&format!(
+                "\nlandfall: failed: {}",
+                printable_message(&format!("{error:#}"))
+            ));
             ending::after_failure(failure)
         }
     }
@@ -213,7 +217,7 @@ fn run_installer(installation: &Installation) -> Result<()> {
         .iter()
         .map(|word| word.to_string_lossy())
         .collect();
-    eprintln!("landfall {}", shown.join(" "));
+    say(&format!("landfall {}", shown.join(" ")));
     let child = Command::new("/proc/self/exe")
         .args(&installation.arguments)
         // Nobody is asked anything.

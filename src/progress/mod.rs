@@ -13,6 +13,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::output::say;
 use crate::sys::terminal::has_a_size;
 use crate::text::printable;
 use plain::Plain;
@@ -116,11 +117,11 @@ impl Progress {
                 plain
                     .lines(event, Instant::now())
                     .iter()
-                    .for_each(|line| print(line));
+                    .for_each(|line| say(line));
             }),
             Shown::WarningsOnly => Self::to(|event| match event {
-                Event::Warning(text) => print(&format!("warning: {}", printable(&text))),
-                Event::Question(text) => print(&printable(&text)),
+                Event::Warning(text) => say(&format!("warning: {}", printable(&text))),
+                Event::Question(text) => say(&printable(&text)),
                 _ => {}
             }),
         }
@@ -184,12 +185,6 @@ impl Style {
             Self::Auto | Self::Bars | Self::Plain => Shown::Plain,
         }
     }
-}
-
-/// Writes one line to standard error; a console that is gone must not stop an installation.
-fn print(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, Phase, print};
+use super::{Event, Phase};
+use crate::output::say;
 use crate::text::printable;
 
 /// How often the bar moves by itself, so that a quiet phase is seen to be alive.
@@ -51,7 +52,7 @@ impl Bars {
             Event::Question(text) => {
                 // A bar that moves would draw over the answer.
                 self.end_phase();
-                print(&printable(&text));
+                say(&printable(&text));
             }
         }
     }
@@ -69,7 +70,7 @@ impl Bars {
         let seconds = self.bar.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
         if let Some(phase) = self.phase.take() {
-            print(&format!("{}: done after {seconds:.1} s", phase.title()));
+            say(&format!("{}: done after {seconds:.1} s", phase.title()));
         }
     }
 
@@ -83,7 +84,7 @@ impl Bars {
         if self.phase.is_some() {
             self.bar.println(line)
         } else {
-            print(line)
+            say(line)
         }
     }
 }
