@@ -14,6 +14,7 @@ use crate::session;
 pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     session::check_machine()?;
     let found = session::find(typed, progress).await?.weigh().await;
+    container::spec::environment(&found.image.environment)?;
     let memory = found.memory(typed, Purpose::Run, progress)?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;

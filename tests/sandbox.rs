@@ -418,3 +418,55 @@ fn a_landfall_that_is_killed_leaves_no_directories() {
         );
     }
 }
+
+#[test]
+fn as_many_variables_as_the_kernel_takes_are_all_there() {
+    let lab = Lab::new();
+    let variables = (0..80_000).map(|number| format!("V{number}=x"));
+    let image = variables.fold(support::installable("exit 0"), |image, variable| {
+        image.env(&variable)
+    });
+    lab.layout.add(&image, "many").unwrap();
+    let image = lab.place("many");
+    let ran = landfall(["run", &image, "--tls-verify=false", "--", "env"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_eq!(
+        ran.stdout.lines().filter(|line| line.starts_with('V')).count(),
+        80_000
+    );
+}
+
+#[test]
+fn an_environment_that_no_program_can_have_is_refused_before_anything_is_pulled() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    for (tag, variable, expected) in [
+        (
+            "zero",
+            "A=\0b".to_owned(),
+            "the variable \"A\" of the image's environment has a zero byte in it",
+        ),
+        ("nameless", "=b".into(), "has no name"),
+        (
+            "long",
+            format!("A={}", "x".repeat(200_000)),
+            "is longer than the 128 KiB",
+        ),
+    ] {
+        lab.layout
+            .add(&support::installable("exit 0").env(&variable), tag)
+            .unwrap();
+        let image = lab.place(tag);
+        let run = landfall(["run", &image, "--tls-verify=false", "--", "true"]);
+        assert_eq!(run.code, Some(125), "{run:#?}");
+        let plan = landfall(["plan", &image, device, "--tls-verify=false"]);
+        assert_eq!(plan.code, UNTOUCHED, "{plan:#?}");
+        for ran in [run, plan] {
+            assert!(
+                ran.error().contains(expected) && !ran.stderr.contains("to pull"),
+                "{ran:#?}"
+            );
+        }
+    }
+}

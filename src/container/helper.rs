@@ -1,30 +1,34 @@
 //! The process that calls libcontainer: single-threaded, with a bundle directory and two output pipes and nothing else.
 //!
-//! It ends only after the container has ended, and the container ends with it: the kernel kills the container's
-//! first process when its parent dies, and with that one all others.
+//! Once the container has started, it ends only after the container has ended. Until then SIGTERM ends it at once. Whenever
+//! it ends, the container ends with it: the kernel kills the container's first process when its parent dies, and with that
+//! one all others. And it ends with Landfall itself.
 
-use std::ffi::CString;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, execvp};
+use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
 use super::{Devices, ExitStatus, NotStarted};
 use crate::sys::namespace::enter_private_mounts;
+use crate::sys::process::Process;
 
 /// The name of the one container in its bundle.
 const CONTAINER: &str = "landfall";
@@ -40,12 +44,16 @@ const NOT_STARTED_FILE: &str = "not-started.json";
 pub struct Orders {
     /// Whether the kernel's devtmpfs is to be mounted.
     pub kernel_devices: bool,
+    /// The process that gives these orders.
+    pub from: u32,
 }
 
-impl From<Devices> for Orders {
-    fn from(devices: Devices) -> Self {
+impl Orders {
+    /// This process's orders for a container with these devices.
+    pub fn with(devices: Devices) -> Self {
         Self {
             kernel_devices: devices != Devices::Harmless,
+            from: std::process::id(),
         }
     }
 }
@@ -70,18 +78,19 @@ pub fn main(bundle: &Path) -> Result<()> {
 }
 
 fn run(bundle: &Path) -> Result<Outcome> {
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
-    signals.thread_block().context("sigprocmask")?;
-    // A parent that was killed can no longer say so.
-    set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-    hide_cgroups()?;
     let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
+    let orders: Orders = serde_json::from_slice(&orders)?;
+    end_with(orders.from)?;
+    hide_cgroups()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
     let executor = ImageExecutor {
-        orders: serde_json::from_slice(&orders)?,
+        orders,
+        helper: Arc::new(Process::own()?),
         not_started: Arc::new(File::create(&not_started).context("making a file in the bundle")?),
     };
     let mut container = build(bundle, executor)?;
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
+    signals.thread_block().context("sigprocmask")?;
     container.start().context("starting the container")?;
     let pid = container.pid().context("the container has no process")?;
     let status = wait(Pid::from_raw(pid.as_raw()), &signals)?;
@@ -93,6 +102,18 @@ fn run(bundle: &Path) -> Result<Outcome> {
     let not_started =
         serde_json::from_slice(&not_started).context("reading why the command did not start")?;
     Ok(Outcome::NotStarted(not_started))
+}
+
+/// Sees to it that this process ends when `parent` does: one that was killed can no longer say so.
+fn end_with(parent: u32) -> Result<()> {
+    set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
+    // Before, its death went unheard.
+    let found = getppid().as_raw();
+    ensure!(
+        u32::try_from(found) == Ok(parent),
+        "Landfall, process {parent}, has ended"
+    );
+    Ok(())
 }
 
 /// libcontainer wants to find a cgroup file system. An empty directory makes it go without, so nothing of the
@@ -181,6 +202,7 @@ fn wait(init: Pid, signals: &SigSet) -> Result<ExitStatus> {
 #[derive(Clone)]
 struct ImageExecutor {
     orders: Orders,
+    helper: Arc<Process>,
     /// Takes the reason why the command could not be started. The kernel closes it when the command starts.
     not_started: Arc<File>,
 }
@@ -188,7 +210,7 @@ struct ImageExecutor {
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let not_started = match self.prepare() {
-            Ok(()) => exec(spec),
+            Ok(()) => execute(spec),
             Err(error) => NotStarted {
                 exit_status: NotStarted::NOT_RUN,
                 reason: format!("{error:#}"),
@@ -201,6 +223,13 @@ impl Executor for ImageExecutor {
         std::process::exit(not_started.exit_status.into())
     }
 
+    /// The first of ours that is called in the container. Its environment is given to the command alone: libcontainer would
+    /// set one variable after the other, each time looking through all of them.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        let along = self.helper.take_along();
+        along.map_err(|error| ExecutorSetEnvsError::Other(format!("{error:#}")))
+    }
+
     /// Whether the command can be started is seen when it is, and then the kernel says why not.
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         Ok(())
@@ -208,21 +237,48 @@ impl Executor for ImageExecutor {
 }
 
 /// Becomes the command; gives the reason why that can't be done.
-fn exec(spec: &Spec) -> NotStarted {
-    let args = spec
-        .process()
-        .as_ref()
-        .and_then(|process| process.args().as_ref());
-    let args = args.map(Vec::as_slice).unwrap_or_default();
-    let program = args.first().map_or("", String::as_str);
-    let words: Result<Vec<_>, _> = args.iter().map(|arg| CString::new(arg.as_str())).collect();
-    let errno = words.ok().and_then(|words| execvp(words.first()?, &words).err());
-    NotStarted::because(program, errno.unwrap_or(Errno::EINVAL))
+fn execute(spec: &Spec) -> NotStarted {
+    let (mut arguments, mut variables) = (&[][..], &[][..]);
+    if let Some(process) = spec.process() {
+        arguments = process.args().as_deref().unwrap_or_default();
+        variables = process.env().as_deref().unwrap_or_default();
+    }
+    let program = arguments.first().map_or("", String::as_str);
+    let path = variables
+        .iter()
+        .find_map(|variable| variable.strip_prefix("PATH="));
+    let words = |words: &[String]| words.iter().map(|word| CString::new(word.as_str())).collect();
+    let words: (Result<Vec<_>, _>, Result<Vec<_>, _>) = (words(arguments), words(variables));
+    let errno = match words {
+        (Ok(arguments), Ok(variables)) => search(program, path.unwrap_or_default(), |file| {
+            execve(file, &arguments, &variables)
+        }),
+        _ => Errno::EINVAL,
+    };
+    NotStarted::because(program, errno)
+}
+
+/// Executes the program where the command's own `PATH` leads; says why none was, as execvp(3) does.
+fn search(program: &str, path: &str, execute: impl Fn(&CStr) -> nix::Result<Infallible>) -> Errno {
+    let path = if program.contains('/') { "" } else { path };
+    let mut refused = Errno::ENOENT;
+    for directory in path.split(':') {
+        let file = Path::new(directory).join(program);
+        let Ok(file) = CString::new(file.into_os_string().into_encoded_bytes()) else {
+            return Errno::EINVAL;
+        };
+        let Err(errno) = execute(&file);
+        match errno {
+            Errno::ENOENT | Errno::ENOTDIR => {}
+            Errno::EACCES => refused = errno,
+            errno => return errno,
+        }
+    }
+    refused
 }
 
 impl ImageExecutor {
     fn prepare(&self) -> Result<()> {
-        set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
         SigSet::all().thread_unblock().context("sigprocmask")?;
         if self.orders.kernel_devices {
             mount_devices()

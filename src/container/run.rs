@@ -55,7 +55,7 @@ fn write_bundle(sandbox: &Sandbox, bundle: &Path) -> Result<()> {
     let spec = runtime_spec(sandbox)?;
     spec.save(bundle.join("config.json"))
         .context("writing the container's configuration")?;
-    let orders = serde_json::to_vec(&Orders::from(sandbox.devices))?;
+    let orders = serde_json::to_vec(&Orders::with(sandbox.devices))?;
     fs::write(bundle.join(ORDERS_FILE), orders).context("writing the helper's orders")
 }
 

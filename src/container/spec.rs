@@ -1,9 +1,10 @@
 //! The sandbox as an OCI runtime configuration (runtime-spec `config.md`, `config-linux.md`). No I/O.
 
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
     LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
@@ -84,6 +85,19 @@ const MASKED: [&str; 6] = [
 /// Kernel interfaces that may be read, not written.
 const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
 
+/// What the environment of every program has.
+const DEFAULTS: [&str; 4] = [
+    "HOME=/root",
+    "LANG=C.UTF-8",
+    "TERM=dumb",
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+];
+/// The kernel's limit for one string, the zero at its end included (execve(2), MAX_ARG_STRLEN).
+const MAX_VARIABLE_BYTES: usize = 128 << 10;
+/// The kernel's limit for arguments and environment together, with their pointers, is a quarter of the usual 8 MiB of stack
+/// (execve(2)). Something is left for the arguments, and for what programs tell those that they start.
+const MAX_ENVIRONMENT_BYTES: usize = (2 << 20) - (256 << 10);
+
 /// The configuration of `sandbox`.
 pub fn runtime_spec(sandbox: &Sandbox) -> Result<Spec> {
     build(sandbox).context("describing the container")
@@ -102,7 +116,7 @@ fn build(sandbox: &Sandbox) -> Result<Spec> {
         .terminal(false)
         .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
         .args(sandbox.command.clone())
-        .env(environment(&sandbox.environment))
+        .env(environment(&sandbox.environment)?)
         .cwd("/")
         .capabilities(capabilities)
         .no_new_privileges(false)
@@ -131,27 +145,57 @@ fn build(sandbox: &Sandbox) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The image's environment over the defaults that every program counts on.
-fn environment(image: &[String]) -> Vec<String> {
-    let defaults = [
-        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "HOME=/root",
-        "LANG=C.UTF-8",
-        "TERM=dumb",
-    ];
-    let key = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+/// The image's environment over the defaults that every program counts on. An error if no program could be run with it.
+pub fn environment(image: &[String]) -> Result<Vec<String>> {
+    let mut variables: Vec<(&str, &str)> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for variable in DEFAULTS.iter().copied().chain(image.iter().map(String::as_str)) {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        check_variable(name, value)?;
+        match places.get(name) {
+            Some(&place) => variables[place].1 = value,
+            None => {
+                places.insert(name, variables.len());
+                variables.push((name, value));
+            }
+        }
+    }
     // Some versions of bootc believe then that systemd runs them, and run skopeo as a user who can do nothing here.
-    let image: Vec<_> = image
+    variables.retain(|(name, _)| *name != "INVOCATION_ID");
+    let all: Vec<String> = variables
         .iter()
-        .filter(|variable| key(variable) != "INVOCATION_ID")
-        .cloned()
+        .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    let given: HashSet<_> = image.iter().map(|variable| key(variable)).collect();
-    let missing = defaults
+    let bytes: usize = all
         .iter()
-        .filter(|variable| !given.contains(&key(variable)))
-        .map(ToString::to_string);
-    missing.chain(image.clone()).collect()
+        .map(|variable| variable.len() + 1 + size_of::<usize>())
+        .sum();
+    ensure!(
+        bytes <= MAX_ENVIRONMENT_BYTES,
+        "the image's environment takes {} KiB, and the kernel starts no program with more than {}: build the image with fewer \
+         variables",
+        bytes >> 10,
+        MAX_ENVIRONMENT_BYTES >> 10
+    );
+    Ok(all)
+}
+
+/// An error for a variable that the kernel or the C library would not take.
+fn check_variable(name: &str, value: &str) -> Result<()> {
+    let problem = if name.is_empty() {
+        "has no name".into()
+    } else if name.contains('\0') || value.contains('\0') {
+        "has a zero byte in it".into()
+    } else if name.len() + value.len() + 2 > MAX_VARIABLE_BYTES {
+        format!(
+            "is longer than the {} KiB that the kernel takes",
+            MAX_VARIABLE_BYTES >> 10
+        )
+    } else {
+        return Ok(());
+    };
+    let shown: String = name.escape_debug().take(64).collect();
+    bail!("the variable \"{shown}\" of the image's environment {problem}: build the image without it")
 }
 
 fn namespaces(network: &Network) -> Result<Vec<LinuxNamespace>> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::config_drive::ConfigDrive;
 use crate::config_drives;
+use crate::container;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
 use crate::plan::{Memory, Purpose, size};
@@ -78,6 +79,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
     let found = session::find(&typed.image, progress).await?.weigh().await;
+    container::spec::environment(&found.image.environment)?;
     // A stick that the image is on is mounted only now.
     found.refuse_as_target(disk.disk())?;
     disk.disk().refuse_if_in_use()?;
