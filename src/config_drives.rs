@@ -10,11 +10,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::blocking::{apart, pause};
 use crate::cli::config_drive as typed;
 use crate::config_drive::{self, ConfigDrive, Kind, MAX_INPUT_BYTES};
 use crate::disk::{Disk, Origin, stale_config_drives};
 use crate::plan::size;
-use crate::progress::Progress;
+use crate::progress::{Event, Phase, Progress};
 use crate::report::DiskState;
 use crate::session;
 use crate::source::registry;
@@ -33,7 +34,8 @@ pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDri
             .with_context(describe)?;
         return ConfigDrive::read(&body[..]).with_context(describe);
     }
-    read_here(place)
+    let place = place.to_owned();
+    apart(move || read_here(&place)).await
 }
 
 /// Reads the config drive at `place`, as [`read`] does, but no address.
@@ -70,8 +72,10 @@ fn fit_sectors(config_drive: ConfigDrive, sector_bytes: u64, progress: &Progress
 }
 
 /// Warns of config drives on other disks than `target`; where they are to be removed, makes sure that they can be.
-pub fn look_for_stale(target: &Disk, clear: bool, progress: &Progress) -> Result<()> {
-    for stale in stale_config_drives(target).context("reading /sys/block: mount /sys first")? {
+pub async fn look_for_stale(target: &Disk, clear: bool, progress: &Progress) -> Result<()> {
+    let target = target.clone();
+    let found = apart(move || stale_config_drives(&target)).await;
+    for stale in found.context("reading /sys/block: mount /sys first")? {
         if clear {
             stale.refuse_if_fixed()?;
             continue;
@@ -95,7 +99,8 @@ pub fn clear_stale(target: &Disk, progress: &Progress) -> Result<()> {
 /// Writes a config drive to a disk that has a system on it.
 pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskState) -> Result<()> {
     session::check_root()?;
-    let disk = Disk::probe(&typed.device)?;
+    let device = typed.device.clone();
+    let disk = apart(move || Disk::probe(&device)).await?;
     let options = registry::Options {
         ca_cert: typed.fetch.ca_cert.clone(),
         tls_verify: typed.fetch.tls_verify,
@@ -103,15 +108,17 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
         ..registry::Options::default()
     };
     let config_drive = fit(read(&typed.source, &options).await?, &disk, progress)?;
-    look_for_stale(&disk, typed.clear_stale_config_drives, progress)?;
+    look_for_stale(&disk, typed.clear_stale_config_drives, progress).await?;
     let path = disk.path.clone();
     let room = disk.clone().room_for_config_drive(config_drive.size_bytes())?;
+    pause().await;
 
     if typed.clear_stale_config_drives {
         clear_stale(&disk, progress)?;
     }
+    progress.tell(Event::Phase(Phase::ConfigDrive));
     *state = DiskState::Changed;
-    let written = config_drive::write(&config_drive, &mut room.region())?;
+    let written = config_drive::write(&config_drive, &mut room.region()).await?;
     let taken = room.take()?;
     let how = match taken.origin {
         Origin::Existing => "used again",

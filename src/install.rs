@@ -13,6 +13,7 @@ use std::ops::Deref;
 
 use anyhow::Result;
 
+use crate::blocking::pause;
 use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
@@ -87,10 +88,15 @@ pub async fn install(
 
     progress.tell(Event::Phase(Phase::Verify));
     let boot_path = installer.boot_path(typed);
-    let verifying = async { InstalledDisk::verify(&claim, &layout, boot_path) };
+    let verifying = async {
+        pause().await;
+        InstalledDisk::verify(&claim, &layout, boot_path)
+    };
     let mut installed = meter.measure(Phase::Verify, verifying).await?;
+    pause().await;
 
     let checks = verify::installed(claim.disk(), boot_path, plan.found.image.digest.as_ref())?;
+    pause().await;
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
     checks.refuse_failures()?;
@@ -98,10 +104,8 @@ pub async fn install(
     if let Some(config_drive) = &plan.config_drive {
         progress.tell(Event::Phase(Phase::ConfigDrive));
         let writing = async {
-            Ok::<_, anyhow::Error>(config_drive::write(
-                config_drive,
-                &mut installed.add_config_drive_partition()?.region,
-            )?)
+            let region = &mut installed.add_config_drive_partition()?.region;
+            anyhow::Ok(config_drive::write(config_drive, region).await?)
         };
         report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
     }

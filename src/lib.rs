@@ -24,12 +24,14 @@
 //! | OpenStack's config drive | [`config_drive`] |
 //! | decisions, events, costs, the record | [`plan`], [`progress`], [`meter`], [`report`] |
 //! | text of strangers on its way to a terminal | [`text`] |
+//! | work that blocks, and signals | `blocking` |
 //! | standard output and standard error | [`output`] |
 //! | the only unsafe code | [`sys`] |
 //! | what is fuzzed, in tests and under the fuzzer only | `fuzz` |
 //!
 //! [`oci`] and [`sys`] import nothing of ours, siblings don't import each other, and only the commands know them all.
 
+mod blocking;
 pub mod bootc;
 pub mod cli;
 pub mod config_drive;

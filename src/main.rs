@@ -16,9 +16,10 @@ use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
 use landfall::{config_drives, init, inspect, install, output, run, save, text, unpack, verify};
+use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
 
 /// Refused, failed or interrupted; no disk was changed.
 const UNTOUCHED: u8 = 3;
@@ -38,32 +39,33 @@ fn execute(typed: Cli) -> u8 {
     match typed.command {
         Command::ContainerHelper { bundle } => status(helper::main(&bundle), UNTOUCHED),
         Command::Install { install, report } => install_and_report(&install, report.as_deref(), &progress),
-        Command::Plan { install, json } => status(interruptible(plan(&install, json, &progress)), UNTOUCHED),
-        Command::Unpack { image, to } => {
-            status(interruptible(unpack::unpack(&image, &to, &progress)), UNTOUCHED)
-        }
-        Command::Pull { image, to } => status(interruptible(save::save(&image, &to, &progress)), UNTOUCHED),
-        Command::Inspect { image, json } => {
-            status(interruptible(inspect(&image, json, &progress)), UNTOUCHED)
-        }
+        Command::Plan { install, json } => attended(plan(&install, json, &progress), &progress),
+        Command::Unpack { image, to } => attended(unpack::unpack(&image, &to, &progress), &progress),
+        Command::Pull { image, to } => attended(save::save(&image, &to, &progress), &progress),
+        Command::Inspect { image, json } => attended(inspect(&image, json, &progress), &progress),
         Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
-        Command::Verify(typed) => status(interruptible(async { verify_disk(&typed) }), UNTOUCHED),
+        Command::Verify(typed) => attended(verify_disk(&typed), &progress),
         Command::ConfigDrive(typed) => config_drive(&typed, &progress),
-        Command::Run { image, command } => match interruptible(run::run(&image, &command, &progress)) {
-            Ok(ended) => u8::try_from(ended.code()).unwrap_or(NotStarted::NOT_RUN),
-            Err(error) => {
-                let why = error.downcast_ref::<NotStarted>();
-                let failed = why.map_or(NotStarted::NOT_RUN, |why| why.exit_status);
-                status::<()>(Err(error), failed)
-            }
-        },
+        Command::Run { image, command } => run_command(&image, &command, &progress),
+    }
+}
+
+/// The exit status is the command's, or says why there is none.
+fn run_command(image: &cli::Image, command: &[String], progress: &Progress) -> u8 {
+    match interruptible(run::run(image, command, progress), progress) {
+        Ok(ended) => u8::try_from(ended.code()).unwrap_or(NotStarted::NOT_RUN),
+        Err(error) => {
+            let why = error.downcast_ref::<NotStarted>();
+            let failed = why.map_or(NotStarted::NOT_RUN, |why| why.exit_status);
+            status::<()>(Err(error), failed)
+        }
     }
 }
 
 fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Progress) -> u8 {
     let meter = Meter::start();
     let mut report = Report::new();
-    let mut result = interruptible(install::install(typed, &meter, progress, &mut report));
+    let mut result = interruptible(install::install(typed, &meter, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
     if let Some(path) = path {
@@ -106,7 +108,7 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
     match typed {
         ConfigDriveCommand::Write(write) => {
             let mut state = DiskState::Untouched;
-            let result = interruptible(config_drives::write(write, progress, &mut state));
+            let result = interruptible(config_drives::write(write, progress, &mut state), progress);
             changed_or_not(result, state)
         }
         ConfigDriveCommand::Show(show) => {
@@ -116,8 +118,8 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
     }
 }
 
-fn verify_disk(typed: &cli::Verify) -> Result<()> {
-    let verdict = verify::verify(typed)?;
+async fn verify_disk(typed: &cli::Verify) -> Result<()> {
+    let verdict = verify::verify(typed).await?;
     show(&verdict, typed.json)?;
     verdict.refuse_failures()
 }
@@ -128,8 +130,13 @@ fn list_disks(typed: &cli::Disks) -> Result<()> {
     inventory.refuse_if_missed()
 }
 
+/// Runs a command that changes no disk; gives the exit status.
+fn attended(work: impl Future<Output = Result<()>>, progress: &Progress) -> u8 {
+    status(interruptible(work, progress), UNTOUCHED)
+}
+
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.
-fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+fn interruptible<T>(work: impl Future<Output = Result<T>>, progress: &Progress) -> Result<T> {
     // Before any thread is there: mounts made from here on are seen by nobody else, and go away with this process.
     if nix::unistd::geteuid().is_root() {
         enter_private_mounts()?;
@@ -139,26 +146,38 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let result = runtime.block_on(async {
         // Before the work says its first word: whoever reads that may send a signal.
         let mut stop = StopSignals::listen()?;
+        let progress = progress.clone();
+        // In a task of its own: it is heard also while a step of the work blocks, and who sent it is told so.
+        let stopped = tokio::spawn(async move {
+            let signal = stop.received().await;
+            progress.note(format!("{signal}: stopping"));
+            signal
+        });
         tokio::select! {
             result = work => result,
-            signal = stop.received() => bail!("stopped by {signal}"),
+            signal = stopped => bail!("stopped by {}", signal?),
         }
     });
-    // Threads that still wait for a network that says nothing hold nothing that needs them.
+    // Threads that still wait for a network, a disk or standard input hold nothing that needs them.
     runtime.shutdown_background();
     result
 }
 
 /// The signals that ask this process to stop.
 struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
 }
 
 impl StopSignals {
     /// From here on these signals no longer end the process by themselves.
     fn listen() -> Result<Self> {
+        // The kernel would give them to this thread, the first, also while that hangs in a call to a disk.
+        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+            .into_iter()
+            .collect();
+        signals.thread_block().context("sigprocmask")?;
         let listen = |kind| signal(kind).context("sigaction");
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,

@@ -84,11 +84,10 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
 pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
     let options = source_options(typed, progress);
     let name = &typed.image;
-    let (at, stick) = name
-        .path()
-        .map(|path| plug_in(path, Access::Read))
-        .transpose()?
-        .unwrap_or_default();
+    let (at, stick) = match name.path() {
+        Some(path) => plug_in(path, Access::Read).await?,
+        None => (None, None),
+    };
     let opened = name.open(&options, at).await?;
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
@@ -101,11 +100,11 @@ pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
 }
 
 /// Mounts the stick that `path` is on, if it's on one, and says where it is then.
-pub fn plug_in(path: &Path, access: Access) -> Result<(Option<PathBuf>, Option<Stick>)> {
+pub async fn plug_in(path: &Path, access: Access) -> Result<(Option<PathBuf>, Option<Stick>)> {
     let Some(place) = Place::parse(path) else {
         return Ok((None, None));
     };
-    let stick = Stick::mount(place.label, access)?;
+    let stick = Stick::mount(place.label, access).await?;
     Ok((Some(stick.locate(place.path)), Some(stick)))
 }
 

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use nix::libc;
 
+use crate::blocking::apart;
 use crate::filesystem::identify;
 use crate::private_mount::{Access, PrivateMount};
 
@@ -71,11 +72,12 @@ struct Candidate {
 
 impl Stick {
     /// Finds the file system with this label and mounts it, in this process's own mount namespace.
-    pub fn mount(label: &str, access: Access) -> Result<Self> {
+    pub async fn mount(label: &str, access: Access) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
             bail!("finding and mounting {PREFIX}{label} needs root: start it as the superuser");
         }
-        let candidates = find(label)?;
+        let wanted = label.to_owned();
+        let candidates = apart(move || find(&wanted)).await?;
         let Some(first) = candidates.first() else {
             bail!("there is no file system with the label {label:?}: is the stick plugged in?");
         };

@@ -13,6 +13,7 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::blocking::{apart, pause};
 use crate::cli;
 use crate::disk::{self, BootPath, Disk, Partition, Parts, Role};
 use crate::filesystem::fat::Volume;
@@ -100,18 +101,25 @@ impl fmt::Display for Verdict {
 }
 
 /// Checks the disk that was typed.
-pub fn verify(typed: &cli::Verify) -> Result<Verdict> {
+pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
     crate::session::check_root()?;
-    let recorded = typed.report.as_deref().map(report::read).transpose()?;
-    let parts = Parts::read(Disk::probe(&typed.device)?)?;
+    let typed = typed.clone();
+    let read = move || -> Result<_> {
+        let recorded = typed.report.as_deref().map(report::read).transpose()?;
+        Ok((recorded, Parts::read(Disk::probe(&typed.device)?)?))
+    };
+    let (recorded, parts) = apart(read).await?;
     let mut verdict = Verdict::default();
     verdict.add("partition table", table(&parts));
     if let Some(recorded) = &recorded {
         verdict.add("partitions", report::same_partitions(recorded, &parts));
     }
+    pause().await;
     verdict.add("boot loader", boot_loader(&parts));
+    pause().await;
     let digest = recorded.as_ref().map(report::Recorded::digest);
     look_inside(&parts, BootPath::Loader, digest, &mut verdict);
+    pause().await;
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));
     }

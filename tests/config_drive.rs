@@ -112,7 +112,7 @@ fn image_of(drive: &ConfigDrive, directory: &TempDir) -> PathBuf {
     file.set_len(drive.size_bytes()).unwrap();
     let file = open(&path);
     let mut region = landfall::sys::block::Region::new(&file, 0, drive.size_bytes());
-    config_drive::write(drive, &mut region).unwrap();
+    support::block_on(config_drive::write(drive, &mut region)).unwrap();
     path
 }
 

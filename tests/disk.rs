@@ -315,7 +315,7 @@ fn from_an_empty_disk_to_a_config_drive() {
         assert!(installed.boot_loader().unwrap().is_fallback);
         let drive = config_drive_iso(&directory);
         let mut slot = installed.add_config_drive_partition().unwrap();
-        let written = config_drive::write(&drive, &mut slot.region).unwrap();
+        let written = support::block_on(config_drive::write(&drive, &mut slot.region)).unwrap();
         assert_eq!(written.size_bytes, drive.size_bytes());
 
         let report = installed.report().unwrap();

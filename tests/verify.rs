@@ -59,7 +59,7 @@ impl Installed {
         let json = br#"{"meta_data": {"uuid": "u"}, "user_data": "hunter2"}"#;
         let drive = ConfigDrive::read(&json[..]).unwrap_or_else(|error| panic!("{error}"));
         let mut slot = installed.add_config_drive_partition().unwrap();
-        let written = config_drive::write(&drive, &mut slot.region).unwrap();
+        let written = support::block_on(config_drive::write(&drive, &mut slot.region)).unwrap();
         let report = directory.path().join("report.json");
         let json = serde_json::json!({
             "format": 1,

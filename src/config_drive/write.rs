@@ -7,12 +7,15 @@ use zeroize::Zeroizing;
 
 use super::decode::ConfigDrive;
 use super::form::{Kind, LABEL};
+use crate::blocking::pause;
 use crate::filesystem::identify;
 use crate::oci::digest::Hasher;
 use crate::sys::block::{Durable, Region};
 use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;
+/// So much is written at a time.
+const STEP_BYTES: usize = 4 << 20;
 /// As far as the boot sectors of FAT and the volume descriptors of ISO 9660 can reach.
 const HEAD_BYTES: usize = 64 << 10;
 
@@ -65,8 +68,10 @@ pub enum WriteError {
 
 /// Writes `drive` to the begin of `partition` and zeros behind it, then reads back from the disk and compares.
 ///
+/// It can be stopped between its steps.
+///
 /// The zeros are for old superblocks at the partition's end: they would contradict the label.
-pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written, WriteError> {
+pub async fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written, WriteError> {
     let _wiping = Wiping::start();
     let room = partition.length_bytes();
     if drive.size_bytes() > room {
@@ -76,7 +81,8 @@ pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written,
         });
     }
     let doing = |doing| move |error| WriteError::Io { doing, error };
-    put(drive, partition).map_err(doing("writing"))?;
+    put(drive, partition).await.map_err(doing("writing"))?;
+    pause().await;
     partition.forget_cache().map_err(doing("reading back"))?;
     let found = digest_of(partition, drive.size_bytes()).map_err(doing("reading back"))?;
     let mut hasher = Hasher::sha256();
@@ -104,16 +110,23 @@ pub fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written,
 
 /// What makes it a filesystem goes first of an old one and comes last of the new one: if this is interrupted, no reader takes
 /// a mix of both for a config drive.
-fn put(drive: &ConfigDrive, partition: &mut Region<'_>) -> io::Result<()> {
+async fn put(drive: &ConfigDrive, partition: &mut Region<'_>) -> io::Result<()> {
     let head_bytes = HEAD_BYTES.min(drive.content().len());
     let (head, rest) = drive.content().split_at(head_bytes);
     let behind = partition.length_bytes() - drive.size_bytes();
     partition.seek(SeekFrom::Start(0))?;
     partition.write_all(&vec![0; head_bytes])?;
     partition.make_durable()?;
-    partition.write_all(rest)?;
+    for step in rest.chunks(STEP_BYTES) {
+        pause().await;
+        partition.write_all(step)?;
+        // Also a slow disk is done with it soon.
+        partition.make_durable()?;
+    }
+    pause().await;
     io::copy(&mut io::repeat(0).take(behind), partition)?;
     partition.make_durable()?;
+    pause().await;
     partition.seek(SeekFrom::Start(0))?;
     partition.write_all(head)?;
     partition.make_durable()
@@ -148,12 +161,14 @@ mod tests {
         ConfigDrive::read(&image[..]).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    #[test]
-    fn what_is_written_stays_inside_and_old_bytes_behind_it_go() {
+    #[tokio::test]
+    async fn what_is_written_stays_inside_and_old_bytes_behind_it_go() {
         let disk = tempfile::tempfile().unwrap();
         disk.write_all_at(&vec![0xee; (START + ROOM + START) as usize], 0)
             .unwrap();
-        let written = write(&drive(), &mut Region::new(&disk, START, ROOM)).unwrap();
+        let written = write(&drive(), &mut Region::new(&disk, START, ROOM))
+            .await
+            .unwrap();
         assert_eq!((written.size_bytes, written.label.as_str()), (40_960, "config-2"));
         assert!(written.digest.starts_with("sha256:"));
         let mut bytes = vec![0; (START + ROOM + START) as usize];
@@ -165,25 +180,27 @@ mod tests {
         assert!(partition[40_960..].iter().all(|byte| *byte == 0));
     }
 
-    #[test]
-    fn one_that_is_longer_than_its_head_is_written_whole() {
+    #[tokio::test]
+    async fn one_that_is_longer_than_its_head_is_written_whole() {
         let mut image = drive().content().to_vec();
         image.extend((0..100_000).map(|number: u32| number as u8));
         let drive = ConfigDrive::read(&image[..]).unwrap_or_else(|error| panic!("{error}"));
         let disk = tempfile::tempfile().unwrap();
         disk.write_all_at(&vec![0xee; ROOM as usize], 0).unwrap();
-        write(&drive, &mut Region::new(&disk, 0, ROOM)).unwrap();
+        write(&drive, &mut Region::new(&disk, 0, ROOM)).await.unwrap();
         let mut bytes = vec![0xee; ROOM as usize];
         disk.read_exact_at(&mut bytes, 0).unwrap();
         let (written, behind) = bytes.split_at(image.len());
         assert!(written == image && behind.iter().all(|byte| *byte == 0));
     }
 
-    #[test]
-    fn a_partition_that_is_too_small_is_not_touched() {
+    #[tokio::test]
+    async fn a_partition_that_is_too_small_is_not_touched() {
         let disk = tempfile::tempfile().unwrap();
         disk.write_all_at(&[0xee; 40_959], 0).unwrap();
-        let error = write(&drive(), &mut Region::new(&disk, 0, 40_959)).unwrap_err();
+        let error = write(&drive(), &mut Region::new(&disk, 0, 40_959))
+            .await
+            .unwrap_err();
         assert!(matches!(
             error,
             WriteError::NoRoom {

@@ -81,6 +81,8 @@ fn run(bundle: &Path) -> Result<Outcome> {
     let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
     let orders: Orders = serde_json::from_slice(&orders)?;
     end_with(orders.from)?;
+    // Landfall's first thread leaves them to others, and gives that on.
+    SigSet::all().thread_unblock().context("sigprocmask")?;
     hide_cgroups()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
     let executor = ImageExecutor {

@@ -6,7 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli;
+use crate::blocking::apart;
+use crate::cli::{self, Target};
 use crate::config_drive::ConfigDrive;
 use crate::config_drives;
 use crate::container;
@@ -58,12 +59,10 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         }
         None => None,
     };
-    let ssh_keys = typed
-        .bootc
-        .root_ssh_authorized_keys
-        .as_deref()
-        .map(read_ssh_keys)
-        .transpose()?;
+    let ssh_keys = match typed.bootc.root_ssh_authorized_keys.clone() {
+        Some(path) => Some(apart(move || read_ssh_keys(&path)).await?),
+        None => None,
+    };
     let backend = if typed.bootc.composefs_backend {
         Backend::Composefs
     } else {
@@ -73,11 +72,12 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     boot_order::check_bootloader(typed.boot_entry, typed.bootc.bootloader.as_deref())?;
     // What stands in the way is better known now.
     boot_order::check_machine(typed.boot_entry)?;
-    let disk = look_at_disk(typed)?;
+    let (target, wipe) = (typed.target.clone(), typed.wipe);
+    let disk = apart(move || look_at_disk(&target, wipe)).await?;
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
-    config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress)?;
+    config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
     let found = session::find(&typed.image, progress).await?.weigh().await;
     container::spec::environment(&found.image.environment)?;
     // A stick that the image is on is mounted only now.
@@ -146,13 +146,13 @@ pub fn booted_by_uefi() -> bool {
     Path::new("/sys/firmware/efi").is_dir()
 }
 
-fn look_at_disk(typed: &cli::Install) -> Result<Expendable> {
-    let disk = disks::find(&typed.target)?;
+fn look_at_disk(target: &Target, wipe: bool) -> Result<Expendable> {
+    let disk = disks::find(target)?;
     disk.refuse_multipath()?;
     disk.refuse_read_only()?;
     disk.refuse_if_in_use()?;
     let contents = disk.contents()?;
-    Ok(contents.expendable(disk, typed.wipe)?)
+    Ok(contents.expendable(disk, wipe)?)
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::{fetch, index, layers, not_made, refuse_too_large};
+use crate::blocking::apart;
 use crate::progress::{Event, Progress};
 use crate::session::Found;
 use crate::source::file::Named;
@@ -36,11 +37,12 @@ pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progres
         file, path: complete, ..
     } = archive;
     let file = file.into_std().await;
-    let finish = || -> std::io::Result<()> {
+    let path = path.to_owned();
+    let finish = move || -> std::io::Result<()> {
         file.sync_all()?;
         fs::rename(&complete, path)
     };
-    finish().with_context(doing)
+    apart(finish).await.with_context(doing)
 }
 
 /// `FILE.partial`.

@@ -11,6 +11,7 @@ use super::layout::Layout;
 use super::registry::{Options, Registry};
 use super::resolve::resolve_selected;
 use super::{Source, docker_archive::DockerArchive};
+use crate::blocking::apart;
 use crate::oci::reference::{ReferenceError, Selector};
 use crate::oci::{Image, Platform, Reference};
 
@@ -142,7 +143,7 @@ impl ImageName {
         let (form, path, selector) = match self {
             Self::Registry(reference) => {
                 return Ok(Opened {
-                    source: Arc::new(Registry::new(reference, options)?),
+                    source: Arc::new(prepared(reference, options).await?),
                     reference: reference.clone(),
                     selector: reference.selector(),
                 });
@@ -174,6 +175,12 @@ impl Opened {
     pub async fn resolve(&self, platform: &Platform) -> Result<Image> {
         resolve_selected(&*self.source, &self.selector, &self.reference, platform).await
     }
+}
+
+/// A pull secret may come from standard input, and any file may be a pipe.
+async fn prepared(reference: &Reference, options: &Options) -> Result<Registry> {
+    let (reference, options) = (reference.clone(), options.clone());
+    apart(move || Registry::new(&reference, &options)).await
 }
 
 fn open_layout(layout: Layout, path: &Path, selector: Option<&Selector>) -> Result<Opened> {

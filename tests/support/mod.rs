@@ -356,6 +356,11 @@ pub fn noise(seed: u64, count: usize) -> Vec<u8> {
     (0..count).map(|_| next()).collect()
 }
 
+/// Runs `work` to its end.
+pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+    tokio::runtime::Runtime::new().unwrap().block_on(work)
+}
+
 pub fn output(command: &mut Command) -> String {
     let output = command
         .output()
