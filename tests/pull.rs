@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -236,4 +238,39 @@ fn an_image_is_shown_without_being_pulled() {
             .contains("it has linux/arm64, linux/amd64: choose one with --platform"),
         "{ran:#?}"
     );
+}
+
+/// HOME may be another user's, or not be there.
+#[test]
+fn an_image_is_shown_to_who_is_not_root() {
+    let (lab, name) = lab();
+    let folder = lab.directory.path();
+    let program = folder.join("landfall");
+    fs::copy(support::LANDFALL, &program).unwrap();
+    let home = folder.join("home");
+    let auth = home.join(".config/containers/auth.json");
+    fs::create_dir_all(auth.parent().unwrap()).unwrap();
+    fs::write(&auth, r#"{"auths":{}}"#).unwrap();
+    let locked = folder.join("locked");
+    fs::create_dir(&locked).unwrap();
+    for (path, mode) in [(folder, 0o755), (&locked, 0o700), (&auth, 0o600)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let inspect = |home: &Path, more: &[&str]| -> support::Ran {
+        let mut command = Command::new(&program);
+        command.args(["inspect", &name, "--tls-verify=false"]).args(more);
+        command.env_clear().env("HOME", home).uid(65534).gid(65534);
+        command.output().unwrap().into()
+    };
+    let left_out = format!("warning: {} is left out", auth.display());
+    for (home, warns) in [(Path::new(""), false), (&locked, false), (&home, true)] {
+        let ran = inspect(home, &[]);
+        assert_eq!(ran.code, Some(0), "{ran:#?}");
+        assert!(ran.stdout.contains("digest      sha256:"), "{ran:#?}");
+        assert_eq!(ran.stderr.contains(&left_out), warns, "{ran:#?}");
+    }
+    // What the user names is another matter.
+    let ran = inspect(&home, &["--authfile", auth.to_str().unwrap()]);
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    assert!(ran.error().contains("Permission denied"), "{ran:#?}");
 }

@@ -1,5 +1,9 @@
 //! From an image's name, what was typed and what is configured to the endpoints that are asked for it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
@@ -20,6 +24,8 @@ struct Setup<'a> {
     conf: RegistriesConf,
     /// For the image's own registry alone: a mirror must not see it.
     pull_secret: Option<Known>,
+    /// The files that this user may not read and was told of.
+    left_out: RefCell<BTreeSet<PathBuf>>,
 }
 
 /// The endpoints for `image`, in the order in which they are asked. A mirror that can't be set up is left out.
@@ -34,6 +40,7 @@ pub fn endpoints(image: &Reference, options: &Options) -> Result<Vec<Endpoint>> 
             .as_deref()
             .map(pull_secret::read)
             .transpose()?,
+        left_out: RefCell::default(),
     };
     let locations = setup.conf.locations(image, &options.mirrors)?;
     let (last, mirrors) = locations.split_last().context("no registry is left")?;
@@ -88,7 +95,21 @@ impl Setup<'_> {
                     helpers: self.conf.credential_helpers.as_deref(),
                     places: &self.options.places,
                 };
-                Keys::search(at.registry(), at.repository(), &search)
+                let keys = Keys::search(at.registry(), at.repository(), &search)?;
+                self.tell_left_out(&keys.left_out);
+                Ok(keys)
+            }
+        }
+    }
+
+    /// Each file once, whoever's credentials are looked for in it.
+    fn tell_left_out(&self, paths: &[PathBuf]) {
+        for path in paths {
+            if self.left_out.borrow_mut().insert(path.clone()) {
+                self.options.progress.warn(format!(
+                    "{} is left out: this user may not read it; for credentials set HOME, or give --authfile",
+                    path.display()
+                ));
             }
         }
     }

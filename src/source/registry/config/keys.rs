@@ -9,9 +9,10 @@
 //! Files are read at once, programs are run when a registry asks for credentials.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -102,6 +103,8 @@ pub struct Keys {
     registry: String,
     candidates: Vec<Candidate>,
     found: OnceCell<Option<Known>>,
+    /// Files in usual places that this user may not read: somebody else's.
+    pub left_out: Vec<PathBuf>,
 }
 
 /// Where credentials are looked for.
@@ -124,10 +127,10 @@ impl Keys {
     pub fn search(registry: &str, repository: &str, search: &Search<'_>) -> Result<Self> {
         let files = [THE_FILES.to_owned()];
         let helpers = search.helpers.filter(|helpers| !helpers.is_empty());
-        let mut candidates = Vec::new();
+        let (mut candidates, mut left_out) = (Vec::new(), Vec::new());
         for helper in helpers.unwrap_or(&files) {
             if helper == THE_FILES {
-                candidates.extend(in_files(registry, repository, search)?);
+                candidates.extend(in_files(registry, repository, search, &mut left_out)?);
             } else {
                 candidates.push(Candidate::Helper {
                     name: helper.clone(),
@@ -135,7 +138,10 @@ impl Keys {
                 });
             }
         }
-        Ok(Self::of(registry, candidates))
+        Ok(Self {
+            left_out,
+            ..Self::of(registry, candidates)
+        })
     }
 
     fn of(registry: &str, candidates: Vec<Candidate>) -> Self {
@@ -143,6 +149,7 @@ impl Keys {
             registry: registry.into(),
             candidates,
             found: OnceCell::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -182,9 +189,14 @@ impl Keys {
 }
 
 /// What the files have, up to the first that has credentials themselves.
-fn in_files(registry: &str, repository: &str, search: &Search<'_>) -> Result<Vec<Candidate>> {
+fn in_files(
+    registry: &str,
+    repository: &str,
+    search: &Search<'_>,
+    left_out: &mut Vec<PathBuf>,
+) -> Result<Vec<Candidate>> {
     let mut candidates = Vec::new();
-    for (path, file) in files(search)? {
+    for (path, file) in files(search, left_out)? {
         let found = file
             .lookup(registry, repository)
             .map_err(|error| error.context(format!("reading credentials from {}", path.display())))?;
@@ -204,7 +216,7 @@ fn in_files(registry: &str, repository: &str, search: &Search<'_>) -> Result<Vec
     Ok(candidates)
 }
 
-fn files(search: &Search<'_>) -> Result<Vec<(PathBuf, AuthFile)>> {
+fn files(search: &Search<'_>, left_out: &mut Vec<PathBuf>) -> Result<Vec<(PathBuf, AuthFile)>> {
     if let Some(path) = search.authfile.or(search.places.named_auth_file()) {
         return match AuthFile::read(path)? {
             Some(file) => Ok(vec![(path.into(), file)]),
@@ -217,11 +229,19 @@ fn files(search: &Search<'_>) -> Result<Vec<(PathBuf, AuthFile)>> {
     let mut files = Vec::new();
     let paths = search.places.auth_files();
     let (old, usual) = paths.split_last().expect("there are some");
-    for path in usual {
-        files.extend(AuthFile::read(path)?.map(|file| (path.clone(), file)));
+    let usual = usual.iter().map(|path| (path, AuthFile::read(path)));
+    for (path, file) in usual.chain([(old, AuthFile::read_old(old))]) {
+        match file {
+            Err(error) if is_denied(&error) => left_out.push(path.clone()),
+            file => files.extend(file?.map(|file| (path.clone(), file))),
+        }
     }
-    files.extend(AuthFile::read_old(old)?.map(|file| (old.clone(), file)));
     Ok(files)
+}
+
+fn is_denied(error: &Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 
 /// Where configuration files are looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +43,8 @@ impl Places {
     pub fn new(root: impl Into<PathBuf>, uid: u32, var: impl Fn(&str) -> Option<OsString>) -> Self {
         let root = root.into();
         let path = |name: &str| var(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let home = path("HOME").unwrap_or_else(|| root.join("root"));
+        let home = path("HOME").filter(|home| is_ours(home)).or(home_of(&root, uid));
+        let home = home.unwrap_or_else(|| root.join("root"));
         let runtime = path("XDG_RUNTIME_DIR").unwrap_or_else(|| root.join(format!("run/containers/{uid}")));
         // Of the runtime directory a part, of the other the whole is the containers' own.
         let login_file = match path("XDG_RUNTIME_DIR") {
@@ -112,6 +117,19 @@ impl Places {
     }
 }
 
+/// Whether this user may look into a home: `su` and its like leave HOME as it was.
+fn is_ours(home: &Path) -> bool {
+    access(home, AccessFlags::X_OK) != Err(Errno::EACCES)
+}
+
+/// The home of user `uid`, as passwd(5) has it.
+fn home_of(root: &Path, uid: u32) -> Option<PathBuf> {
+    let users = fs::read_to_string(root.join("etc/passwd")).ok()?;
+    let mut users = users.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let user = users.find(|user| user.get(2).is_some_and(|field| field.parse() == Ok(uid)))?;
+    user.get(5).filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +164,22 @@ mod tests {
         let named = |chosen| places.registries_conf(chosen).main.unwrap();
         assert_eq!(named(None), ("/CONTAINERS_REGISTRIES_CONF".into(), true));
         assert_eq!(named(Some(Path::new("/x"))), ("/x".into(), true));
+    }
+
+    #[test]
+    fn without_home_the_list_of_users_says_where_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let users = "root:x:0:0::/root:/bin/sh\nann:x:7:7::/home/ann:/bin/sh\nbob:x:8:8:::\nbroken\n";
+        fs::write(root.path().join("etc/passwd"), users).unwrap();
+        for (uid, expected) in [
+            (0, PathBuf::from("/root")),
+            (7, "/home/ann".into()),
+            (8, root.path().join("root")),
+            (9, root.path().join("root")),
+        ] {
+            assert_eq!(Places::new(root.path(), uid, |_| None).home, expected, "{uid}");
+        }
     }
 
     #[test]
