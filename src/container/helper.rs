@@ -27,6 +27,7 @@ use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
 use super::{Devices, ExitStatus, NotStarted};
+use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
 use crate::sys::process::Process;
 
@@ -146,29 +147,11 @@ fn build(bundle: &Path, executor: ImageExecutor) -> Result<Container> {
         .as_init(bundle)
         .with_systemd(false)
         .with_detach(false)
+        // `pivot_root(2)` does not work there; everywhere else it hides the host better than moving the mount does.
         .with_no_pivot(root_is_initramfs()?)
         .build()
         .map_err(|error| anyhow!("{}", causes(&error)))
         .context("making the container")
-}
-
-/// `pivot_root(2)` does not work on the initial root file system; everywhere else it hides the host better than
-/// moving the mount does.
-fn root_is_initramfs() -> Result<bool> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-    Ok(root_type(&mounts) == Some("rootfs"))
-}
-
-/// The file system type of the topmost mount on `/`.
-fn root_type(mountinfo: &str) -> Option<&str> {
-    let on_root = |line: &&str| line.split(' ').nth(4) == Some("/");
-    mountinfo
-        .lines()
-        .rfind(on_root)?
-        .split_once(" - ")?
-        .1
-        .split(' ')
-        .next()
 }
 
 /// An error with its causes; libcontainer's own texts leave them out.
@@ -346,19 +329,5 @@ fn mask(device: &str) -> Result<()> {
     ) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("mount --bind /dev/null {device}")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::root_type;
-
-    #[test]
-    fn the_initial_root_is_told_from_others() {
-        let initramfs = "1 1 0:2 / / rw - rootfs rootfs rw\n20 1 0:5 / /dev rw - devtmpfs devtmpfs rw\n";
-        let disk = "1 1 0:2 / / rw - rootfs rootfs rw\n22 1 254:1 / / rw shared:1 - ext4 /dev/vda1 rw\n";
-        assert_eq!(root_type(initramfs), Some("rootfs"));
-        assert_eq!(root_type(disk), Some("ext4"));
-        assert_eq!(root_type(""), None);
     }
 }

@@ -1,11 +1,14 @@
 //! A mount namespace of one's own. Nothing unsafe: it stands here because siblings need it.
 
+use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+
+use super::mount::root_is_initramfs;
 
 /// Takes this thread, and those that it starts, into a mount namespace of their own. What is mounted there is seen by
 /// nobody else, and is gone when the last process in it is, however that ends.
@@ -19,18 +22,29 @@ pub fn enter_private_mounts() -> Result<()> {
 /// the machine's, where it would stay when this process is killed.
 const COVERED: &str = "/proc/driver";
 
+/// The same where the root itself is in memory. There, a container's root is moved onto it, and whatever is below /proc is
+/// unmounted before.
+const MADE: &str = "/run/landfall";
+
 /// Directories to mount things on fit into this, with room.
 const OPTIONS: &str = "mode=0700,size=1m";
 
 /// A directory in memory that no other process sees, for all that is mounted. The process must be in a mount namespace of its own.
 pub fn private_directory() -> Result<&'static Path> {
-    static COVERS: Mutex<bool> = Mutex::new(false);
-    let mut covers = COVERS.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*covers {
-        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("landfall"), COVERED, Some("tmpfs"), flags, Some(OPTIONS))
-            .with_context(|| format!("mounting a tmpfs on {COVERED}"))?;
-        *covers = true;
+    static MOUNTED: Mutex<Option<&Path>> = Mutex::new(None);
+    let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = *mounted {
+        return Ok(path);
     }
-    Ok(Path::new(COVERED))
+    let path = if root_is_initramfs()? {
+        fs::create_dir_all(MADE).with_context(|| format!("mkdir {MADE}"))?;
+        Path::new(MADE)
+    } else {
+        Path::new(COVERED)
+    };
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("landfall"), path, Some("tmpfs"), flags, Some(OPTIONS))
+        .with_context(|| format!("mounting a tmpfs on {}", path.display()))?;
+    *mounted = Some(path);
+    Ok(path)
 }
