@@ -7,11 +7,13 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
 use nix::sys::stat::{Mode, SFlag, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -26,6 +28,12 @@ const PROGRAM_DIRS: [&str; 6] = [
     "bin",
 ];
 
+/// How often a path is resolved before giving up. Where others rename and mount all the time, one time in a few succeeds.
+const ATTEMPTS: u32 = 10_000;
+/// So many of them come at once; before each of the others there is a pause.
+const ATTEMPTS_AT_ONCE: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(1);
+
 /// A root directory.
 pub struct Rootfs(OwnedFd);
 
@@ -38,23 +46,24 @@ impl Rootfs {
     }
 
     /// Whether there is anything at `path`.
-    pub fn exists(&self, path: &str) -> bool {
-        self.resolve(path, OFlag::O_PATH).is_ok()
+    pub fn exists(&self, path: &str) -> Result<bool> {
+        Ok(self.find(path, OFlag::O_PATH)?.is_some())
     }
 
     /// Whether the sandbox would find a program of this name.
-    pub fn has_program(&self, name: &str) -> bool {
-        PROGRAM_DIRS
-            .iter()
-            .any(|directory| self.is_program(&format!("{directory}/{name}")))
+    pub fn has_program(&self, name: &str) -> Result<bool> {
+        for directory in PROGRAM_DIRS {
+            if self.is_program(&format!("{directory}/{name}"))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The names in the directory at `path`, sorted; none if there is no such directory.
     pub fn list(&self, path: &str) -> Result<Vec<OsString>> {
-        let directory = match self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
-            Ok(directory) => directory,
-            Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(Vec::new()),
-            Err(errno) => return Err(errno).with_context(|| format!("open /{path} of the image")),
+        let Some(directory) = self.find(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? else {
+            return Ok(Vec::new());
         };
         let entries = Dir::from_fd(directory).with_context(|| format!("opendir /{path} of the image"))?;
         let mut names = Vec::new();
@@ -71,26 +80,41 @@ impl Rootfs {
 
     /// The file at `path`, opened for reading. Anything but a regular file is an error.
     pub fn open_file(&self, path: &str) -> Result<File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK;
-        let file = self
-            .resolve(path, flags)
-            .with_context(|| format!("open /{path} of the image"))?;
-        if !is_regular(&file)? {
-            bail!("/{path} of the image is not a file");
-        }
-        Ok(File::from(file))
+        let file = self.find_file(path)?;
+        file.ok_or(Errno::ENOENT)
+            .with_context(|| format!("open /{path} of the image"))
     }
 
     /// The content of the file at `path`, which may have at most `limit` bytes.
     pub fn read(&self, path: &str, limit: u64) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
-        let mut file = self.open_file(path)?.take(limit + 1);
-        file.read_to_end(&mut content)
-            .with_context(|| format!("read /{path} of the image"))?;
-        if content.len() as u64 > limit {
-            bail!("/{path} of the image is larger than {limit} bytes");
+        read(self.open_file(path)?, path, limit)
+    }
+
+    /// The same; `None` if there is no such file.
+    pub fn read_if_there(&self, path: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let file = self.find_file(path)?;
+        file.map(|file| read(file, path, limit)).transpose()
+    }
+
+    /// Where the symbolic link at `path` leads, as it is written; `None` if there is nothing there.
+    pub fn read_link(&self, path: &str) -> Result<Option<OsString>> {
+        let Some(link) = self.find(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
+            return Ok(None);
+        };
+        let target = readlinkat(&link, "");
+        Ok(Some(
+            target.with_context(|| format!("readlink /{path} of the image"))?,
+        ))
+    }
+
+    fn find_file(&self, path: &str) -> Result<Option<File>> {
+        let Some(file) = self.find(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)? else {
+            return Ok(None);
+        };
+        if !is_regular(&file)? {
+            bail!("/{path} of the image is not a file");
         }
-        Ok(content)
+        Ok(Some(File::from(file)))
     }
 
     /// Makes the file at `path`, in the place of one that is there, and the directories that it is to be in. A directory that
@@ -134,15 +158,42 @@ impl Rootfs {
         self.resolve(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
     }
 
-    fn is_program(&self, path: &str) -> bool {
-        let mode = self
-            .resolve(path, OFlag::O_PATH)
-            .and_then(fstat)
-            .map(|status| status.st_mode);
-        mode.is_ok_and(|mode| mode & libc::S_IFMT == libc::S_IFREG && mode & 0o111 != 0)
+    fn is_program(&self, path: &str) -> Result<bool> {
+        let Some(file) = self.find(path, OFlag::O_PATH)? else {
+            return Ok(false);
+        };
+        let mode = fstat(&file).context("fstat")?.st_mode;
+        Ok(mode & libc::S_IFMT == libc::S_IFREG && mode & 0o111 != 0)
     }
 
+    /// What is at `path`. Only ENOENT and ENOTDIR mean that nothing is: any other error says nothing of it.
+    fn find(&self, path: &str, flags: OFlag) -> Result<Option<OwnedFd>> {
+        match self.resolve(path, flags) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(Errno::EAGAIN) => bail!(
+                "open /{path} of the image: other programs rename or mount something all the time, so that the kernel \
+                 can't resolve it ({}): stop them, and try again",
+                Errno::EAGAIN
+            ),
+            Err(errno) => Err(errno).with_context(|| format!("open /{path} of the image")),
+        }
+    }
+
+    /// Resolves `path` as often as it takes: with `..` in it, the kernel gives up (EAGAIN) when anything on the machine is
+    /// renamed or mounted meanwhile, and wants to be asked again (openat2(2)).
     fn resolve(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
+        for attempt in 1..ATTEMPTS {
+            match self.try_resolve(path, flags) {
+                Err(Errno::EAGAIN) if attempt > ATTEMPTS_AT_ONCE => thread::sleep(PAUSE),
+                Err(Errno::EAGAIN) => {}
+                other => return other,
+            }
+        }
+        self.try_resolve(path, flags)
+    }
+
+    fn try_resolve(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         let how = OpenHow::new()
             .flags(flags | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -160,6 +211,17 @@ fn unseen<T>(directory: &OwnedFd, change: impl FnOnce() -> nix::Result<T>) -> ni
     Ok(changed)
 }
 
+fn read(file: File, path: &str, limit: u64) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut content)
+        .with_context(|| format!("read /{path} of the image"))?;
+    if content.len() as u64 > limit {
+        bail!("/{path} of the image is larger than {limit} bytes");
+    }
+    Ok(content)
+}
+
 fn is_regular(file: &OwnedFd) -> Result<bool> {
     let mode = fstat(file).context("fstat")?.st_mode;
     Ok(SFlag::from_bits_truncate(mode & libc::S_IFMT) == SFlag::S_IFREG)
@@ -170,6 +232,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn root() -> (tempfile::TempDir, Rootfs) {
         let directory = tempfile::tempdir().unwrap();
@@ -187,7 +250,7 @@ mod tests {
         symlink("/../../../../etc/passwd", directory.path().join("escape")).unwrap();
         symlink("/usr/bin/tool", directory.path().join("absolute")).unwrap();
         assert!(Path::new("/etc/passwd").exists());
-        assert!(!root.exists("escape"));
+        assert!(!root.exists("escape").unwrap());
         assert_eq!(root.read("absolute", 4).unwrap(), b"text");
         assert!(
             root.read("absolute", 3)
@@ -229,15 +292,68 @@ mod tests {
     #[test]
     fn programs_are_executable_files() {
         let (directory, root) = root();
-        assert!(!root.has_program("tool"));
+        assert!(!root.has_program("tool").unwrap());
         fs::set_permissions(
             directory.path().join("usr/bin/tool"),
             fs::Permissions::from_mode(0o755),
         )
         .unwrap();
-        assert!(root.has_program("tool"));
-        assert!(!root.has_program("other"));
+        assert!(root.has_program("tool").unwrap());
+        assert!(!root.has_program("other").unwrap());
         assert_eq!(root.list("usr/bin").unwrap(), ["tool"]);
         assert!(root.list("nowhere").unwrap().is_empty());
+    }
+
+    #[test]
+    fn only_what_is_missing_is_not_there() {
+        let (directory, root) = root();
+        symlink("loop", directory.path().join("loop")).unwrap();
+        symlink("/loop", directory.path().join("usr/bin/looping")).unwrap();
+        let long = "x".repeat(300);
+        for (path, expected) in [
+            ("usr/bin/tool", Some(true)),
+            ("usr/bin/other", Some(false)),
+            // What should be a directory is a file.
+            ("usr/bin/tool/other", Some(false)),
+            ("loop", None),
+            (&long, None),
+        ] {
+            assert_eq!(root.exists(path).ok(), expected, "{path}");
+        }
+        assert!(root.has_program("looping").is_err());
+        assert!(root.list("loop").is_err() && root.read_if_there("loop", 9).is_err());
+        assert_eq!(root.read_if_there("usr/bin/other", 9).unwrap(), None);
+        assert_eq!(root.read_link("loop").unwrap().unwrap(), "loop");
+        assert_eq!(root.read_link("other").unwrap(), None);
+    }
+
+    #[test]
+    fn renames_elsewhere_hide_nothing() {
+        let (directory, root) = root();
+        let path = directory.path();
+        fs::create_dir_all(path.join("ostree/boot.1/default/ab")).unwrap();
+        fs::create_dir_all(path.join("ostree/deploy/default/deploy/cd.0/usr")).unwrap();
+        let link = path.join("ostree/boot.1/default/ab/0");
+        symlink("../../../deploy/default/deploy/cd.0", link).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| elsewhere.path().join(name));
+        fs::write(&one, "").unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&one, &other).unwrap();
+                    fs::rename(&other, &one).unwrap();
+                }
+            });
+            let found = (0..2000).all(|_| {
+                root.exists("ostree/boot.1/default/ab/0").unwrap_or_default()
+                    && root
+                        .list("ostree/boot.1/default/ab/0")
+                        .is_ok_and(|names| names == ["usr"])
+            });
+            done.store(true, Ordering::Relaxed);
+            assert!(found);
+        });
     }
 }

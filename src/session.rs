@@ -1,6 +1,7 @@
 //! An image on its way to a mounted root: resolved, weighed, pulled, mounted. `install`, `run` and `unpack` begin alike.
 
 use std::collections::HashMap;
+use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -182,10 +183,16 @@ impl Root {
     }
 
     /// The blobs of `image` that were kept, by digest.
-    pub fn kept_blobs(&self, image: &Image) -> HashMap<Digest, PathBuf> {
-        let digests = image.layers.iter().map(|layer| layer.blob.digest());
-        let kept = digests.map(|digest| (digest.clone(), self.store.blob_path(digest)));
-        kept.filter(|(_, path)| path.exists()).collect()
+    pub fn kept_blobs(&self, image: &Image) -> Result<HashMap<Digest, PathBuf>> {
+        let mut kept = HashMap::new();
+        for layer in &image.layers {
+            let digest = layer.blob.digest();
+            let path = self.store.blob_path(digest);
+            if fs::exists(&path).with_context(|| format!("stat({})", path.display()))? {
+                kept.insert(digest.clone(), path);
+            }
+        }
+        Ok(kept)
     }
 
     /// A place for a directory of this name, beside the layers.

@@ -37,7 +37,7 @@ const PREPARE_ROOT: [&str; 2] = ["etc/ostree/prepare-root.conf", "usr/lib/ostree
 
 /// Checks that `root` is that of a bootable container at all.
 pub fn check_bootc(root: &Rootfs) -> Result<()> {
-    if root.has_program("bootc") && root.has_program("sh") {
+    if root.has_program("bootc")? && root.has_program("sh")? {
         return Ok(());
     }
     bail!("the image contains no bootc, so it cannot install itself: use the image of a bootable container")
@@ -57,17 +57,18 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
     if options.block_setup == BlockSetup::Tpm2Luks {
         programs.extend(LUKS);
     }
-    let mut missing: Vec<_> = programs
-        .into_iter()
-        .filter(|(program, _)| !root.has_program(program))
-        .map(|(program, purpose)| format!("{program} ({purpose})"))
-        .collect();
-    if by_bootupd && !root.exists(BOOTUPD_UPDATES) {
+    let mut missing = Vec::new();
+    for (program, purpose) in programs {
+        if !root.has_program(program)? {
+            missing.push(format!("{program} ({purpose})"));
+        }
+    }
+    if by_bootupd && !root.exists(BOOTUPD_UPDATES)? {
         missing.push(format!(
             "/{BOOTUPD_UPDATES} (the boot loader that bootupctl installs)"
         ));
     }
-    if !PREPARE_ROOT.iter().any(|path| root.exists(path)) {
+    if !root.exists(PREPARE_ROOT[0])? && !root.exists(PREPARE_ROOT[1])? {
         missing.push("/usr/lib/ostree/prepare-root.conf (says how the root is mounted)".into());
     }
     if missing.is_empty() {
@@ -85,7 +86,7 @@ fn boot_loader(
     chosen: Option<&str>,
     backend: Backend,
 ) -> Result<Vec<(&'static str, &'static str)>> {
-    let has_bootupd = root.has_program(BOOTUPD.0) && root.exists(BOOTUPD_UPDATES);
+    let has_bootupd = root.has_program(BOOTUPD.0)? && root.exists(BOOTUPD_UPDATES)?;
     Ok(match (backend, chosen) {
         (Backend::Ostree, Some("none")) => vec![OSTREE],
         (Backend::Ostree, None | Some("grub")) => vec![OSTREE, BOOTUPD],

@@ -82,7 +82,7 @@ impl Seal {
     pub fn serve(&self, found: &Found, root: &Root) -> Result<Relay> {
         let listener = self.listener.try_clone().context("dup")?;
         let blobs = Blobs {
-            cached: root.kept_blobs(&found.image),
+            cached: root.kept_blobs(&found.image)?,
             source: Arc::clone(&found.source),
         };
         Relay::serve(listener, Arc::clone(&found.image), blobs).context("starting the relay")

@@ -141,22 +141,37 @@ impl Entries {
             if !name.ends_with(".conf") {
                 continue;
             }
-            match root.read(&format!("{directory}/{name}"), MAX_ENTRY_BYTES) {
-                Ok(text) => {
-                    let mut entry = Entry::parse(&String::from_utf8_lossy(&text));
-                    entry.deployment.take_if(|_| !has_deployments);
-                    let missing = missing_in(root, &entry);
-                    self.note(&name, &entry, &missing);
-                }
-                Err(error) => self.broken.push(format!("{}: {error:#}", printable(&name))),
+            if let Err(error) = self.try_file(root, directory, &name, has_deployments) {
+                self.cannot_read(&printable(&name), &format!("{error:#}"));
             }
         }
+    }
+
+    fn try_file(
+        &mut self,
+        root: &Rootfs,
+        directory: &str,
+        name: &str,
+        has_deployments: bool,
+    ) -> anyhow::Result<()> {
+        let Some(text) = root.read_if_there(&format!("{directory}/{name}"), MAX_ENTRY_BYTES)? else {
+            self.broken.push(format!("{} leads to nothing", printable(name)));
+            return Ok(());
+        };
+        let mut entry = Entry::parse(&String::from_utf8_lossy(&text));
+        entry.deployment.take_if(|_| !has_deployments);
+        let missing = missing_in(root, &entry)?;
+        self.note(name, &entry, &missing);
+        Ok(())
     }
 
     /// Looks at the menu that bootc writes for GRUB in `boot` if the image boots a unified kernel image.
     pub(super) fn add_menu<D: Read + Seek>(&mut self, root: &Rootfs, boot: &str, esp: &mut Volume<D>) {
         let menu = format!("{boot}/grub2/user.cfg");
-        let text = root.read(&menu, MAX_ENTRY_BYTES).unwrap_or_default();
+        let text = match root.read_if_there(&menu, MAX_ENTRY_BYTES) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => return self.cannot_read(&menu, &format!("{error:#}")),
+        };
         let entry = Entry::parse_menu(&String::from_utf8_lossy(&text));
         if entry.files.is_empty() {
             return;
@@ -184,10 +199,10 @@ impl Entries {
     pub(super) fn outcome(&self, boot: BootPath) -> Outcome {
         if !self.broken.is_empty() {
             Outcome::Failed(self.broken.join("; "))
-        } else if !self.found.is_empty() {
-            Outcome::Passed(format!("the files of {} are there", self.found.join(", ")))
         } else if !self.unread.is_empty() {
             Outcome::NotChecked(self.unread.join("; "))
+        } else if !self.found.is_empty() {
+            Outcome::Passed(format!("the files of {} are there", self.found.join(", ")))
         } else if boot == BootPath::Foreign {
             Outcome::NotChecked("there are none that are known".into())
         } else {
@@ -213,14 +228,15 @@ fn missing_on<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<Vec<
 }
 
 /// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its own.
-fn missing_in(root: &Rootfs, entry: &Entry) -> Vec<String> {
-    let is_there = |path: &str| {
-        let path = path.trim_start_matches('/');
-        root.exists(path) || root.exists(&format!("boot/{path}"))
-    };
-    let deployment = entry.deployment.iter();
-    let needed = entry.files.iter().chain(deployment);
-    needed.filter(|path| !is_there(path)).cloned().collect()
+fn missing_in(root: &Rootfs, entry: &Entry) -> anyhow::Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for needed in entry.files.iter().chain(&entry.deployment) {
+        let path = needed.trim_start_matches('/');
+        if !root.exists(path)? && !root.exists(&format!("boot/{path}"))? {
+            missing.push(needed.clone());
+        }
+    }
+    Ok(missing)
 }
 
 #[cfg(test)]
