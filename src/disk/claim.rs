@@ -73,7 +73,7 @@ impl Claim {
         let Ok(control) = File::open("/dev/mapper/control") else {
             return Vec::new();
         };
-        let mut names = self.disk.mapped_volumes();
+        let mut names = self.disk.mapped_volumes().unwrap_or_default();
         names.retain(|name| device_mapper::remove(&control, name).is_ok());
         names
     }

@@ -92,9 +92,12 @@ impl Disk {
             .with_context(|| format!("looking at what {} holds", self.path.display()))
     }
 
-    /// The GUIDs of its partitions, by which boot entries name them; none where there is no GPT.
+    /// The GUIDs of its partitions, by which boot entries name them; none where there is no GPT that is sound.
     pub fn partition_guids(&self) -> anyhow::Result<Vec<Uuid>> {
-        let table = Table::read(&mut self.open()?, self.geometry)?;
+        let table = match Table::read(&mut self.open()?, self.geometry) {
+            Err(GptError::Damaged { .. }) => None,
+            table => table?,
+        };
         let partitions = table.iter().flat_map(Table::partitions);
         Ok(partitions.map(|each| each.uuid).collect())
     }

@@ -124,7 +124,7 @@ pub enum ProbeError {
 impl Disk {
     /// Whether the kernel has found a disk of this name by now, or one that udev would give it.
     pub fn is_there(path: &Path) -> bool {
-        path.exists() || !links::resolve(path).is_empty()
+        path.exists() || links::resolve(path).is_ok_and(|found| !found.is_empty())
     }
 
     /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
@@ -171,7 +171,7 @@ impl Disk {
             removable: flag(&directory.join("removable")),
             rotational: flag(&directory.join("queue/rotational")),
             identity: Identity::read(&directory),
-            partitions: kernel_partitions(&directory),
+            partitions: kernel_partitions(&directory).map_err(system("readdir"))?,
             sequence: block::disk_sequence(&file),
         };
         if disk.geometry.size_bytes == 0 {
@@ -235,7 +235,12 @@ impl Disk {
 
 /// The one disk to which udev would make `path` lead.
 fn only_disk(path: &Path) -> Result<PathBuf, ProbeError> {
-    match &links::resolve(path)[..] {
+    let found = links::resolve(path).map_err(|error| ProbeError::System {
+        call: "readdir",
+        path: "/sys/block".into(),
+        error,
+    })?;
+    match &found[..] {
         [] => Err(ProbeError::Missing { path: path.into() }),
         [node] => Ok(node.into()),
         nodes => Err(ProbeError::Ambiguous {
@@ -314,6 +319,7 @@ mod tests {
             ("queue/rotational", "1\n"),
         ]);
         let names: Vec<_> = kernel_partitions(directory.path())
+            .unwrap()
             .into_iter()
             .map(|each| each.name)
             .collect();

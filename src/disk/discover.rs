@@ -100,9 +100,11 @@ pub(super) fn other_paths(disk: &Disk) -> std::io::Result<Vec<Found>> {
 }
 
 fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<Found>> {
-    let mut found: Vec<(u64, Found)> = fs::read_dir(sysfs)?
-        .flatten()
-        .map(|entry| entry.path())
+    let links: Vec<PathBuf> = fs::read_dir(sysfs)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    let mut found: Vec<(u64, Found)> = links
+        .into_iter()
         .filter(|link| is_wanted(link))
         .filter_map(|link| Some((rank(&link), inspect(&link)?)))
         .collect();
@@ -252,10 +254,9 @@ fn describe(name: &str, link: &Path) -> Found {
 }
 
 fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
-    let of_partitions = kernel_partitions(link)
-        .into_iter()
-        .flat_map(|partition| holders_in(&link.join(partition.name)));
-    let holders: Vec<PathBuf> = holders_in(link).chain(of_partitions).collect();
+    let Ok(holders) = all_holders(link) else {
+        return Some("what is made from it can't be read in /sys");
+    };
     if name.starts_with("sr") || attribute(&link.join("device/type")).as_deref() == Some("5") {
         Some("an optical drive")
     } else if sectors == 0 {
@@ -271,6 +272,15 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// The devices that are made from a disk and from its partitions.
+fn all_holders(link: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut holders = holders_in(link)?;
+    for partition in kernel_partitions(link)? {
+        holders.extend(holders_in(&link.join(partition.name))?);
+    }
+    Ok(holders)
 }
 
 /// The name of the unit that a device leads to.

@@ -13,7 +13,9 @@ use serde::Serialize;
 
 use super::device::Disk;
 use super::discover::{Found, other_paths};
-use super::sysfs::{KernelPartition, attribute, device_number, holders_in, kernel_partitions};
+use super::sysfs::{
+    KernelPartition, attribute, base_name, device_number, entries, holders_in, kernel_partitions,
+};
 
 /// One use of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -107,10 +109,12 @@ impl Disk {
     pub fn uses(&self) -> io::Result<Vec<Use>> {
         let mut uses = listed_uses(self.number, &self.name, &self.partitions, &self.sysfs())?;
         uses.extend(self.used_paths()?);
-        if uses.is_empty()
-            && matches!(self.open_exclusively(), Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY))
-        {
-            uses.push(Use::Exclusive);
+        if uses.is_empty() {
+            match self.open_exclusively() {
+                Ok(_) => {}
+                Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => uses.push(Use::Exclusive),
+                Err(error) => return Err(error),
+            }
         }
         Ok(uses)
     }
@@ -129,7 +133,7 @@ impl Disk {
     }
 
     /// The device-mapper volumes that are made from partitions that the kernel sees on it now, by name.
-    pub(super) fn mapped_volumes(&self) -> Vec<String> {
+    pub(super) fn mapped_volumes(&self) -> io::Result<Vec<String>> {
         mapped_volumes(&self.sysfs())
     }
 
@@ -156,7 +160,7 @@ impl Found {
             return Ok(Vec::new());
         };
         let name = self.disk.name.trim_start_matches("/dev/");
-        listed_uses(number, name, &kernel_partitions(&sysfs), &sysfs)
+        listed_uses(number, name, &kernel_partitions(&sysfs)?, &sysfs)
     }
 }
 
@@ -172,56 +176,58 @@ fn listed_uses(
     for table in mount_tables()? {
         uses.extend(mounts(&table, &devices, node_number));
     }
-    if let Ok(swaps) = read_text(Path::new("/proc/swaps")) {
-        uses.extend(swap_areas(&swaps, &devices, node_number));
+    match read_text(Path::new("/proc/swaps")) {
+        Ok(swaps) => uses.extend(swap_areas(&swaps, &devices, node_number)),
+        // This kernel can't swap.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    uses.extend(holders(name, sysfs));
+    uses.extend(holders(name, sysfs)?);
     for partition in partitions {
-        uses.extend(holders(&partition.name, &sysfs.join(&partition.name)));
+        uses.extend(holders(&partition.name, &sysfs.join(&partition.name))?);
     }
-    uses.extend(loops(Path::new("/sys/block"), &devices, node_number));
+    uses.extend(loops(Path::new("/sys/block"), &devices, node_number)?);
     let mut seen = HashSet::new();
     uses.retain(|each| seen.insert(each.clone()));
     Ok(uses)
 }
 
-fn holders(device: &str, directory: &Path) -> Vec<Use> {
+fn holders(device: &str, directory: &Path) -> io::Result<Vec<Use>> {
     let held = |holder: PathBuf| Use::Held {
         device: device.into(),
         by: holder_name(&holder),
     };
-    holders_in(directory).map(held).collect()
+    Ok(holders_in(directory)?.into_iter().map(held).collect())
 }
 
 /// The loop devices over `devices`: the kernel counts them neither as holders nor as exclusive users.
-fn loops(block: &Path, devices: &Devices<'_>, number_of: impl Fn(&str) -> Option<(u64, u64)>) -> Vec<Use> {
-    let held = |entry: fs::DirEntry| {
-        let file = attribute(&entry.path().join("loop/backing_file"))?;
+fn loops(
+    block: &Path,
+    devices: &Devices<'_>,
+    number_of: impl Fn(&str) -> Option<(u64, u64)>,
+) -> io::Result<Vec<Use>> {
+    let held = |entry: PathBuf| {
+        let file = attribute(&entry.join("loop/backing_file"))?;
         Some(Use::Held {
             device: devices.name(number_of(&file)?)?.into(),
-            by: entry.file_name().to_string_lossy().into_owned(),
+            by: base_name(&entry),
         })
     };
-    let entries = fs::read_dir(block).into_iter().flatten().flatten();
-    entries.filter_map(held).collect()
+    Ok(entries(block)?.into_iter().filter_map(held).collect())
 }
 
-fn mapped_volumes(sysfs: &Path) -> Vec<String> {
-    let partitions = kernel_partitions(sysfs);
-    let holders = partitions
-        .iter()
-        .flat_map(|partition| holders_in(&sysfs.join(&partition.name)));
-    holders
-        .filter_map(|holder| attribute(&holder.join("dm/name")))
-        .collect()
+fn mapped_volumes(sysfs: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for partition in kernel_partitions(sysfs)? {
+        let holders = holders_in(&sysfs.join(partition.name))?.into_iter();
+        names.extend(holders.filter_map(|holder| attribute(&holder.join("dm/name"))));
+    }
+    Ok(names)
 }
 
 /// What the device with this sysfs directory is called: `dm-0 (vg-root)`, `md127 (raid1)`.
 fn holder_name(directory: &Path) -> String {
-    let name = directory
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = base_name(directory);
     let detail = attribute(&directory.join("dm/name")).or_else(|| attribute(&directory.join("md/level")));
     detail.map_or(name.clone(), |detail| format!("{name} ({detail})"))
 }
@@ -399,6 +405,7 @@ Filename\tType\tSize\tUsed\tPriority
             ("loop2/size", "0\n"),
         ]);
         let found: Vec<_> = loops(block.path(), &devices(), number)
+            .unwrap()
             .iter()
             .map(Use::to_string)
             .collect();
@@ -439,7 +446,7 @@ Filename\tType\tSize\tUsed\tPriority
             ("sda2/dev", "4000:2\n"),
             ("sda2/holders/dm-1/dm/name", "vg-root\n"),
         ]);
-        let partitions = kernel_partitions(disk.path());
+        let partitions = kernel_partitions(disk.path()).unwrap();
         let uses = listed_uses((4000, 0), "sda", &partitions, disk.path()).unwrap();
         let uses: Vec<_> = uses.iter().map(Use::to_string).collect();
         assert_eq!(
@@ -461,6 +468,6 @@ Filename\tType\tSize\tUsed\tPriority
             ("sda2/holders/md0/md/level", "raid1\n"),
             ("sda4/holders/dm-4/dm/name", "no partition\n"),
         ]);
-        assert_eq!(mapped_volumes(disk.path()), ["root"]);
+        assert_eq!(mapped_volumes(disk.path()).unwrap(), ["root"]);
     }
 }

@@ -1,6 +1,7 @@
 //! The names that udev gives disks, in `/dev/disk/by-path` and `/dev/disk/by-id`, for machines that have no udev.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::discover::{Found, disks};
@@ -43,14 +44,14 @@ fn links(directory: &str, name: &str, made_by_udev: impl Fn() -> Vec<String>) ->
 }
 
 /// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk, and not the paths.
-pub fn resolve(link: &Path) -> Vec<String> {
+pub fn resolve(link: &Path) -> io::Result<Vec<String>> {
     let is_wanted = |name: &String| Path::new(name) == link;
-    let mut found = disks().unwrap_or_default();
+    let mut found = disks()?;
     found.retain(|each| each.disk.by_path.iter().chain(&each.by_id).any(is_wanted));
     if !found.iter().all(Found::is_path) {
         found.retain(|each| !each.is_path());
     }
-    found.into_iter().map(|each| each.disk.name).collect()
+    Ok(found.into_iter().map(|each| each.disk.name).collect())
 }
 
 /// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a disk says of
@@ -177,7 +178,7 @@ mod tests {
             "/",
             "by-id",
         ] {
-            assert!(resolve(Path::new(link)).is_empty());
+            assert!(resolve(Path::new(link)).unwrap().is_empty());
         }
     }
 }

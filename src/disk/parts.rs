@@ -64,7 +64,7 @@ impl Parts {
     /// The node of a partition. A kernel that doesn't know the partition, or has another place for it, is told of it; it
     /// refuses that while what it knows there is in use.
     pub fn node(&self, partition: &Partition) -> Result<PathBuf> {
-        if let Some(node) = self.known_node(partition) {
+        if let Some(node) = self.known_node(partition)? {
             return Ok(node);
         }
         let Partition { number, extent, .. } = partition;
@@ -72,22 +72,25 @@ impl Parts {
             KernelView::Unaware(why) => format!(" ({why})"),
             KernelView::Added | KernelView::Reread => String::new(),
         };
-        self.known_node(partition).with_context(|| {
+        self.known_node(partition)?.with_context(|| {
             let disk = self.disk.node.display();
             format!("the kernel does not see the partition{why}: run `partx -u {disk}`, then `landfall verify {disk}`")
         })
     }
 
     /// The node of a partition, if the kernel knows the partition and agrees about its place.
-    fn known_node(&self, partition: &Partition) -> Option<PathBuf> {
-        let known = kernel_partitions(&self.disk.sysfs());
-        let known = known.iter().find(|known| known.partition == partition.number)?;
+    fn known_node(&self, partition: &Partition) -> Result<Option<PathBuf>> {
+        let known = kernel_partitions(&self.disk.sysfs())?;
+        let Some(known) = known.iter().find(|known| known.partition == partition.number) else {
+            return Ok(None);
+        };
         let sysfs = self.disk.sysfs().join(&known.name);
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
         let number = |name: &str| Some(attribute(&sysfs.join(name))?.parse::<u64>().ok()? * 512);
-        let same = (number("start")?, number("size")?) == bytes_of(&partition.extent, &self.disk.geometry);
+        let (start, length) = bytes_of(&partition.extent, &self.disk.geometry);
+        let same = (number("start"), number("size")) == (Some(start), Some(length));
         let node = self.disk.partition_node(partition.number);
-        (same && fs::metadata(&node).is_ok()).then_some(node)
+        Ok((same && fs::exists(&node)?).then_some(node))
     }
 }
 

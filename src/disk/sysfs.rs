@@ -1,6 +1,7 @@
 //! What the kernel says of block devices in sysfs (Documentation/ABI/stable/sysfs-block).
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -17,27 +18,35 @@ pub struct KernelPartition {
 }
 
 /// The partitions that the kernel has made of the disk with this directory, by number.
-pub(super) fn kernel_partitions(directory: &Path) -> Vec<KernelPartition> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+pub(super) fn kernel_partitions(directory: &Path) -> io::Result<Vec<KernelPartition>> {
+    let entries = entries(directory)?.into_iter();
     let mut partitions: Vec<_> = entries
         .filter_map(|entry| {
-            let partition = attribute(&entry.path().join("partition"))?.parse().ok()?;
-            let number = attribute(&entry.path().join("dev"))?;
+            let partition = attribute(&entry.join("partition"))?.parse().ok()?;
+            let number = attribute(&entry.join("dev"))?;
             Some(KernelPartition {
-                name: base_name(&entry.path()),
+                name: base_name(&entry),
                 partition,
                 number: device_number(&number)?,
             })
         })
         .collect();
     partitions.sort_by_key(|partition| partition.partition);
-    partitions
+    Ok(partitions)
+}
+
+/// What is in a directory; nothing if there is no such directory, as when a device has just gone.
+pub(super) fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The sysfs directories of the devices that are made from the one with this directory.
-pub(super) fn holders_in(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = fs::read_dir(directory.join("holders"));
-    entries.into_iter().flatten().flatten().map(|entry| entry.path())
+pub(super) fn holders_in(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    entries(&directory.join("holders"))
 }
 
 /// Parses `8:16`.

@@ -65,8 +65,7 @@ impl Wish {
         Ok(Self {
             place,
             firmware,
-            // A table that can't be read has nothing that boots.
-            replaced: disk.partition_guids().unwrap_or_default(),
+            replaced: disk.partition_guids()?,
         })
     }
 
