@@ -17,7 +17,7 @@ use crate::blocking::pause;
 use crate::cli;
 use crate::config_drive;
 use crate::config_drives;
-use crate::disk::{Claim, Disk, InstalledDisk};
+use crate::disk::{Claim, Disk, InstalledDisk, Unverified};
 use crate::firmware::{EspPath, Variables};
 use crate::meter::Meter;
 use crate::progress::{Event, Phase, Progress};
@@ -92,10 +92,13 @@ pub async fn install(
         pause().await;
         InstalledDisk::verify(&claim, &layout, boot_path)
     };
-    let mut installed = meter.measure(Phase::Verify, verifying).await?;
+    let mut installed = match meter.measure(Phase::Verify, verifying).await {
+        Ok(installed) => installed,
+        Err(error) => return Err(claim.reject(error)),
+    };
     pause().await;
 
-    let checks = verify::installed(claim.disk(), boot_path, plan.found.image.digest.as_ref())?;
+    let checks = verify::installed(claim.disk(), boot_path, plan.found.image.digest.as_ref());
     pause().await;
     report.checks.clone_from(&checks.checks);
     checks.tell(progress);
@@ -111,10 +114,11 @@ pub async fn install(
     }
     let loader = loader_of(&installed);
     let needs_entry = installed.boot_loader().is_some_and(|found| !found.is_fallback);
-    report.disk = Some(installed.report()?);
+    let table = installed.report();
 
     // From here on the disk stays as it is, whatever fails.
     let finished = claim.finish();
+    report.disk = Some(table?);
     match (wish, loader) {
         (Some(wish), Some(loader)) => {
             report.boot_order = Some(wish.fulfil(&finished, &loader, progress)?);
@@ -163,6 +167,16 @@ impl<'install> Unfinished<'install> {
             state,
             progress,
         }
+    }
+
+    /// Why the disk is not installed. What is wrong is cleared; what could not be looked at may be good, and stays.
+    fn reject(mut self, error: Unverified) -> anyhow::Error {
+        if matches!(error, Unverified::NotChecked(_)) {
+            self.clear = false;
+            *self.state = DiskState::Unverified;
+        }
+        let path = self.claim.disk().path.display();
+        anyhow::Error::new(error).context(format!("verifying what was installed on {path}"))
     }
 
     fn finish(mut self) -> Finished {

@@ -79,7 +79,7 @@ fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Prog
 fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     let failed = match state {
         DiskState::Untouched => UNTOUCHED,
-        DiskState::Changed | DiskState::Cleared => CHANGED,
+        DiskState::Changed | DiskState::Cleared | DiskState::Unverified => CHANGED,
         DiskState::Installed => INSTALLED,
     };
     status(result.context(state.after_failure()), failed)
@@ -222,6 +222,7 @@ mod tests {
             (DiskState::Untouched, 3),
             (DiskState::Changed, 4),
             (DiskState::Cleared, 4),
+            (DiskState::Unverified, 4),
             (DiskState::Installed, 5),
         ] {
             assert_eq!(changed_or_not(Ok(()), state), 0);

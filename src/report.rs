@@ -30,6 +30,8 @@ pub enum DiskState {
     Changed,
     /// Something was written; its partition table is cleared, so that it can't boot.
     Cleared,
+    /// Everything but the config drive was written, and nobody knows whether it is whole: the disk could not be read.
+    Unverified,
     /// Everything was written and verified.
     Installed,
 }
@@ -41,6 +43,10 @@ impl DiskState {
             Self::Untouched => "the disk was not touched",
             Self::Changed => "the disk was changed, and what is on it is not complete",
             Self::Cleared => "the disk was changed; its partition table is cleared, so that it can't boot",
+            Self::Unverified => {
+                "the disk was changed; whether what is on it is complete could not be checked, so it stays, without a \
+                 config drive"
+            }
             Self::Installed => "the disk is installed and verified",
         }
     }

@@ -15,10 +15,10 @@ use serde::Serialize;
 
 use crate::blocking::{apart, pause};
 use crate::cli;
-use crate::disk::{self, BootPath, Disk, Partition, Parts, Role};
+use crate::disk::{self, BootPath, Disk, Partition, Parts, Role, Unverified};
 use crate::filesystem::fat::Volume;
 use crate::filesystem::luks::Header;
-use crate::filesystem::{Condition, condition};
+use crate::filesystem::{Condition, FilesystemError, condition};
 use crate::private_mount::{Access, PrivateMount};
 use crate::progress::Progress;
 use crate::rootfs::Rootfs;
@@ -48,6 +48,24 @@ pub enum Outcome {
 }
 
 use Outcome::{Failed, NotChecked, Passed};
+
+impl From<Unverified> for Outcome {
+    fn from(error: Unverified) -> Self {
+        match error {
+            Unverified::Wrong(error) => Failed(error.to_string()),
+            Unverified::NotChecked(error) => NotChecked(format!("{error:#}")),
+        }
+    }
+}
+
+impl From<FilesystemError> for Outcome {
+    fn from(error: FilesystemError) -> Self {
+        match error {
+            FilesystemError::Unsound { .. } => Failed(error.to_string()),
+            FilesystemError::Io(error) => NotChecked(error.to_string()),
+        }
+    }
+}
 
 /// All checks of a disk.
 #[derive(Debug, Default, Serialize)]
@@ -128,11 +146,14 @@ pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
 
 /// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold, and `boot` is
 /// how it is to boot.
-pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Result<Verdict> {
-    let parts = Parts::read(Disk::probe(&disk.node)?)?;
+pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Verdict {
     let mut verdict = Verdict::default();
-    look_inside(&parts, boot, Some(digest), &mut verdict);
-    Ok(verdict)
+    let probed = Disk::probe(&disk.node).map_err(anyhow::Error::from);
+    match probed.and_then(Parts::read) {
+        Ok(parts) => look_inside(&parts, boot, Some(digest), &mut verdict),
+        Err(error) => verdict.add("root", NotChecked(format!("{error:#}"))),
+    }
+    verdict
 }
 
 fn table(parts: &Parts) -> Outcome {
@@ -153,7 +174,7 @@ fn boot_loader(parts: &Parts) -> Outcome {
             "{}, which needs a boot entry of the firmware: see that there is one (efibootmgr -v)",
             found.path
         )),
-        Err(error) => Failed(error.to_string()),
+        Err(error) => error.into(),
     }
 }
 
@@ -215,8 +236,9 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
     let signature = match disk::check_root(&mut region, length) {
         Ok(signature) => signature,
         Err(error) => {
-            verdict.add(WHAT, Failed(error.to_string()));
-            bail!("it has no file system that is known");
+            let why = error.to_string();
+            verdict.add(WHAT, error.into());
+            bail!(why);
         }
     };
     if signature.kind == "crypto_LUKS" {
@@ -229,7 +251,7 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
                      install again"
                         .into(),
                 ),
-                Err(error) => Failed(error.to_string()),
+                Err(error) => error.into(),
             },
         );
         bail!("the root is encrypted");
@@ -238,7 +260,7 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
         Ok(Condition::Clean) => verdict.add(WHAT, Passed(format!("{}, clean", signature.kind))),
         Ok(Condition::Unclean(why)) => verdict.add(WHAT, Failed(format!("{}: {why}", signature.kind))),
         Ok(Condition::Unknown(why)) => verdict.add(WHAT, NotChecked(format!("{}: {why}", signature.kind))),
-        Err(error) => verdict.add(WHAT, Failed(error.to_string())),
+        Err(error) => verdict.add(WHAT, error.into()),
     }
     Mounted::partition(parts, &partition)
 }
@@ -263,5 +285,56 @@ impl Mounted {
 
     fn rootfs(&self) -> &Rootfs {
         &self.rootfs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Arch;
+    use std::io::{self, Read, Seek, SeekFrom};
+
+    /// A disk that has stopped to answer.
+    struct Broken;
+
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(nix::libc::EIO))
+        }
+    }
+
+    impl Seek for Broken {
+        fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_checked_and_fails_nothing() {
+        let mut verdict = Verdict::default();
+        let outcomes: [Outcome; 5] = [
+            disk::find_boot_loader(Broken, None).unwrap_err().into(),
+            disk::find_boot_loader(Broken, Some(Arch::X86_64))
+                .unwrap_err()
+                .into(),
+            disk::check_root(&mut Broken, 1 << 20).unwrap_err().into(),
+            condition(&mut Broken, "ext4").unwrap_err().into(),
+            Header::read(&mut Broken).unwrap_err().into(),
+        ];
+        for outcome in outcomes {
+            assert!(
+                matches!(&outcome, NotChecked(why) if why.contains("Input/output error")),
+                "{outcome:?}"
+            );
+            verdict.add("a check", outcome);
+        }
+        verdict.refuse_failures().unwrap();
+        verdict.add(
+            "another",
+            disk::check_root(&mut io::Cursor::new(vec![0; 1 << 20]), 1 << 20)
+                .unwrap_err()
+                .into(),
+        );
+        assert!(verdict.refuse_failures().is_err());
     }
 }

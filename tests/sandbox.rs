@@ -87,6 +87,36 @@ fn a_bootc_that_lies_about_its_success_is_found_out() {
     assert_nothing_left();
 }
 
+#[test]
+fn a_disk_that_cannot_be_read_after_its_installation_is_not_judged() {
+    let lab = Lab::new();
+    // Tells that it has come so far, and waits until the disk can't be read.
+    let script = format!(
+        "{WRITES}block=1000; while dd if=$device of=/dev/null bs=4096 count=1 skip=$block 2>/dev/null; \
+         do sleep 1; block=$((block + 1000)); done; exit 0"
+    );
+    let image = lab.image("breaks", &script);
+    let disk = lab.disk(GIB);
+    let report = lab.directory.path().join("report.json");
+    let arguments = [
+        "install",
+        &image,
+        disk.device.to_str().unwrap(),
+        "--tls-verify=false",
+        "--report",
+        report.to_str().unwrap(),
+    ];
+    let (child, finish) = start_until(&arguments, "overwriting");
+    disk.lose_everything();
+    let ran = finish(child);
+    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    assert!(ran.error().contains("could not be checked"), "{ran:#?}");
+    assert!(ran.error().contains("Input/output error"), "{ran:#?}");
+    let written: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    assert_eq!(written["disk_state"], "unverified");
+    assert_nothing_left();
+}
+
 /// Everything that a program can look at. The secret is put together there, so that this text is not found itself.
 const LOOK_AROUND: &str = r#"
 echo "first process: $(cat /proc/1/comm)"

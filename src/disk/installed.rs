@@ -13,7 +13,7 @@ use super::geometry::{Extent, Geometry};
 use super::gpt::{Partition, Table};
 use super::layout::{LINUX_TYPE, Layout, Role};
 use super::room::CONFIG_DRIVE_NAME;
-use super::verify::{self, BootLoader, BootPath, VerifyError};
+use super::verify::{self, BootLoader, BootPath, Unverified, VerifyError};
 use crate::filesystem::{Signature, identify};
 use crate::sys::block::{self, Region};
 
@@ -81,19 +81,14 @@ pub struct PartitionReport {
 }
 
 impl<'claim> InstalledDisk<'claim> {
-    /// Compares the claimed disk with the plan. An error means that the disk must not stay as it is.
-    pub fn verify(claim: &'claim Claim, layout: &Layout, boot: BootPath) -> Result<Self> {
-        Self::check(claim, layout, boot)
-            .with_context(|| format!("verifying what was installed on {}", claim.disk().path.display()))
-    }
-
-    fn check(claim: &'claim Claim, layout: &Layout, boot: BootPath) -> Result<Self> {
+    /// Compares the claimed disk with the plan.
+    pub fn verify(claim: &'claim Claim, layout: &Layout, boot: BootPath) -> Result<Self, Unverified> {
         let disk = claim.same_disk()?;
         let file = disk
             .open_for_writing()
             .with_context(|| format!("open(\"{}\", O_RDWR)", disk.node.display()))?;
         // The partitions were written through their own nodes; what the disk's node has in memory is older.
-        block::flush_buffers(&file)?;
+        block::flush_buffers(&file).context("forgetting what is in memory")?;
         let table = read_sound_table(&file, &disk)?;
         verify::check_table(layout, &table)?;
         let region = |role| {
@@ -183,11 +178,11 @@ impl<'claim> InstalledDisk<'claim> {
 }
 
 /// Reads the table and puts it in order where a copy of it isn't.
-fn read_sound_table(mut file: &File, disk: &Disk) -> Result<Table> {
+fn read_sound_table(mut file: &File, disk: &Disk) -> Result<Table, Unverified> {
     let mut table = Table::read(&mut file, disk.geometry)?.ok_or(VerifyError::NoTable)?;
     if !table.is_in_order() {
         table.relocate_backup();
-        let mut file = disk.open_for_writing()?;
+        let mut file = disk.open_for_writing().context("open")?;
         table.write(&mut file)?;
     }
     Ok(table)

@@ -58,4 +58,4 @@ pub use parts::{Parts, check_root, find_boot_loader};
 pub use room::NoRoom;
 pub use stale::{StaleConfigDrive, stale_config_drives};
 pub use sysfs::KernelPartition;
-pub use verify::{BootLoader, BootPath, VerifyError};
+pub use verify::{BootLoader, BootPath, Unverified, VerifyError};

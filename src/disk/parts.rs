@@ -11,7 +11,7 @@ use super::gpt::{Partition, Table};
 use super::installed::{KernelView, show_to_kernel};
 use super::layout::{Arch, BlockSetup, Role};
 use super::sysfs::{attribute, kernel_partitions};
-use super::verify::{self, BootLoader, VerifyError, bytes_of};
+use super::verify::{self, BootLoader, Unverified, VerifyError, bytes_of};
 use crate::filesystem::{Signature, identify};
 use crate::sys::block::Region;
 
@@ -104,16 +104,19 @@ fn role_of(partition: &Partition) -> Option<Role> {
 }
 
 /// Finds what starts a system on its EFI system partition.
-pub fn find_boot_loader<D: Read + Seek>(mut esp: D, arch: Option<Arch>) -> Result<BootLoader, VerifyError> {
-    match arch {
-        Some(arch) => verify::find_boot_loader(esp, arch),
-        None => verify::find_boot_loader(&mut esp, Arch::X86_64)
-            .or_else(|_| verify::find_boot_loader(&mut esp, Arch::Aarch64)),
+pub fn find_boot_loader<D: Read + Seek>(mut esp: D, arch: Option<Arch>) -> Result<BootLoader, Unverified> {
+    match verify::find_boot_loader(&mut esp, arch.unwrap_or(Arch::X86_64)) {
+        Err(Unverified::Wrong(VerifyError::NoBootLoader { .. })) if arch.is_none() => {
+            verify::find_boot_loader(esp, Arch::Aarch64)
+        }
+        found => found,
     }
 }
 
 /// Checks that a root partition holds a filesystem that Linux boots from, or LUKS, and says which.
-pub fn check_root<D: Read + Seek>(root: &mut D, size_bytes: u64) -> Result<Signature, VerifyError> {
-    verify::check_root(root, size_bytes, BlockSetup::Tpm2Luks)
-        .or_else(|_| verify::check_root(root, size_bytes, BlockSetup::Direct))
+pub fn check_root<D: Read + Seek>(root: &mut D, size_bytes: u64) -> Result<Signature, Unverified> {
+    match verify::check_root(root, size_bytes, BlockSetup::Tpm2Luks) {
+        Err(Unverified::Wrong(_)) => verify::check_root(root, size_bytes, BlockSetup::Direct),
+        found => found,
+    }
 }

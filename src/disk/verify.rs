@@ -1,12 +1,12 @@
 //! Whether a disk is what was planned: the table sector by sector, a boot loader where firmware looks for one, and a
 //! root filesystem. Reads the disk's own bytes; mounts nothing.
 
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 
 use serde::Serialize;
 
 use super::geometry::{Extent, Geometry};
-use super::gpt::{Partition, Table};
+use super::gpt::{GptError, Partition, Table};
 use super::layout::{Arch, BlockSetup, LINUX_TYPE, Layout, Planned, Role};
 use crate::filesystem::fat::Volume;
 use crate::filesystem::{FilesystemError, Signature, identify};
@@ -34,12 +34,47 @@ pub struct BootLoader {
     pub is_fallback: bool,
 }
 
+/// Why an installed disk was not verified. Only one that is wrong has to go.
+#[derive(Debug, thiserror::Error)]
+pub enum Unverified {
+    /// It is not what was planned.
+    #[error(transparent)]
+    Wrong(#[from] VerifyError),
+    /// It could not be looked at, which says nothing about it.
+    #[error("{0:#}")]
+    NotChecked(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Unverified {
+    fn from(error: anyhow::Error) -> Self {
+        Self::NotChecked(error)
+    }
+}
+
+impl From<io::Error> for Unverified {
+    fn from(error: io::Error) -> Self {
+        Self::NotChecked(error.into())
+    }
+}
+
+impl From<GptError> for Unverified {
+    fn from(error: GptError) -> Self {
+        match error {
+            GptError::Io(_) => Self::NotChecked(error.into()),
+            _ => Self::Wrong(VerifyError::Table(error)),
+        }
+    }
+}
+
 /// How the disk differs from what was planned.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// There is no table.
     #[error("the disk has no partition table")]
     NoTable,
+    /// Its table is damaged.
+    #[error(transparent)]
+    Table(GptError),
     /// A partition is missing.
     #[error("partition {number} ({name}) is missing")]
     Missing {
@@ -108,9 +143,6 @@ pub enum VerifyError {
         /// What was to be there.
         expected: &'static str,
     },
-    /// The disk does not answer.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 /// Compares the table with the plan. The planned config drive may be there or not.
@@ -160,11 +192,16 @@ fn is_type_of(planned: &Planned, arch: Arch, found: &Partition) -> bool {
 }
 
 /// Finds what starts the system on the EFI system partition.
-pub(super) fn find_boot_loader<D: Read + Seek>(esp: D, arch: Arch) -> Result<BootLoader, VerifyError> {
+pub(super) fn find_boot_loader<D: Read + Seek>(esp: D, arch: Arch) -> Result<BootLoader, Unverified> {
     let found = Volume::open(esp).and_then(|mut esp| find_loader(&mut esp, arch));
-    found.map_err(VerifyError::Esp)?.ok_or(VerifyError::NoBootLoader {
+    let found = found.map_err(|error| match error {
+        FilesystemError::Io(error) => error.into(),
+        unsound @ FilesystemError::Unsound { .. } => Unverified::Wrong(VerifyError::Esp(unsound)),
+    })?;
+    let none = VerifyError::NoBootLoader {
         fallback: arch.fallback_loader(),
-    })
+    };
+    Ok(found.ok_or(none)?)
 }
 
 fn find_loader<D: Read + Seek>(
@@ -233,7 +270,7 @@ pub(super) fn check_root<D: Read + Seek>(
     root: &mut D,
     size_bytes: u64,
     block_setup: BlockSetup,
-) -> Result<Signature, VerifyError> {
+) -> Result<Signature, Unverified> {
     let (expected, kinds): (_, &[&str]) = match block_setup {
         BlockSetup::Direct => ("a filesystem (ext4, xfs or btrfs)", &["ext4", "xfs", "btrfs"]),
         BlockSetup::Tpm2Luks => ("LUKS", &["crypto_LUKS"]),
@@ -248,7 +285,7 @@ pub(super) fn check_root<D: Read + Seek>(
     } else {
         found.join(", ")
     };
-    Err(VerifyError::Root { found, expected })
+    Err(VerifyError::Root { found, expected }.into())
 }
 
 /// The bytes of an extent: where they begin and how many they are.

@@ -182,6 +182,13 @@ impl LoopDisk {
     }
 }
 
+impl LoopDisk {
+    /// Makes it a disk that can't be read any more.
+    pub fn lose_everything(&self) {
+        File::create(&self.file).unwrap();
+    }
+}
+
 /// The hash of all that is in a file: of each block that isn't zero, and where it is.
 pub fn hash_of_data(file: &Path) -> String {
     let file = File::open(file).unwrap();
