@@ -318,11 +318,16 @@ fn check_as_fat(
         .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
         (drive.kind(), drive.label()),
-        (config_drive::Kind::Vfat, "CONFIG-2")
+        (config_drive::Kind::Vfat, "config-2")
     );
     assert!(drive.check_sector_bytes(4096).is_ok());
     let fat = image_of(&drive, directory);
-    assert_eq!(blkid(&fat).1.as_deref(), Some("CONFIG-2"));
+    // As Nova writes it.
+    assert_eq!(blkid(&fat).1.as_deref(), Some("config-2"));
+    let head = run("blkid", &["--probe", "--match-tag", "LABEL_FATBOOT", text(&fat)]);
+    assert!(head.contains("LABEL_FATBOOT=\"config-2\""), "{head}");
+    let label = run("mlabel", &["-s", "-i", text(&fat), "::"]);
+    assert_eq!(label.trim(), "Volume label is config-2");
     run("fsck.fat", &["-n", text(&fat)]);
     let mut volume = Volume::open(open(&fat)).unwrap();
     for (name, content) in files {

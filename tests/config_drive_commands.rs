@@ -188,7 +188,7 @@ fn a_disk_with_large_sectors_gets_fat_and_a_warning() {
     );
     let seen = probed(&device, &partitions(&device)[1], 4096);
     assert!(
-        seen.contains("LABEL=\"CONFIG-2\"") && seen.contains("TYPE=\"vfat\""),
+        seen.contains("LABEL=\"config-2\"") && seen.contains("TYPE=\"vfat\""),
         "{seen}"
     );
     let listed = shown(&device.0, &[]);
@@ -378,7 +378,7 @@ fn images_are_built_for_their_owner_alone() {
         "{listed}"
     );
     let (kind, label, _) = build(&source(&directory, "node"), &["--sector-size", "4096"]);
-    assert_eq!((kind.as_str(), label.as_deref()), ("vfat", Some("CONFIG-2")));
+    assert_eq!((kind.as_str(), label.as_deref()), ("vfat", Some("config-2")));
     run("fsck.fat", &["-n", text(&output)]);
     let ran = landfall([
         "config-drive",

@@ -108,7 +108,7 @@ impl ConfigDrive {
         self.kind
     }
 
-    /// The label: `config-2` or `CONFIG-2`.
+    /// The label: `config-2`, or `CONFIG-2` of what others made.
     pub fn label(&self) -> &str {
         &self.label
     }

@@ -4,10 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// The label that readers look for, in lower or upper case.
+/// The label that readers look for. All of them do in small letters, and some in capital ones, too.
 pub const LABEL: &str = "config-2";
-/// The same for FAT, whose labels are in capital letters.
-pub(super) const VFAT_LABEL: &str = "CONFIG-2";
 /// The largest config drive in bytes: what its partition holds.
 pub const MAX_BYTES: u64 = 64 << 20;
 /// The largest input in bytes: base64 of a drive that gzip can't make smaller, with line breaks.

@@ -9,7 +9,7 @@ use hadris_iso::{IsoId, IsoOptions, Relocation};
 use hadris_storage::{BlockSize, MemDevice};
 
 use super::error::BuildError;
-use super::form::{LABEL, MAX_FILES, VFAT_LABEL};
+use super::form::{LABEL, MAX_FILES};
 use super::secret::Secret;
 use super::tree::Tree;
 use crate::filesystem::iso9660::SECTOR_BYTES;
@@ -40,17 +40,34 @@ pub(super) fn iso9660(tree: &Tree, limit: u64) -> Result<Secret, BuildError> {
 pub(super) fn fat(tree: &Tree, sector: u64, limit: u64) -> Result<Secret, BuildError> {
     let content: usize = tree.files.iter().map(|file| file.content.len()).sum();
     let tree = nodes(tree)?;
-    let options = FatOptions::new().with_label(VolumeLabel::new(VFAT_LABEL)?);
+    let label = VolumeLabel::new(LABEL)?;
+    let options = FatOptions::new().with_label(label);
     let mut size = (content as u64).next_power_of_two().max(SMALLEST_FAT_BYTES);
     while size <= limit {
         let mut device = device(size, sector)?;
         match hadris_fat::sync::write(&mut device, &tree, &options) {
-            Ok(_) => return Ok(device.into_inner().into()),
+            Ok(_) => {
+                let mut image = device.into_inner();
+                write_small_letters(&mut image, label);
+                return Ok(image.into());
+            }
             Err(error) if error.kind() == ErrorKind::NoSpace => size *= 2,
             Err(error) => return Err(error.into()),
         }
     }
     Err(BuildError::TooLarge)
+}
+
+/// Nova writes the label in small letters, and `blkid -L config-2` finds no other. FAT's specification and hadris have
+/// capital letters: they are replaced in the boot sector and in the first entry of the root directory, which the label is.
+fn write_small_letters(image: &mut [u8], label: VolumeLabel) {
+    let capital = label.as_bytes();
+    for _ in 0..2 {
+        let found = image.windows(capital.len()).position(|bytes| bytes == capital);
+        if let Some(at) = found {
+            image[at..at + capital.len()].make_ascii_lowercase();
+        }
+    }
 }
 
 fn device(size: u64, block: u64) -> Result<MemDevice<Vec<u8>>, BuildError> {

@@ -38,7 +38,7 @@ for source in /config-drive.iso /tree; do
 	done
 	look $source iso9660 config-2
 	look $source iso9660 config-2 ,norock
-	look $source vfat CONFIG-2
+	look $source vfat config-2
 done
 echo "VM DONE"
 poweroff -f
@@ -168,7 +168,7 @@ fn an_mbr_and_large_sectors_get_a_config_drive_that_the_kernel_mounts() -> Resul
     assert!(
         found
             .iter()
-            .any(|line| line.contains("config-2: TYPE=vfat LABEL=CONFIG-2")),
+            .any(|line| line.contains("config-2: TYPE=vfat LABEL=config-2")),
         "{found:#?}"
     );
     assert_eq!(

@@ -234,7 +234,7 @@ fn a_used_disk_with_large_sectors_is_found_by_its_serial_number_and_boots_with_i
     );
     assert_kept_last(&said, &variables)?;
     let found = scenario::check_disk(&scene.disk, None)?.join("\n");
-    assert_says(&found, &["TYPE=vfat LABEL=CONFIG-2"]);
+    assert_says(&found, &["TYPE=vfat LABEL=config-2"]);
     let left = fs::read(&stick.path)?;
     assert!(
         left[1 << 20..33 << 20].iter().all(|byte| *byte == 0),
@@ -280,7 +280,7 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
         &[
             "boot: TYPE=ext4 LABEL=boot",
             "root: TYPE=crypto_LUKS LABEL=- unlocked by the TPM alone",
-            "TYPE=vfat LABEL=CONFIG-2",
+            "TYPE=vfat LABEL=config-2",
         ],
     );
 
