@@ -144,11 +144,12 @@ fn loader_of(installed: &InstalledDisk<'_>) -> Option<EspPath> {
     })
 }
 
-/// A disk that is being installed. If that does not come to its end, the disk's partition table is cleared: half a system
-/// that boots is worse than none.
+/// A disk that is being installed. If that does not come to its end and anything was written, the disk's partition table is
+/// cleared: half a system that boots is worse than none.
 struct Unfinished<'install> {
     claim: Claim,
-    clear: bool,
+    keep_on_failure: bool,
+    is_settled: bool,
     state: &'install mut DiskState,
     progress: &'install Progress,
 }
@@ -163,7 +164,8 @@ impl<'install> Unfinished<'install> {
         *state = DiskState::Changed;
         Self {
             claim,
-            clear: !keep_on_failure,
+            keep_on_failure,
+            is_settled: false,
             state,
             progress,
         }
@@ -172,17 +174,29 @@ impl<'install> Unfinished<'install> {
     /// Why the disk is not installed. What is wrong is cleared; what could not be looked at may be good, and stays.
     fn reject(mut self, error: Unverified) -> anyhow::Error {
         if matches!(error, Unverified::NotChecked(_)) {
-            self.clear = false;
-            *self.state = DiskState::Unverified;
+            self.settle(DiskState::Unverified);
         }
         let path = self.claim.disk().path.display();
         anyhow::Error::new(error).context(format!("verifying what was installed on {path}"))
     }
 
     fn finish(mut self) -> Finished {
-        self.clear = false;
-        *self.state = DiskState::Installed;
+        self.settle(DiskState::Installed);
         Finished(())
+    }
+
+    fn settle(&mut self, state: DiskState) {
+        *self.state = state;
+        self.is_settled = true;
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.claim.is_untouched().unwrap_or_else(|error| {
+            self.progress.warn(format!(
+                "whether anything was written to the disk can't be told, so it counts as changed: {error:#}"
+            ));
+            false
+        })
     }
 }
 
@@ -199,7 +213,14 @@ impl Deref for Unfinished<'_> {
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if !self.clear {
+        if self.is_settled {
+            return;
+        }
+        if self.is_untouched() {
+            *self.state = DiskState::Untouched;
+            return;
+        }
+        if self.keep_on_failure {
             return;
         }
         for name in self.claim.release() {

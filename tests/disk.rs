@@ -360,6 +360,7 @@ fn what_differs_from_the_plan_is_noticed() {
         Err(error) => format!("{:#}", error),
     };
     assert!(verdict().contains("has no partition table"));
+    assert!(claim.is_untouched().unwrap(), "reading is no change");
     // As IPA asks for it: larger than what is left, so sfdisk clamps and says nothing.
     stand_in_for_bootc(
         &directory,
@@ -369,6 +370,7 @@ fn what_differs_from_the_plan_is_noticed() {
         Some("EFI/BOOT/BOOTX64.EFI"),
     );
     assert!(verdict().contains("partition 3 (root) has"), "{}", verdict());
+    assert!(!claim.is_untouched().unwrap());
     let install = |loader| stand_in_for_bootc(&directory, &device.0, &request, layout.root_size_mib, loader);
     install(None);
     assert!(verdict().contains("holds no boot loader"), "{}", verdict());

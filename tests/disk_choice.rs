@@ -137,7 +137,8 @@ fn at_a_terminal(arguments: &[&str], answer: &str) -> (Option<i32>, String) {
 #[test]
 fn a_person_is_asked_before_anything_is_lost() {
     let lab = Lab::new();
-    let image = lab.image("good", "exit 7");
+    let script = "dd if=/bin/busybox of=$device bs=512 count=1 conv=notrunc 2>/dev/null; exit 7";
+    let image = lab.image("good", script);
     let disk = lab.disk(2 * GIB);
     let device = disk.device.to_str().unwrap();
     output(Command::new("mkfs.ext4").args(["-q", "-L", "precious", device]));

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use support::disk::run;
 use support::{GIB, Lab, Ran, assert_nothing_left, landfall, output, start_until};
 use xtask::image::{Entry, Layer};
 use xtask::registry::Registry;
@@ -82,9 +83,62 @@ fn a_bootc_that_lies_about_its_success_is_found_out() {
     let disk = lab.disk(GIB);
     let device = disk.device.to_str().unwrap();
     let ran = landfall(["install", &image, device, "--tls-verify=false"]);
-    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    // What it left is what was there.
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
     assert!(ran.error().contains("verifying what was installed"), "{ran:#?}");
     assert_nothing_left();
+}
+
+#[test]
+fn a_disk_that_bootc_did_not_write_to_keeps_its_system() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    run(
+        "sgdisk",
+        &["--clear", "--new=1:1M:+100M", "--new=2:200M:+100M", device],
+    );
+    let report = lab.directory.path().join("report.json");
+    let install = |image: &str, more: &[&str]| {
+        let fixed = [
+            "install",
+            image,
+            device,
+            "--tls-verify=false",
+            "--wipe",
+            "--report",
+        ];
+        let ran = landfall([&fixed[..], &[report.to_str().unwrap()], more].concat());
+        let written: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+        (ran, written["disk_state"].as_str().unwrap().to_string())
+    };
+
+    let before = disk.hash();
+    let refuses = lab.image(
+        "refuses",
+        "dd if=$device of=/dev/null bs=1M count=9; echo no; exit 2",
+    );
+    for more in [&[][..], &["--keep-on-failure"]] {
+        let (ran, state) = install(&refuses, more);
+        assert_eq!((ran.code, state.as_str()), (UNTOUCHED, "untouched"), "{ran:#?}");
+        assert!(
+            ran.error().starts_with("landfall: the disk was not touched: "),
+            "{ran:#?}"
+        );
+        assert_eq!(disk.hash(), before);
+    }
+
+    // One byte, where no table and no superblock is.
+    let writes = "printf x | dd of=$device bs=1 seek=150000000 conv=notrunc 2>/dev/null; exit 2";
+    let writes = lab.image("writes", writes);
+    let (ran, state) = install(&writes, &["--keep-on-failure"]);
+    assert_eq!((ran.code, state.as_str()), (CHANGED, "changed"), "{ran:#?}");
+    let (ran, state) = install(&writes, &[]);
+    assert_eq!((ran.code, state.as_str()), (CHANGED, "cleared"), "{ran:#?}");
+    assert!(
+        output(Command::new("wipefs").arg(device)).is_empty(),
+        "a table is left"
+    );
 }
 
 #[test]
@@ -185,7 +239,7 @@ fn the_sandbox_shows_the_image_and_nothing_else() {
         .arg(&report)
         .env("HOST_VARIABLE", PASSWORD);
     let ran = Ran::from(command.output().unwrap());
-    assert_eq!(ran.code, CHANGED, "{ran:#?}");
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
     let report = fs::read_to_string(report).unwrap();
     let value: serde_json::Value = serde_json::from_str(&report).unwrap();
     let lines: Vec<&str> = value["bootc"]["output"]

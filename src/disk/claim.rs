@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 
-use super::contents::Expendable;
+use super::contents::{Contents, Expendable};
 use super::device::Disk;
-use super::geometry::{Geometry, MIB};
+use super::fingerprint::{Fingerprint, ends_of};
 use crate::sys::block::{self, Region};
 use crate::sys::device_mapper;
 
@@ -28,18 +28,39 @@ pub enum ClaimError {
 #[must_use]
 pub struct Claim {
     disk: Disk,
+    /// What was on it when it was claimed.
+    contents: Contents,
+    before: anyhow::Result<Fingerprint>,
 }
 
 impl Disk {
     /// Claims the disk whose contents are given up. It is looked at again: a pull may lie between plan and claim.
     pub fn claim(expendable: Expendable) -> anyhow::Result<Claim> {
-        let claim = Claim {
-            disk: expendable.disk,
-        };
-        claim.same_disk()?;
-        claim.disk.refuse_read_only()?;
-        claim.disk.refuse_if_in_use()?;
-        Ok(claim)
+        let Expendable { disk, contents } = expendable;
+        disk.probe_again()?;
+        disk.refuse_read_only()?;
+        disk.refuse_if_in_use()?;
+        let before = Fingerprint::take(&disk, &contents);
+        Ok(Claim {
+            disk,
+            contents,
+            before,
+        })
+    }
+
+    /// Probes the disk again and makes sure that it is the one that was looked at.
+    pub(super) fn probe_again(&self) -> anyhow::Result<Self> {
+        let now = Self::probe(&self.node)?;
+        let same = now.number == self.number
+            && now.sequence == self.sequence
+            && now.geometry.size_bytes == self.geometry.size_bytes
+            && now.geometry.sector_bytes == self.geometry.sector_bytes;
+        if same {
+            Ok(now)
+        } else {
+            let path = self.path.clone();
+            Err(ClaimError::Changed { path }.into())
+        }
     }
 }
 
@@ -49,21 +70,10 @@ impl Claim {
         &self.disk
     }
 
-    /// Probes the disk again and makes sure that it is the one that was looked at.
-    pub(super) fn same_disk(&self) -> anyhow::Result<Disk> {
-        let now = Disk::probe(&self.disk.node)?;
-        let same = now.number == self.disk.number
-            && now.sequence == self.disk.sequence
-            && now.geometry.size_bytes == self.disk.geometry.size_bytes
-            && now.geometry.sector_bytes == self.disk.geometry.sector_bytes;
-        if same {
-            Ok(now)
-        } else {
-            Err(ClaimError::Changed {
-                path: self.disk.path.clone(),
-            }
-            .into())
-        }
+    /// Whether nothing was written to the disk since it was claimed. An error means that this can't be told.
+    pub fn is_untouched(&self) -> anyhow::Result<bool> {
+        let before = self.before.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        Ok(*before == Fingerprint::take(&self.disk.probe_again()?, &self.contents)?)
     }
 
     /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted root: an
@@ -87,10 +97,9 @@ impl Claim {
     }
 
     fn clear_tables(&self) -> anyhow::Result<()> {
-        self.same_disk()?;
+        self.disk.probe_again()?;
         let file = self.disk.open_for_writing()?;
-        let geometry = self.disk.geometry;
-        for (start, length) in table_ranges(&geometry) {
+        for (start, length) in ends_of(0, self.disk.geometry.size_bytes) {
             zero(&mut Region::new(&file, start, length))?;
         }
         file.sync_all()?;
@@ -100,27 +109,7 @@ impl Claim {
     }
 }
 
-/// The first and the last mebibyte: boot sector, both copies of a GPT, and whatever superblock is beside them.
-fn table_ranges(geometry: &Geometry) -> [(u64, u64); 2] {
-    let length = MIB.min(geometry.size_bytes);
-    [(0, length), (geometry.size_bytes - length, length)]
-}
-
 fn zero(region: &mut Region<'_>) -> io::Result<()> {
     let zeros = vec![0; region.length_bytes() as usize];
     region.write_all(&zeros)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ranges_to_clear_stay_on_the_disk() {
-        assert_eq!(
-            table_ranges(&Geometry::plain(10 * MIB + 5, 512)),
-            [(0, MIB), (9 * MIB + 5, MIB)]
-        );
-        assert_eq!(table_ranges(&Geometry::plain(1024, 512)), [(0, 1024), (0, 1024)]);
-    }
 }

@@ -83,7 +83,7 @@ pub struct PartitionReport {
 impl<'claim> InstalledDisk<'claim> {
     /// Compares the claimed disk with the plan.
     pub fn verify(claim: &'claim Claim, layout: &Layout, boot: BootPath) -> Result<Self, Unverified> {
-        let disk = claim.same_disk()?;
+        let disk = claim.disk().probe_again()?;
         let file = disk
             .open_for_writing()
             .with_context(|| format!("open(\"{}\", O_RDWR)", disk.node.display()))?;

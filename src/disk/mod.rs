@@ -17,6 +17,7 @@ mod device;
 #[cfg(test)]
 mod differential;
 mod discover;
+mod fingerprint;
 mod geometry;
 mod gpt;
 mod hints;
