@@ -5,6 +5,7 @@
 //! partitions is told of them. What could not be checked is said.
 
 mod entries;
+mod order;
 mod recorded;
 mod report;
 
@@ -24,6 +25,7 @@ use crate::progress::Progress;
 use crate::rootfs::Rootfs;
 use crate::text::printable;
 use entries::Entries;
+use recorded::Known;
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -136,7 +138,8 @@ pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
     verdict.add("boot loader", boot_loader(&parts));
     pause().await;
     let digest = recorded.as_ref().map(report::Recorded::digest);
-    look_inside(&parts, BootPath::Loader, digest, &mut verdict);
+    let known = digest.map_or(Known::Nothing, Known::Reported);
+    look_inside(&parts, BootPath::Loader, known, &mut verdict);
     pause().await;
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));
@@ -150,7 +153,7 @@ pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Verdict {
     let mut verdict = Verdict::default();
     let probed = Disk::probe(&disk.node).map_err(anyhow::Error::from);
     match probed.and_then(Parts::read) {
-        Ok(parts) => look_inside(&parts, boot, Some(digest), &mut verdict),
+        Ok(parts) => look_inside(&parts, boot, Known::Installed(digest), &mut verdict),
         Err(error) => verdict.add("root", NotChecked(format!("{error:#}"))),
     }
     verdict
@@ -178,7 +181,7 @@ fn boot_loader(parts: &Parts) -> Outcome {
     }
 }
 
-fn look_inside(parts: &Parts, boot_path: BootPath, digest: Option<&str>, verdict: &mut Verdict) {
+fn look_inside(parts: &Parts, boot_path: BootPath, known: Known<'_>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
     let mut esp = parts
         .partition(Role::Esp)
@@ -210,7 +213,7 @@ fn look_inside(parts: &Parts, boot_path: BootPath, digest: Option<&str>, verdict
             if let Some(esp) = &mut esp {
                 entries.add_menu(mounted.rootfs(), "boot", esp);
             }
-            recorded::outcome(mounted.rootfs(), digest)
+            recorded::outcome(mounted.rootfs(), entries.first(), known)
         }
         Err(why) => {
             // With a boot partition, there is nothing in it that a boot loader would read.

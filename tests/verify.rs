@@ -94,11 +94,17 @@ impl Installed {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        write(".bootc-aleph.json", &format!("{{\"digest\": \"{digest}\"}}"));
+        write(".bootc-aleph.json", &format!("{{\"digest\": \"{DIGEST}\"}}"));
         write(
             "boot/loader/entries/ostree-1.conf",
-            "title x\nlinux /boot/ostree/ab/vmlinuz\noptions quiet\n",
+            "title x\nlinux /boot/ostree/ab/vmlinuz\noptions ostree=/ostree/boot.1/default/ab/0 quiet\n",
         );
+        write("ostree/deploy/default/deploy/cdef.0/usr/os-release", "");
+        let commit = format!("ostree.manifest-digest\0{digest}\0");
+        write("ostree/repo/objects/cd/ef.commit", &commit);
+        fs::create_dir_all(tree.join("ostree/boot.1/default/ab")).unwrap();
+        let link = tree.join("ostree/boot.1/default/ab/0");
+        std::os::unix::fs::symlink("../../../deploy/default/deploy/cdef.0", link).unwrap();
         if with_kernel {
             write("boot/ostree/ab/vmlinuz", "kernel");
         }
@@ -166,6 +172,14 @@ impl Installed {
         (ran.code, ran.stdout + &ran.stderr)
     }
 
+    /// Makes the report that of another image.
+    fn report_digest(&self, digest: &str) {
+        let text = fs::read(&self.report).unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        json["image"]["manifest_digest"] = digest.into();
+        fs::write(&self.report, json.to_string()).unwrap();
+    }
+
     fn fails(&self, expected: &str) {
         let (code, said) = self.verify(true);
         assert_eq!(code, Some(3), "{said}");
@@ -187,7 +201,7 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
         "ok           boot loader: EFI/BOOT/BOOTX64.EFI\n",
         "ok           root: ext4, clean\n",
         "ok           boot entries: the files of ostree-1.conf are there\n",
-        &format!("not checked  image on the disk: {DIGEST} is recorded; give --report"),
+        &format!("not checked  image on the disk: {DIGEST} boots; give --report"),
     ] {
         assert!(said.contains(expected), "{expected:?} is not in {said}");
     }
@@ -203,7 +217,15 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
 
     let other = DIGEST.replace('a', "b").replace("shb", "sha");
     installed.put_root(&other, true);
-    installed.fails(&format!("image on the disk: {other} is recorded"));
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(0), "{said}");
+    let upgraded = format!(
+        "not checked  image on the disk: {other} boots, and {DIGEST} was installed: the system was upgraded since\n"
+    );
+    assert!(said.contains(&upgraded), "{said}");
+    installed.report_digest(&DIGEST.replace('a', "c").replace("shc", "sha"));
+    installed.fails(&format!("image on the disk: {other} boots, and sha256:cccc"));
+    installed.report_digest(DIGEST);
     installed.put_root(DIGEST, false);
     installed.fails("boot entries: ostree-1.conf needs /boot/ostree/ab/vmlinuz, which is not there");
     installed.put_root(DIGEST, true);

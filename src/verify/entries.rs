@@ -1,9 +1,11 @@
-//! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must be there.
+//! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must be there, and one
+//! of them is what boots.
 
 use std::fmt::Display;
 use std::io::{Cursor, Read, Seek};
 
 use super::Outcome;
+use super::order::Key;
 use crate::bootc::uki;
 use crate::disk::{Arch, BootPath};
 use crate::filesystem::FilesystemError;
@@ -22,45 +24,92 @@ pub(super) struct Entries {
     found: Vec<String>,
     broken: Vec<String>,
     unread: Vec<String>,
+    all: Vec<(Reader, Entry)>,
 }
 
-/// The files that a boot entry needs, as it writes them.
+/// Who reads an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    SystemdBoot,
+    /// GRUB, in the menu that bootc writes.
+    GrubMenu,
+    /// GRUB, in entries of the Boot Loader Specification.
+    Grub,
+    /// The firmware or systemd-boot, which need none for a unified kernel image.
+    Itself,
+}
+
+/// What a boot entry says.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Entry {
-    files: Vec<String>,
-    /// The deployment that ostree is to start.
-    deployment: Option<String>,
+pub(super) struct Entry {
+    name: String,
+    /// The files that it needs, as it writes them.
+    pub(super) files: Vec<String>,
+    /// The link to the deployment that ostree is to start.
+    pub(super) ostree: Option<String>,
+    /// The deployment of bootc's composefs backend.
+    pub(super) composefs: Option<String>,
+    sort_key: Option<String>,
+    machine_id: Option<String>,
+    version: Option<String>,
 }
 
 impl Entry {
-    fn parse(text: &str) -> Self {
-        let mut entry = Self::default();
+    fn parse(name: &str, text: &str) -> Self {
+        let mut entry = Self {
+            name: name.into(),
+            ..Self::default()
+        };
         for line in text.lines() {
             let Some((key, value)) = line.trim().split_once(char::is_whitespace) else {
                 continue;
             };
+            let value = value.trim();
             match key {
-                "linux" | "initrd" | "efi" | "uki" | "devicetree" => entry.files.push(value.trim().into()),
-                "options" => {
-                    let mut words = value.split_ascii_whitespace();
-                    let deployment = words.find_map(|word| word.strip_prefix("ostree="));
-                    entry.deployment = deployment.map(str::to_string).or(entry.deployment);
-                }
+                "linux" | "initrd" | "efi" | "uki" | "devicetree" => entry.files.push(value.into()),
+                "options" => entry.parse_options(value),
+                "sort-key" => entry.sort_key = Some(value.into()),
+                "machine-id" => entry.machine_id = Some(value.into()),
+                "version" => entry.version = Some(value.into()),
                 _ => {}
             }
         }
         entry
     }
 
-    /// The programs that a menu of GRUB hands over to.
-    fn parse_menu(text: &str) -> Self {
+    fn parse_options(&mut self, options: &str) {
+        for word in options.split_ascii_whitespace() {
+            if let Some(link) = word.strip_prefix("ostree=") {
+                self.ostree = Some(link.into());
+            } else if let Some(deployment) = word.strip_prefix("composefs=") {
+                self.composefs = Some(deployment.into());
+            }
+        }
+    }
+
+    /// The programs that a menu of GRUB hands over to, in its order.
+    fn parse_menu(text: &str) -> Vec<Self> {
         let program = |line: &str| {
             let (command, path) = line.trim().split_once(char::is_whitespace)?;
-            (command == "chainloader").then(|| path.trim().to_string())
+            (command == "chainloader").then(|| Self::of_program("user.cfg", path.trim()))
         };
+        text.lines().filter_map(program).collect()
+    }
+
+    fn of_program(name: &str, path: &str) -> Self {
         Self {
-            files: text.lines().filter_map(program).collect(),
-            deployment: None,
+            name: name.into(),
+            files: vec![path.into()],
+            ..Self::default()
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        Key {
+            name: self.name.trim_end_matches(".conf"),
+            sort_key: self.sort_key.as_deref(),
+            machine_id: self.machine_id.as_deref(),
+            version: self.version.as_deref(),
         }
     }
 }
@@ -84,9 +133,9 @@ impl Entries {
                 continue;
             }
             let text = esp.read(&file, MAX_ENTRY_BYTES)?;
-            let entry = Entry::parse(&String::from_utf8_lossy(&text));
+            let entry = Entry::parse(&file.name, &String::from_utf8_lossy(&text));
             let missing = missing_on(esp, &entry)?;
-            self.note(&file.name, &entry, &missing);
+            self.note(Reader::SystemdBoot, entry, &missing);
         }
         let mut programs = esp.list("EFI/Linux")?;
         // bootc's own directory, where systemd-boot doesn't look by itself.
@@ -99,11 +148,11 @@ impl Entries {
                 } else {
                     vec![file.name.clone()]
                 };
-                let entry = Entry {
-                    files: vec![file.name.clone()],
-                    deployment: None,
-                };
-                self.note(&file.name, &entry, &missing);
+                self.note(
+                    Reader::Itself,
+                    Entry::of_program(&file.name, &file.name),
+                    &missing,
+                );
             }
         }
         self.try_fallback(esp)
@@ -115,7 +164,7 @@ impl Entries {
             if let Some(file) = esp.find(path)?
                 && uki::is_unified(Cursor::new(esp.read(&file, MAX_HEADER_BYTES)?))
             {
-                self.found.push(path.into());
+                self.note(Reader::Itself, Entry::of_program(path, path), &[]);
             }
         }
         Ok(())
@@ -158,10 +207,9 @@ impl Entries {
             self.broken.push(format!("{} leads to nothing", printable(name)));
             return Ok(());
         };
-        let mut entry = Entry::parse(&String::from_utf8_lossy(&text));
-        entry.deployment.take_if(|_| !has_deployments);
-        let missing = missing_in(root, &entry)?;
-        self.note(name, &entry, &missing);
+        let entry = Entry::parse(name, &String::from_utf8_lossy(&text));
+        let missing = missing_in(root, &entry, has_deployments)?;
+        self.note(Reader::Grub, entry, &missing);
         Ok(())
     }
 
@@ -172,27 +220,45 @@ impl Entries {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => return self.cannot_read(&menu, &format!("{error:#}")),
         };
-        let entry = Entry::parse_menu(&String::from_utf8_lossy(&text));
-        if entry.files.is_empty() {
-            return;
-        }
-        match missing_on(esp, &entry) {
-            Ok(missing) => self.note("user.cfg", &entry, &missing),
-            Err(error) => self.cannot_read("the EFI system partition", &error),
+        for entry in Entry::parse_menu(&String::from_utf8_lossy(&text)) {
+            match missing_on(esp, &entry) {
+                Ok(missing) => self.note(Reader::GrubMenu, entry, &missing),
+                Err(error) => self.cannot_read("the EFI system partition", &error),
+            }
         }
     }
 
-    fn note(&mut self, name: &str, entry: &Entry, missing: &[String]) {
-        let name = printable(name);
+    fn note(&mut self, reader: Reader, entry: Entry, missing: &[String]) {
+        let name = printable(&entry.name);
         if entry.files.is_empty() {
             self.broken.push(format!("{name} names no kernel"));
-        } else if missing.is_empty() {
-            self.found.push(name);
-        } else {
+        } else if !missing.is_empty() {
             let missing = printable(&missing.join(", "));
             self.broken
                 .push(format!("{name} needs {missing}, which is not there"));
+        } else if !self.found.contains(&name) {
+            self.found.push(name);
         }
+        self.all.push((reader, entry));
+    }
+
+    /// The entry that boots by default, as far as that can be told.
+    pub(super) fn first(&self) -> Option<&Entry> {
+        let of = |reader| {
+            let all = self.all.iter();
+            all.filter(move |(each, _)| *each == reader)
+                .map(|(_, entry)| entry)
+        };
+        let by_systemd_boot = of(Reader::SystemdBoot).min_by_key(|entry| entry.key().for_systemd_boot());
+        let by_grub = || of(Reader::Grub).min_by_key(|entry| entry.key().for_grub());
+        let only = || {
+            let mut images = of(Reader::Itself);
+            images.next().filter(|_| images.next().is_none())
+        };
+        by_systemd_boot
+            .or_else(|| of(Reader::GrubMenu).next())
+            .or_else(by_grub)
+            .or_else(only)
     }
 
     /// How it went with all of them on a disk that is to boot by `boot`.
@@ -228,9 +294,10 @@ fn missing_on<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<Vec<
 }
 
 /// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its own.
-fn missing_in(root: &Rootfs, entry: &Entry) -> anyhow::Result<Vec<String>> {
+fn missing_in(root: &Rootfs, entry: &Entry, has_deployments: bool) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
-    for needed in entry.files.iter().chain(&entry.deployment) {
+    let deployment = entry.ostree.as_ref().filter(|_| has_deployments);
+    for needed in entry.files.iter().chain(deployment) {
         let path = needed.trim_start_matches('/');
         if !root.exists(path)? && !root.exists(&format!("boot/{path}"))? {
             missing.push(needed.clone());
@@ -250,14 +317,14 @@ mod tests {
 
     #[test]
     fn entries_are_read_as_the_specification_has_them() {
-        let entry =
-            Entry::parse("# a comment\ntitle x\nlinux   /a\ninitrd\t/b\ninitrd /c \noptions quiet\nbroken\n");
-        assert_eq!(
-            (entry.files.join(" ").as_str(), entry.deployment),
-            ("/a /b /c", None)
+        let entry = Entry::parse(
+            "a.conf",
+            "# a comment\ntitle x\nlinux   /a\ninitrd\t/b\ninitrd /c \noptions quiet\nbroken\n",
         );
-        let entry = Entry::parse(OSTREE);
-        assert_eq!(entry.deployment.as_deref(), Some("/ostree/boot.1/default/ab/0"));
+        assert_eq!((entry.files.join(" ").as_str(), entry.ostree), ("/a /b /c", None));
+        let entry = Entry::parse("ostree-1.conf", OSTREE);
+        assert_eq!(entry.ostree.as_deref(), Some("/ostree/boot.1/default/ab/0"));
+        assert_eq!(entry.version.as_deref(), Some("1"));
         assert_eq!(entry.files.len(), 2);
     }
 
@@ -267,9 +334,10 @@ mod tests {
             menuentry \"Fedora 43: (ab)\" {\ninsmod fat\ninsmod chain\n\
             search --no-floppy --set=root --fs-uuid \"${EFI_PART_UUID}\"\n\
             chainloader /EFI/Linux/bootc/bootc_composefs-ab.efi\n}\n";
-        let entry = Entry::parse_menu(menu);
-        assert_eq!(entry.files, ["/EFI/Linux/bootc/bootc_composefs-ab.efi"]);
-        assert_eq!(Entry::parse_menu("set superusers=\"root\"\n").files.len(), 0);
+        let entries = Entry::parse_menu(menu);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(entries[0].files, ["/EFI/Linux/bootc/bootc_composefs-ab.efi"]);
+        assert_eq!(Entry::parse_menu("set superusers=\"root\"\n"), []);
     }
 
     #[test]

@@ -1,181 +1,444 @@
-//! What the installed system records of the image that it was made from: the manifest's digest, wherever bootc keeps it.
+//! Which image boots: the manifest's digest, as bootc records it for each deployment (a system that a boot entry can start).
+//!
+//! What bootc notes of the installation itself (`.bootc-aleph.json`) is history as soon as the system is upgraded.
 
+use anyhow::Result;
 use serde_json::Value;
 
 use super::Outcome;
+use super::entries::Entry;
 use crate::rootfs::Rootfs;
+use crate::text::printable;
 
 const ALEPH: &str = ".bootc-aleph.json";
-const DEPLOYMENTS: &str = "ostree/deploy";
-const COMPOSEFS_STATE: &str = "state/deploy";
+const OSTREE_DEPLOYMENTS: &str = "ostree/deploy";
+const COMPOSEFS_DEPLOYMENTS: &str = "state/deploy";
 const MAX_BYTES: u64 = 4 << 20;
 
-/// Compares the digests that are recorded with `ours`.
-pub(super) fn outcome(root: &Rootfs, ours: Option<&str>) -> Outcome {
-    let found = digests(root);
-    let Some(ours) = ours else {
-        return if found.is_empty() {
-            Outcome::NotChecked("no digest is recorded, and none was given: --report".into())
-        } else {
-            Outcome::NotChecked(format!(
-                "{} is recorded; give --report to compare it",
-                found.join(" and ")
-            ))
-        };
-    };
-    if found.is_empty() {
-        Outcome::NotChecked("no digest is recorded".into())
-    } else if found.iter().any(|digest| digest == ours) {
-        Outcome::Passed(ours.into())
-    } else {
-        Outcome::Failed(format!(
-            "{} is recorded, and {ours} was installed",
-            found.join(" and ")
-        ))
+/// The digest that is known of the image.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Known<'a> {
+    /// None.
+    Nothing,
+    /// It was installed just now: nothing else may boot.
+    Installed(&'a str),
+    /// It was installed once, as the report says.
+    Reported(&'a str),
+}
+
+#[derive(Debug)]
+struct Deployment {
+    /// What boot entries call it.
+    name: String,
+    /// The digest of its image, where it is recorded.
+    digest: Option<String>,
+}
+
+impl Deployment {
+    fn describe(&self) -> String {
+        self.digest.clone().unwrap_or_else(|| printable(&self.name))
     }
 }
 
-/// The digests of manifests that are recorded, the surest place first.
-fn digests(root: &Rootfs) -> Vec<String> {
-    let places: [fn(&Rootfs) -> Vec<String>; 3] = [aleph, ostree_commits, composefs_origins];
-    let mut found = places.iter().map(|place| place(root));
-    found.find(|found| !found.is_empty()).unwrap_or_default()
+/// What a root file system holds.
+#[derive(Debug)]
+struct Systems {
+    deployments: Vec<Deployment>,
+    /// Which of them boots by default, as far as that can be told.
+    default: Option<usize>,
+    /// The digest that was installed.
+    installed: Option<String>,
 }
 
-/// What bootc notes of the installation itself.
-fn aleph(root: &Rootfs) -> Vec<String> {
-    let text = root.read(ALEPH, MAX_BYTES).unwrap_or_default();
+/// Compares the digest of what boots with what is `known`; `default` is the boot entry that comes first.
+pub(super) fn outcome(root: &Rootfs, default: Option<&Entry>, known: Known<'_>) -> Outcome {
+    match Systems::read(root, default) {
+        Ok(systems) => systems.compare(known),
+        Err(error) => Outcome::NotChecked(format!("{error:#}")),
+    }
+}
+
+impl Systems {
+    fn read(root: &Rootfs, entry: Option<&Entry>) -> Result<Self> {
+        let mut deployments = ostree_deployments(root)?;
+        deployments.extend(composefs_deployments(root)?);
+        let default = match entry {
+            Some(entry) => started_by(entry, root, &deployments)?,
+            None => None,
+        };
+        Ok(Self {
+            default: default.or((deployments.len() == 1).then_some(0)),
+            deployments,
+            installed: aleph(root)?,
+        })
+    }
+
+    fn compare(&self, known: Known<'_>) -> Outcome {
+        if self.deployments.is_empty() {
+            return self.compare_without_deployments(known);
+        }
+        let Some(default) = self.default else {
+            let all: Vec<_> = self.deployments.iter().map(Deployment::describe).collect();
+            return Outcome::NotChecked(format!("which of these boots can't be told: {}", all.join(", ")));
+        };
+        let Deployment { name, digest } = &self.deployments[default];
+        let also = self.others(default);
+        let Some(boots) = digest else {
+            let name = printable(name);
+            return Outcome::NotChecked(format!(
+                "the deployment {name} boots, and no digest is recorded for it{also}"
+            ));
+        };
+        match known {
+            Known::Nothing => {
+                let upgraded = self.installed.as_ref().filter(|installed| *installed != boots);
+                let upgraded = upgraded.map(|installed| format!(", and {installed} was installed"));
+                let upgraded = upgraded.unwrap_or_default();
+                Outcome::NotChecked(format!(
+                    "{boots} boots{upgraded}{also}; give --report to compare it"
+                ))
+            }
+            Known::Installed(ours) | Known::Reported(ours) if ours == boots => {
+                Outcome::Passed(format!("{boots}{also}"))
+            }
+            Known::Reported(ours) if self.had(ours) => Outcome::NotChecked(format!(
+                "{boots} boots, and {ours} was installed: the system was upgraded since{also}"
+            )),
+            Known::Installed(ours) | Known::Reported(ours) => {
+                Outcome::Failed(format!("{boots} boots, and {ours} was installed{also}"))
+            }
+        }
+    }
+
+    /// A disk that was installed just now may only say what was.
+    fn compare_without_deployments(&self, known: Known<'_>) -> Outcome {
+        match (&self.installed, known) {
+            (None, _) => Outcome::NotChecked("no digest is recorded".into()),
+            (Some(installed), Known::Installed(ours)) if installed == ours => Outcome::Passed(ours.into()),
+            (Some(installed), Known::Installed(ours) | Known::Reported(ours)) if installed != ours => {
+                Outcome::Failed(format!("{installed} is recorded, and {ours} was installed"))
+            }
+            (Some(installed), _) => Outcome::NotChecked(format!(
+                "{installed} was installed, and there is no deployment that says what boots now"
+            )),
+        }
+    }
+
+    /// Whether the system was once made from `digest`: that was installed, or it is there to go back to.
+    fn had(&self, digest: &str) -> bool {
+        let known = self.deployments.iter().filter_map(|each| each.digest.as_deref());
+        known.chain(self.installed.as_deref()).any(|each| each == digest)
+    }
+
+    fn others(&self, default: usize) -> String {
+        let others = self
+            .deployments
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| *index != default);
+        let others: Vec<_> = others.map(|(_, each)| each.describe()).collect();
+        if others.is_empty() {
+            String::new()
+        } else {
+            format!(" ({} is there, too)", others.join(", "))
+        }
+    }
+}
+
+/// The index of the deployment that a boot entry starts.
+fn started_by(entry: &Entry, root: &Rootfs, deployments: &[Deployment]) -> Result<Option<usize>> {
+    if let Some(link) = &entry.ostree {
+        let target = root.read_link(link.trim_start_matches('/'))?;
+        let target = target.map(|target| target.to_string_lossy().into_owned());
+        let name = target.as_deref().and_then(|target| target.rsplit('/').next());
+        return Ok(deployments.iter().position(|each| Some(&*each.name) == name));
+    }
+    // As kernel argument, or in the name of the unified kernel image or of the kernel's directory.
+    let words = entry.files.iter().chain(&entry.composefs);
+    Ok(deployments
+        .iter()
+        .position(|each| words.clone().any(|word| word.contains(&each.name))))
+}
+
+/// What bootc notes of the installation.
+fn aleph(root: &Rootfs) -> Result<Option<String>> {
+    let Some(text) = root.read_if_there(ALEPH, MAX_BYTES)? else {
+        return Ok(None);
+    };
     let json: Value = serde_json::from_slice(&text).unwrap_or_default();
-    digests_in(json["digest"].as_str().unwrap_or_default().as_bytes())
+    Ok(first_digest(
+        json["digest"].as_str().unwrap_or_default().as_bytes(),
+    ))
 }
 
 /// ostree keeps the image's manifest and its digest in the metadata of the deployment's commit, as they are.
-fn ostree_commits(root: &Rootfs) -> Vec<String> {
+fn ostree_deployments(root: &Rootfs) -> Result<Vec<Deployment>> {
     const KEY: &[u8] = b"ostree.manifest-digest\0";
     let mut found = Vec::new();
-    for stateroot in names(root, DEPLOYMENTS) {
-        for deployment in names(root, &format!("{DEPLOYMENTS}/{stateroot}/deploy")) {
-            let checksum = deployment.split('.').next().unwrap_or_default();
-            let Some((directory, file)) = checksum.split_at_checked(2) else {
+    for stateroot in names(root, OSTREE_DEPLOYMENTS)? {
+        for name in names(root, &format!("{OSTREE_DEPLOYMENTS}/{stateroot}/deploy"))? {
+            let Some((checksum, serial)) = name.split_once('.') else {
                 continue;
             };
-            let commit = root
-                .read(
-                    &format!("ostree/repo/objects/{directory}/{file}.commit"),
-                    MAX_BYTES,
-                )
-                .unwrap_or_default();
-            if let Some(at) = commit.windows(KEY.len()).position(|window| window == KEY) {
-                found.extend(digests_in(&commit[at..]).into_iter().next());
+            // Beside `CHECKSUM.SERIAL` there is `CHECKSUM.SERIAL.origin`.
+            if !serial.bytes().all(|byte| byte.is_ascii_digit()) || !checksum.is_char_boundary(2) {
+                continue;
             }
+            let (directory, file) = checksum.split_at(2);
+            let commit = format!("ostree/repo/objects/{directory}/{file}.commit");
+            let commit = root.read_if_there(&commit, MAX_BYTES)?.unwrap_or_default();
+            let at = commit.windows(KEY.len()).position(|window| window == KEY);
+            let digest = at.and_then(|at| first_digest(&commit[at..]));
+            found.push(Deployment { name, digest });
         }
     }
-    found
+    Ok(found)
 }
 
 /// With composefs, each deployment has a file that says where it comes from.
-fn composefs_origins(root: &Rootfs) -> Vec<String> {
+fn composefs_deployments(root: &Rootfs) -> Result<Vec<Deployment>> {
     let mut found = Vec::new();
-    for deployment in names(root, COMPOSEFS_STATE) {
-        let directory = format!("{COMPOSEFS_STATE}/{deployment}");
-        for name in names(root, &directory) {
-            if name.ends_with(".origin") {
-                let text = root
-                    .read(&format!("{directory}/{name}"), MAX_BYTES)
-                    .unwrap_or_default();
-                let text = String::from_utf8_lossy(&text);
-                let line = text.lines().find(|line| line.starts_with("manifest_digest"));
-                found.extend(digests_in(line.unwrap_or_default().as_bytes()));
-            }
-        }
+    for name in names(root, COMPOSEFS_DEPLOYMENTS)? {
+        let origin = format!("{COMPOSEFS_DEPLOYMENTS}/{name}/{name}.origin");
+        let Some(origin) = root.read_if_there(&origin, MAX_BYTES)? else {
+            continue;
+        };
+        let origin = String::from_utf8_lossy(&origin);
+        let line = origin.lines().find(|line| line.starts_with("manifest_digest"));
+        let digest = line.and_then(|line| first_digest(line.as_bytes()));
+        found.push(Deployment { name, digest });
     }
-    found
+    Ok(found)
 }
 
-fn names(root: &Rootfs, directory: &str) -> Vec<String> {
-    let names = root.list(directory).unwrap_or_default().into_iter();
-    names.filter_map(|name| name.into_string().ok()).collect()
+fn names(root: &Rootfs, directory: &str) -> Result<Vec<String>> {
+    let names = root.list(directory)?.into_iter();
+    Ok(names.filter_map(|name| name.into_string().ok()).collect())
 }
 
-/// Everything in `bytes` that is written as a digest.
-fn digests_in(bytes: &[u8]) -> Vec<String> {
+/// What in `bytes` is first written as a digest.
+fn first_digest(bytes: &[u8]) -> Option<String> {
     const PREFIX: &[u8] = b"sha256:";
     const DIGITS: usize = 64;
     bytes
         .windows(PREFIX.len() + DIGITS)
         .filter(|window| window.starts_with(PREFIX))
         .filter_map(|window| std::str::from_utf8(window).ok())
-        .filter(|digest| {
+        .find(|digest| {
             digest[PREFIX.len()..]
                 .bytes()
                 .all(|byte| byte.is_ascii_hexdigit())
         })
         .map(str::to_string)
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use crate::disk::BootPath;
+    use crate::verify::entries::Entries;
 
     fn digest(digit: char) -> String {
         format!("sha256:{}", String::from(digit).repeat(64))
     }
 
-    fn outcome_of(files: &[(&str, Vec<u8>)], ours: Option<&str>) -> Outcome {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, content) in files {
-            let path = directory.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        outcome(&Rootfs::open(directory.path()).unwrap(), ours)
+    fn write(root: &Path, path: &str, content: &[u8]) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn aleph(root: &Path, digest: &str) {
+        let json = format!("{{\"digest\": \"{digest}\"}}");
+        write(root, ALEPH, json.as_bytes());
+    }
+
+    /// A deployment of ostree, as its checksum's first letters and the digest of its image.
+    fn ostree(root: &Path, checksum: &str, digest: &str) {
+        let name = format!("{OSTREE_DEPLOYMENTS}/default/deploy/{checksum}.0");
+        write(root, &format!("{name}/etc/os"), b"");
+        write(root, &format!("{name}.origin"), b"");
+        let (directory, file) = checksum.split_at(2);
+        let noise = [
+            &b"\0\x01sha256:zz ostree.manifest-digest\0"[..],
+            digest.as_bytes(),
+            b"\0\xff",
+        ]
+        .concat();
+        write(
+            root,
+            &format!("ostree/repo/objects/{directory}/{file}.commit"),
+            &noise,
+        );
+    }
+
+    /// A boot entry for such a deployment.
+    fn ostree_entry(root: &Path, number: u32, checksum: &str) {
+        let link = format!("ostree/boot.1/default/kernel-{checksum}/0");
+        fs::create_dir_all(root.join(&link).parent().unwrap()).unwrap();
+        symlink(
+            format!("../../../deploy/default/deploy/{checksum}.0"),
+            root.join(&link),
+        )
+        .unwrap();
+        let entry = format!("version {number}\noptions rw ostree=/{link}\nlinux /boot/vmlinuz\n");
+        write(
+            root,
+            &format!("boot/loader/entries/ostree-{number}.conf"),
+            entry.as_bytes(),
+        );
+        write(root, "boot/vmlinuz", b"kernel");
+    }
+
+    fn composefs(root: &Path, name: &str, digest: &str) {
+        let text = format!("[origin]\nx=sha256:1\n[image]\nmanifest_digest={digest}\n");
+        write(
+            root,
+            &format!("{COMPOSEFS_DEPLOYMENTS}/{name}/{name}.origin"),
+            text.as_bytes(),
+        );
+    }
+
+    /// What comes of a root as it is mounted.
+    fn outcome_of(root: &Path, known: Known<'_>) -> Outcome {
+        let root = Rootfs::open(root).unwrap();
+        let mut entries = Entries::default();
+        entries.add_root(&root);
+        assert!(!matches!(entries.outcome(BootPath::Foreign), Outcome::Failed(_)));
+        outcome(&root, entries.first(), known)
     }
 
     #[test]
     fn each_place_is_found() {
         let (ours, other) = (digest('a'), digest('b'));
-        let aleph = |digest: &str| {
-            (
-                ".bootc-aleph.json",
-                format!("{{\"digest\": \"{digest}\"}}").into_bytes(),
-            )
-        };
-        let commit = |digest: &str| {
-            let noise = [
-                &b"\0\x01sha256:zz ostree.manifest-digest\0"[..],
-                digest.as_bytes(),
-                b"\0\xff",
-            ]
-            .concat();
-            ("ostree/repo/objects/cd/ef01.commit", noise)
-        };
-        let deployment = ("ostree/deploy/default/deploy/cdef01.0/etc/os", Vec::new());
-        let origin = |digest: &str| {
-            let text = format!("[origin]\nx=sha256:1\n[image]\nmanifest_digest={digest}\n");
-            ("state/deploy/12ab/12ab.origin", text.into_bytes())
-        };
-        let passed = Outcome::Passed(ours.clone());
-        assert_eq!(outcome_of(&[aleph(&ours)], Some(&ours)), passed);
-        assert_eq!(
-            outcome_of(&[commit(&ours), deployment.clone()], Some(&ours)),
-            passed
-        );
-        assert_eq!(outcome_of(&[origin(&ours)], Some(&ours)), passed);
-        for files in [
-            vec![aleph(&other)],
-            vec![commit(&other), deployment],
-            vec![origin(&other)],
-        ] {
-            let failed = format!("{other} is recorded, and {ours} was installed");
-            assert_eq!(outcome_of(&files, Some(&ours)), Outcome::Failed(failed));
+        let makers: [fn(&Path, &str); 3] = [
+            aleph,
+            |root, digest| ostree(root, "cdef01", digest),
+            |root, digest| composefs(root, "12ab", digest),
+        ];
+        for make in makers {
+            let directory = tempfile::tempdir().unwrap();
+            make(directory.path(), &ours);
+            let outcome = |known| outcome_of(directory.path(), known);
+            assert_eq!(outcome(Known::Installed(&ours)), Outcome::Passed(ours.clone()));
+            for known in [Known::Installed(&other), Known::Reported(&other)] {
+                assert!(
+                    matches!(outcome(known), Outcome::Failed(why) if why.contains(&ours)),
+                    "{known:?}"
+                );
+            }
+            assert!(matches!(outcome(Known::Nothing), Outcome::NotChecked(why) if why.contains(&ours)));
         }
-        assert!(matches!(outcome_of(&[], Some(&ours)), Outcome::NotChecked(_)));
-        assert!(matches!(outcome_of(&[aleph(&ours)], None), Outcome::NotChecked(why) if why.contains(&ours)));
-        assert!(matches!(
-            outcome_of(&[aleph("sha256:12")], Some(&ours)),
-            Outcome::NotChecked(_)
-        ));
+        let directory = tempfile::tempdir().unwrap();
+        let outcome = |known| outcome_of(directory.path(), known);
+        assert_eq!(
+            outcome(Known::Installed(&ours)),
+            Outcome::NotChecked("no digest is recorded".into())
+        );
+        aleph(directory.path(), "sha256:12");
+        assert_eq!(
+            outcome(Known::Installed(&ours)),
+            Outcome::NotChecked("no digest is recorded".into())
+        );
+    }
+
+    #[test]
+    fn after_an_upgrade_it_is_the_deployment_that_boots_and_not_the_one_that_was_installed() {
+        let [old, new, third] = ['a', 'b', 'c'].map(digest);
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        aleph(root, &old);
+        ostree(root, "1111", &old);
+        ostree_entry(root, 1, "1111");
+        assert_eq!(
+            outcome_of(root, Known::Reported(&old)),
+            Outcome::Passed(old.clone())
+        );
+
+        ostree(root, "0222", &new);
+        ostree_entry(root, 2, "0222");
+        let too = format!("({old} is there, too)");
+        assert_eq!(
+            outcome_of(root, Known::Reported(&new)),
+            Outcome::Passed(format!("{new} {too}"))
+        );
+        for (known, expected) in [
+            (
+                Known::Reported(&old),
+                format!("{new} boots, and {old} was installed: the system was upgraded since {too}"),
+            ),
+            (
+                Known::Nothing,
+                format!("{new} boots, and {old} was installed {too}; give --report to compare it"),
+            ),
+        ] {
+            assert_eq!(outcome_of(root, known), Outcome::NotChecked(expected));
+        }
+        // That is no upgrade.
+        for known in [Known::Installed(&old), Known::Reported(&third)] {
+            assert!(matches!(outcome_of(root, known), Outcome::Failed(_)), "{known:?}");
+        }
+
+        // And back.
+        fs::remove_file(root.join("boot/loader/entries/ostree-2.conf")).unwrap();
+        let too = format!("({new} is there, too)");
+        assert_eq!(
+            outcome_of(root, Known::Reported(&old)),
+            Outcome::Passed(format!("{old} {too}"))
+        );
+        fs::remove_file(root.join("boot/loader/entries/ostree-1.conf")).unwrap();
+        assert!(
+            matches!(outcome_of(root, Known::Reported(&old)), Outcome::NotChecked(why) if why.starts_with("which of these"))
+        );
+    }
+
+    #[test]
+    fn deployments_of_composefs_are_told_apart_by_what_their_entries_name() {
+        let [old, new] = ['a', 'b'].map(digest);
+        for new_entry in [
+            "options rw composefs=?22ee\nlinux /boot/vmlinuz\n",
+            "linux /boot/bootc_composefs-22ee/vmlinuz\n",
+            "uki /boot/bootc_composefs-22ee.efi\n",
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let root = directory.path();
+            for path in [
+                "boot/vmlinuz",
+                "boot/bootc_composefs-22ee/vmlinuz",
+                "boot/bootc_composefs-22ee.efi",
+            ] {
+                write(root, path, b"kernel");
+            }
+            composefs(root, "11ee", &old);
+            composefs(root, "22ee", &new);
+            let entries = "boot/loader/entries";
+            let old_entry = b"options composefs=11ee\nlinux /boot/vmlinuz\n";
+            write(root, &format!("{entries}/bootc_fedora-43-0.conf"), old_entry);
+            write(
+                root,
+                &format!("{entries}/bootc_fedora-43-1.conf"),
+                new_entry.as_bytes(),
+            );
+            let passed = Outcome::Passed(format!("{new} ({old} is there, too)"));
+            assert_eq!(outcome_of(root, Known::Reported(&new)), passed, "{new_entry}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_checked() {
+        let ours = digest('a');
+        let directory = tempfile::tempdir().unwrap();
+        aleph(directory.path(), &ours);
+        symlink("deploy", directory.path().join("ostree")).unwrap();
+        symlink("ostree", directory.path().join("deploy")).unwrap();
+        let outcome = outcome_of(directory.path(), Known::Installed(&ours));
+        assert!(
+            matches!(&outcome, Outcome::NotChecked(why) if why.contains("ELOOP")),
+            "{outcome:?}"
+        );
     }
 }
