@@ -123,10 +123,11 @@ pub async fn install(
         (Some(wish), Some(loader)) => {
             report.boot_order = Some(wish.fulfil(&finished, &loader, progress)?);
         }
-        (None, Some(loader)) if needs_entry => {
-            boot_order::check_entry(Variables::of_this_machine(), &loader, progress)?;
+        (None, Some(loader)) => {
+            let variables = Variables::of_this_machine();
+            boot_order::check_entry(variables, &loader, needs_entry, progress)?;
         }
-        _ => {}
+        (_, None) => {}
     }
     report.success = true;
     Ok(())

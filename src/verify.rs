@@ -135,11 +135,14 @@ pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
         verdict.add("partitions", report::same_partitions(recorded, &parts));
     }
     pause().await;
-    verdict.add("boot loader", boot_loader(&parts));
+    let boot_path = recorded
+        .as_ref()
+        .map_or(BootPath::Loader, report::Recorded::boot_path);
+    verdict.add("boot loader", boot_loader(&parts, boot_path));
     pause().await;
     let digest = recorded.as_ref().map(report::Recorded::digest);
     let known = digest.map_or(Known::Nothing, Known::Reported);
-    look_inside(&parts, BootPath::Loader, known, &mut verdict);
+    look_inside(&parts, boot_path, known, &mut verdict);
     pause().await;
     if let Some(recorded) = &recorded {
         verdict.add("config drive", report::same_config_drive(recorded, &parts));
@@ -167,7 +170,19 @@ fn table(parts: &Parts) -> Outcome {
     }
 }
 
-fn boot_loader(parts: &Parts) -> Outcome {
+fn boot_loader(parts: &Parts, boot_path: BootPath) -> Outcome {
+    match (find_boot_loader(parts), boot_path) {
+        (Failed(problem), BootPath::Foreign) => NotChecked(format!(
+            "the report says that none was installed (--bootloader none): how this disk boots is not known here ({problem})"
+        )),
+        (Failed(problem), BootPath::Loader) => Failed(format!(
+            "{problem}; with --bootloader none that is as it was asked for"
+        )),
+        (outcome, _) => outcome,
+    }
+}
+
+fn find_boot_loader(parts: &Parts) -> Outcome {
     let Some(esp) = parts.partition(Role::Esp) else {
         return Failed("there is no EFI system partition".into());
     };

@@ -37,6 +37,10 @@ struct Installed {
 
 impl Installed {
     fn new() -> Self {
+        Self::by(BootPath::Loader)
+    }
+
+    fn by(boot_path: BootPath) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let size = SIZE;
         let device = Loop::over(&image(&directory, size), 512);
@@ -53,9 +57,9 @@ impl Installed {
             &device.0,
             &request,
             layout.root_size_mib,
-            Some("EFI/BOOT/BOOTX64.EFI"),
+            (boot_path == BootPath::Loader).then_some("EFI/BOOT/BOOTX64.EFI"),
         );
-        let mut installed = InstalledDisk::verify(&claim, &layout, BootPath::Loader).unwrap();
+        let mut installed = InstalledDisk::verify(&claim, &layout, boot_path).unwrap();
         let json = br#"{"meta_data": {"uuid": "u"}, "user_data": "hunter2"}"#;
         let drive = ConfigDrive::read(&json[..]).unwrap_or_else(|error| panic!("{error}"));
         let mut slot = installed.add_config_drive_partition().unwrap();
@@ -246,6 +250,28 @@ fn an_installed_disk_is_as_its_report_says_until_something_changes() {
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("give a report that `landfall install --report` wrote"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_disk_that_was_installed_without_a_boot_loader_is_as_its_report_says() {
+    let installed = Installed::by(BootPath::Foreign);
+    let nothing = installed.directory.path().join("nothing");
+    fs::create_dir(&nothing).unwrap();
+    installed.put_tree("mkfs.ext4", &["-q"], &nothing);
+    let (code, said) = installed.verify(true);
+    assert_eq!(code, Some(0), "{said}");
+    for expected in [
+        "not checked  boot loader: the report says that none was installed (--bootloader none)",
+        "not checked  boot entries: there are none that are known\n",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in {said}");
+    }
+    let (code, said) = installed.verify(false);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("; with --bootloader none that is as it was asked for\n"),
         "{said}"
     );
 }

@@ -60,7 +60,7 @@ pub struct TableReport {
     pub disk_guid: Uuid,
     /// Its partitions.
     pub partitions: Vec<PartitionReport>,
-    /// What starts the system, unless that is none of our business.
+    /// What starts the system; none where it boots in a way that Landfall doesn't know (`--bootloader none`).
     pub boot_loader: Option<BootLoader>,
     /// What the kernel made of the config drive's partition.
     pub kernel_view: Option<KernelView>,

@@ -28,10 +28,17 @@ pub fn check_machine(place: Option<BootEntry>) -> Result<()> {
     Ok(())
 }
 
-/// An error for a boot loader that is not where firmware looks by itself, when the firmware has no entry for it, either.
-pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Progress) -> Result<()> {
+/// Says when the firmware has no entry for the boot loader. That is an error for one which needs an entry, because it is not
+/// where firmware looks by itself.
+pub fn check_entry(
+    variables: Result<Variables>,
+    loader: &EspPath,
+    needs_entry: bool,
+    progress: &Progress,
+) -> Result<()> {
     let entries = match variables.and_then(|variables| variables.entries_on(&[loader.partition_uuid])) {
         Ok(entries) => entries,
+        Err(_) if !needs_entry => return Ok(()),
         Err(error) => {
             progress.warn(format!(
                 "{} needs a boot entry of the firmware, and whether there is one can't be seen: {error:#}",
@@ -40,7 +47,13 @@ pub fn check_entry(variables: Result<Variables>, loader: &EspPath, progress: &Pr
             return Ok(());
         }
     };
-    if entries.is_empty() {
+    if entries.is_empty() && !needs_entry {
+        progress.note(format!(
+            "the firmware has no boot entry for the installed system: it finds {} by itself, after the entries that it has; \
+             --boot-entry makes one",
+            loader.path
+        ));
+    } else if entries.is_empty() {
         bail!(
             "the firmware has no boot entry for {} and does not look there by itself: make one by efibootmgr, or install \
              with --boot-entry first",
@@ -109,7 +122,7 @@ mod tests {
         };
         let directory = tempfile::tempdir().unwrap();
         let variables = Variables::in_directory(directory.path());
-        let check = |variables| check_entry(variables, &loader, &Progress::silent());
+        let check = |variables| check_entry(variables, &loader, true, &Progress::silent());
         let error = check(Ok(variables.clone())).unwrap_err().to_string();
         assert!(
             error.contains("no boot entry for EFI/fedora/shimx64.efi"),
@@ -120,6 +133,38 @@ mod tests {
         check(Ok(variables)).unwrap();
         // What can't be seen is only said.
         check(Err(anyhow::anyhow!("no UEFI"))).unwrap();
+    }
+
+    #[test]
+    fn a_loader_that_firmware_finds_without_an_entry_is_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let variables = Variables::in_directory(directory.path());
+        let loader = EspPath {
+            partition_number: 2,
+            partition_uuid: Uuid::from_u128(42),
+            start_lba: 4096,
+            sectors: 1_048_576,
+            path: "EFI/BOOT/BOOTX64.EFI".into(),
+        };
+        let notes = |variables| {
+            let (sender, notes) = std::sync::mpsc::channel();
+            let progress = Progress::to(move |event| drop(sender.send(format!("{event:?}"))));
+            check_entry(variables, &loader, false, &progress).unwrap();
+            drop(progress);
+            notes.into_iter().collect::<Vec<_>>()
+        };
+        let said = notes(Ok(variables.clone()));
+        assert_eq!(said.len(), 1);
+        assert!(
+            said[0].contains("no boot entry for the installed system: it finds EFI/BOOT/BOOTX64.EFI"),
+            "{said:?}"
+        );
+        // What was never asked is no news.
+        assert!(notes(Err(anyhow::anyhow!("no UEFI"))).is_empty());
+        variables
+            .write("Boot0003", &loader.load_option().to_bytes())
+            .unwrap();
+        assert!(notes(Ok(variables)).is_empty());
     }
 
     #[test]

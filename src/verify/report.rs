@@ -6,10 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::disk::{Extent, Parts};
+use crate::disk::{BootPath, Extent, Parts};
 use crate::filesystem::Signature;
 use crate::oci::digest::Hasher;
 use crate::report::FORMAT;
@@ -35,6 +36,7 @@ pub(super) struct Recorded {
 struct RecordedDisk {
     disk_guid: Uuid,
     partitions: Vec<RecordedPartition>,
+    boot_loader: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -84,6 +86,14 @@ impl Recorded {
     /// The digest of the image's manifest.
     pub(super) fn digest(&self) -> &str {
         &self.image.manifest_digest
+    }
+
+    /// How the disk was to boot.
+    pub(super) fn boot_path(&self) -> BootPath {
+        match self.disk.boot_loader {
+            Some(_) => BootPath::Loader,
+            None => BootPath::Foreign,
+        }
     }
 }
 

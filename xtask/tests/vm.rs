@@ -303,6 +303,7 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
         config_drive: Some(&drive),
         // Nobody makes this link in the ramdisk.
         device: "landfall.device=/dev/disk/by-id/virtio-landfall".into(),
+        arguments: "landfall.tls-verify=0 landfall.args=\"--boot-entry first\"",
         echo: "uki: ",
         ..scene.installation()
     };
@@ -312,6 +313,8 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
             "boot entries: the files of bootc_fixture-",
             "root: ext4, clean",
             &format!("image on the disk: {}", scene.digest),
+            // systemd-boot came without one.
+            "boot order: ",
         ],
     );
     for line in scenario::check_disk(&scene.disk, Some(&drive))? {
@@ -325,7 +328,11 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
     assert_says(&marker, &[&format!("digest={} ", scene.digest)]);
     assert_says(
         &transcript,
-        &["unified kernel image of deployment ", "node-17.lab"],
+        &[
+            "\"Installed by Landfall\" from HD(2,GPT,",
+            "unified kernel image of deployment ",
+            "node-17.lab",
+        ],
     );
     Ok(())
 }
