@@ -1,6 +1,8 @@
 //! Pulls from a real registry: Debian's docker-registry, as labs set it up.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -231,4 +233,71 @@ async fn a_private_authority() {
         error.contains("not trusted (no known authority signed it)") && error.contains("--ca-cert"),
         "{error}"
     );
+}
+
+/// A server of TLS with a certificate that it has signed itself.
+struct SelfSigned {
+    server: Child,
+    host: String,
+    certificate: PathBuf,
+}
+
+impl SelfSigned {
+    fn start(folder: &Path, extensions: [&str; 2]) -> Self {
+        let (certificate, key) = (folder.join("self.crt"), folder.join("self.key"));
+        let mut make = Command::new("openssl");
+        make.args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=lab", "-keyout",
+        ]);
+        make.arg(&key).arg("-out").arg(&certificate);
+        for extension in extensions {
+            make.args(["-addext", extension]);
+        }
+        xtask::command::run(&mut make).unwrap();
+        let mut serve = Command::new("openssl");
+        serve.args(["s_server", "-accept", "127.0.0.1:0", "-cert"]);
+        serve.arg(&certificate).arg("-key").arg(&key);
+        serve
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut server = serve.spawn().unwrap();
+        let said = BufReader::new(server.stdout.take().unwrap()).lines();
+        let mut accepts = said.filter_map(|line| line.unwrap().strip_prefix("ACCEPT ").map(String::from));
+        Self {
+            host: accepts.next().unwrap(),
+            server,
+            certificate,
+        }
+    }
+}
+
+impl Drop for SelfSigned {
+    fn drop(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_certificate_is_said() {
+    let folder = xtask::tempdir().unwrap();
+    for (extensions, expected) in [
+        (
+            ["basicConstraints=CA:TRUE", "subjectAltName=IP:127.0.0.1"],
+            "it is the certificate of an authority; a server needs one that the authority has signed",
+        ),
+        (
+            ["basicConstraints=CA:FALSE", "subjectAltName=DNS:other.lab"],
+            "call it by a name that it has",
+        ),
+    ] {
+        let server = SelfSigned::start(folder.path(), extensions);
+        let trusting = Options {
+            ca_cert: Some(server.certificate.clone()),
+            ..options()
+        };
+        let error = error_of(&format!("{}/os/web:1", server.host), &trusting).await;
+        assert!(error.contains(expected), "{error}");
+    }
 }

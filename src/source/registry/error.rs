@@ -118,6 +118,8 @@ pub enum Connection {
     PlainHttp,
     /// The certificate isn't believed, and why.
     Untrusted(String),
+    /// The certificate is believed, but it's not this server's: which names it has.
+    WrongName(String),
     /// The certificate's time is not now.
     WrongTime(String),
     /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
@@ -227,9 +229,12 @@ impl Answer {
                 }
                 (Some(OciErrorCode::NameUnknown), _) => "there is no such repository: check the name".into(),
                 (_, Some(_)) => "the registry's storage has lost it: push the image again".into(),
-                (Some(_), None) => "the registry has it not: check the name, or push the image again".into(),
+                (Some(_), None) => {
+                    "the registry does not have it: check the name, or push the image again".into()
+                }
                 (None, None) => "check the image's name, and that this is a registry".into(),
             }),
+            S::METHOD_NOT_ALLOWED => Some("check that this is a registry".into()),
             S::PROXY_AUTHENTICATION_REQUIRED => Some(
                 "the proxy wants user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
                     .into(),
@@ -307,6 +312,11 @@ impl fmt::Display for Connection {
                 "has a certificate that is not trusted ({why}): give the authority that signed it with --ca-cert, \
                  or trust anybody with --tls-verify=false"
             ),
+            Self::WrongName(why) => write!(
+                out,
+                "has a certificate for another name ({why}): call it by a name that it has, or trust anybody with \
+                 --tls-verify=false"
+            ),
             Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
             Self::Unwelcome(why) => write!(
                 out,
@@ -365,6 +375,15 @@ fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
         ) => Connection::WrongTime(wrong_time(error, now)),
         rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
             Connection::Untrusted("no known authority signed it".into())
+        }
+        rustls::Error::InvalidCertificate(why @ (C::NotValidForName | C::NotValidForNameContext { .. })) => {
+            Connection::WrongName(clean(&why.to_string()))
+        }
+        rustls::Error::InvalidCertificate(C::Other(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
+            Connection::Untrusted(
+                "it is the certificate of an authority; a server needs one that the authority has signed"
+                    .into(),
+            )
         }
         rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
         rustls::Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {

@@ -39,6 +39,14 @@ fn answers_are_told_in_one_line_with_advice() {
             "answered 404 Not Found: check the image's name, and that this is a registry",
         ),
         (
+            answer(404, r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, None),
+            "answered 404 Not Found (BLOB_UNKNOWN): the registry does not have it: check the name, or push the image again",
+        ),
+        (
+            answer(405, "", None),
+            "answered 405 Method Not Allowed: check that this is a registry",
+        ),
+        (
             answer(502, "bad\r\n\tgateway", None),
             "answered 502 Bad Gateway (bad gateway)",
         ),
@@ -144,8 +152,11 @@ fn tls_failures_say_what_to_try() {
             .to_string()
             .contains("--tls-verify=false")
     );
-    for why in [C::UnknownIssuer, C::NotValidForName] {
+    for (why, expected) in [
+        (C::UnknownIssuer, "--ca-cert"),
+        (C::NotValidForName, "call it by a name that it has"),
+    ] {
         let text = tls_failure(&rustls::Error::InvalidCertificate(why), now).to_string();
-        assert!(text.contains("--ca-cert"), "{text}");
+        assert!(text.contains(expected), "{text}");
     }
 }
