@@ -20,12 +20,15 @@ pub enum Compression {
     Gzip,
     /// Zstandard.
     Zstd,
+    /// The same with a window of 64 MiB: `zstd --long=26`.
+    ZstdLong,
 }
 
 /// What podman, buildah and docker write unless they are told otherwise.
 const GZIP_LEVEL: u32 = 6;
 /// The same for Zstandard.
 const ZSTD_LEVEL: i32 = 3;
+const LONG_WINDOW_LOG: u32 = 26;
 
 /// One entry of a layer: an inode, a name for one, or a whiteout.
 #[derive(Debug, Clone)]
@@ -327,8 +330,12 @@ impl Layer {
                 encoder.write_all(&self.tar)?;
                 Ok(encoder.finish()?)
             }
-            Compression::Zstd => {
+            Compression::Zstd | Compression::ZstdLong => {
                 let mut encoder = zstd::stream::read::Encoder::new(self.tar.as_slice(), ZSTD_LEVEL)?;
+                if self.compression == Compression::ZstdLong {
+                    encoder.long_distance_matching(true)?;
+                    encoder.window_log(LONG_WINDOW_LOG)?;
+                }
                 let mut blob = Vec::new();
                 encoder.read_to_end(&mut blob)?;
                 Ok(blob)
