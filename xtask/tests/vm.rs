@@ -299,8 +299,10 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
         return Ok(());
     };
     let drive = scene.config_drive()?;
+    let variables = scene.directory.path().join("variables.fd");
     let installation = Installation {
         config_drive: Some(&drive),
+        variables: Some(&variables),
         // Nobody makes this link in the ramdisk.
         device: "landfall.device=/dev/disk/by-id/virtio-landfall".into(),
         arguments: "landfall.tls-verify=0 landfall.args=\"--boot-entry first\"",
