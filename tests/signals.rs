@@ -4,6 +4,7 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Deref;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -189,20 +190,38 @@ fn has_word(words: &[u8], word: &str) -> bool {
 }
 
 /// Starts a Landfall, and gives it when its container is being made.
-fn caught_in_the_making(arguments: &[&str]) -> (Child, impl FnOnce(Child) -> Ran + use<>) {
+fn caught_in_the_making(arguments: &[&str]) -> Started {
     loop {
-        let (child, finish) = start_until(arguments, "to pull");
+        let child = Started(start_until(arguments, "to pull").0);
         let mut caught = false;
         wait_until("a container is made", || {
             caught = any_after(&child, |name, _| name == "youki:[2:INIT]");
-            caught || any_after(&child, |name, words| name == "sleep" && has_word(words, "98765"))
+            caught || any_after(&child, |name, words| name == "sleep" && has_word(words, "98763"))
         });
         if caught {
-            return (child, finish);
+            return child;
         }
         // It was too fast.
-        send(&child, Signal::SIGTERM);
-        finish(child);
+    }
+}
+
+/// A Landfall that ends with the test, whatever becomes of that.
+struct Started(Child);
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            send(&self.0, Signal::SIGTERM);
+            let _ = self.0.wait();
+        }
     }
 }
 
@@ -217,12 +236,12 @@ fn a_container_in_the_making_ends_with_landfall() {
         "--progress=plain",
         "--",
         "sleep",
-        "98765",
+        "98763",
     ];
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let (mut child, _) = caught_in_the_making(&run);
+        let mut child = caught_in_the_making(&run);
         send(&child, signal);
-        let status = child.wait().unwrap();
+        let status = child.0.wait().unwrap();
         assert_eq!(
             status.code(),
             (signal == Signal::SIGTERM).then_some(125),
@@ -230,7 +249,7 @@ fn a_container_in_the_making_ends_with_landfall() {
         );
         wait_until("the container ends", || {
             !any_after(&child, |name, words| {
-                name.starts_with("youki:") || has_word(words, "98765") || has_word(words, "container-helper")
+                name.starts_with("youki:") || has_word(words, "98763") || has_word(words, "container-helper")
             })
         });
         assert_nothing_left();
