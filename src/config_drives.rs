@@ -15,7 +15,7 @@ use crate::cli::config_drive as typed;
 use crate::config_drive::{self, ConfigDrive, Kind, MAX_INPUT_BYTES};
 use crate::disk::{Disk, Origin, stale_config_drives};
 use crate::plan::size;
-use crate::progress::{Event, Phase, Progress};
+use crate::progress::{Event, Phase, Progress, Wait};
 use crate::report::DiskState;
 use crate::session;
 use crate::source::registry;
@@ -27,6 +27,7 @@ pub use show::show;
 /// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
 pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDrive> {
     let _wiping = Wiping::start();
+    let _reading = options.progress.waiting(Wait::new("reading the config drive"));
     if let Some(url) = place.to_str().and_then(url::parse) {
         let describe = || format!("config drive {}", url::shown(&url));
         let body = url::fetch(&url, options, MAX_INPUT_BYTES)
@@ -74,6 +75,7 @@ fn fit_sectors(config_drive: ConfigDrive, sector_bytes: u64, progress: &Progress
 /// Warns of config drives on other disks than `target`; where they are to be removed, makes sure that they can be.
 pub async fn look_for_stale(target: &Disk, clear: bool, progress: &Progress) -> Result<()> {
     let target = target.clone();
+    let _looking = progress.waiting(Wait::new("looking for config drives on other disks"));
     let found = apart(move || stale_config_drives(&target)).await;
     for stale in found.context("reading /sys/block: mount /sys first")? {
         if clear {
@@ -100,7 +102,9 @@ pub fn clear_stale(target: &Disk, progress: &Progress) -> Result<()> {
 pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskState) -> Result<()> {
     session::check_root()?;
     let device = typed.device.clone();
+    let looking = progress.waiting(Wait::new(format!("looking at {}", device.display())));
     let disk = apart(move || Disk::probe(&device)).await?;
+    drop(looking);
     let options = registry::Options {
         ca_cert: typed.fetch.ca_cert.clone(),
         tls_verify: typed.fetch.tls_verify,
@@ -124,7 +128,7 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
         Origin::Existing => "used again",
         Origin::Gpt | Origin::Mbr => "new",
     };
-    progress.note(format!(
+    progress.tell(Event::Done(format!(
         "wrote the config drive ({}, {}, {}) to partition {} of {} ({}, {how})",
         written.kind,
         size(written.size_bytes),
@@ -132,7 +136,7 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
         taken.number,
         path.display(),
         size(taken.size_bytes),
-    ));
+    )));
     Ok(())
 }
 
@@ -147,7 +151,13 @@ pub fn build(typed: &typed::Build, progress: &Progress) -> Result<()> {
     }
     let built = fit_sectors(built, typed.sector_size, progress)
         .with_context(|| format!("config drive {}", typed.source.display()))?;
-    put(built.content(), &typed.output).with_context(|| format!("writing {}", typed.output.display()))
+    let output = typed.output.display();
+    put(built.content(), &typed.output).with_context(|| format!("writing {output}"))?;
+    let (kind, bytes) = (built.kind(), size(built.size_bytes()));
+    progress.tell(Event::Done(format!(
+        "made the config drive {output} ({kind}, {bytes})"
+    )));
+    Ok(())
 }
 
 /// Writes a file that only its owner can read: it may hold secrets.

@@ -20,7 +20,7 @@ use crate::config_drives;
 use crate::disk::{Claim, Disk, InstalledDisk, Unverified};
 use crate::firmware::{EspPath, Variables};
 use crate::meter::Meter;
-use crate::progress::{Event, Phase, Progress};
+use crate::progress::{Phase, Progress, Wait};
 use crate::report::{DiskState, Report};
 use crate::verify;
 use boot_order::Wish;
@@ -29,32 +29,32 @@ use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
 pub use seal::Seal;
 
-/// Installs an image as it was typed. `report` tells what was done, also when this fails or is dropped half-way.
+/// Installs an image as it was typed, and gives the last word. `report` tells what was done, also when this fails or is
+/// dropped half-way.
 pub async fn install(
     typed: &cli::Install,
     meter: &Meter,
     progress: &Progress,
     report: &mut Report,
-) -> Result<()> {
-    progress.tell(Event::Phase(Phase::Plan));
-    let plan = meter.measure(Phase::Plan, plan(typed, progress)).await?;
+) -> Result<String> {
+    meter.enter(Phase::Plan);
+    let plan = plan(typed, progress).await?;
     let image = &plan.found.image;
     report.image = Some((&**image).into());
 
     consent::obtain(&plan.disk, typed.yes, progress).await?;
 
-    progress.tell(Event::Phase(Phase::Pull));
+    meter.enter(Phase::Pull);
     let seal = Seal::new(typed.network)?;
     let files = seal.files(
         image,
         typed.bootc.enforce_container_sigpolicy,
         plan.ssh_keys.as_deref(),
     )?;
-    let root = meter
-        .measure(Phase::Pull, plan.found.mount(&plan.memory, &files, progress))
-        .await?;
+    let root = plan.found.mount(&plan.memory, &files, progress).await?;
 
     // The image is here; what it says of itself may still stop us.
+    meter.enter(Phase::Examine);
     let installer = Installer::examine(&root, &seal, &image.environment, typed, progress).await?;
     let layout = lay_out(
         typed,
@@ -71,28 +71,27 @@ pub async fn install(
     let remember = |place| Wish::remember(place, plan.disk.disk());
     let wish = typed.boot_entry.map(remember).transpose()?;
 
+    let device = plan.disk.disk().path.clone();
     let claim = Disk::claim(plan.disk)?;
     if typed.clear_stale_config_drives {
         config_drives::clear_stale(claim.disk(), progress)?;
     }
     // From here on the disk changes.
     let claim = Unfinished::begin(claim, typed.keep_on_failure, &mut report.disk_state, progress);
-    progress.tell(Event::Phase(Phase::Install));
-    let running = installer::run(&command, &root, &seal, &image.environment, bootc, progress);
-    let ran = meter.measure(Phase::Install, running).await;
+    meter.enter(Phase::Install);
+    let fetching = progress.waiting(Wait::telling(relay.tell_progress()));
+    let ran = installer::run(&command, &root, &seal, &image.environment, bootc, progress).await;
+    drop(fetching);
     installer::explain(ran, &relay.shutdown().await, progress)?;
     if let Err(error) = root.close() {
         // What is on the disk is not worse for it.
         progress.warn(format!("{error:#}"));
     }
 
-    progress.tell(Event::Phase(Phase::Verify));
+    meter.enter(Phase::Verify);
     let boot_path = installer.boot_path(typed);
-    let verifying = async {
-        pause().await;
-        InstalledDisk::verify(&claim, &layout, boot_path)
-    };
-    let mut installed = match meter.measure(Phase::Verify, verifying).await {
+    pause().await;
+    let mut installed = match InstalledDisk::verify(&claim, &layout, boot_path) {
         Ok(installed) => installed,
         Err(error) => return Err(claim.reject(error)),
     };
@@ -105,12 +104,9 @@ pub async fn install(
     checks.refuse_failures()?;
 
     if let Some(config_drive) = &plan.config_drive {
-        progress.tell(Event::Phase(Phase::ConfigDrive));
-        let writing = async {
-            let region = &mut installed.add_config_drive_partition()?.region;
-            anyhow::Ok(config_drive::write(config_drive, region).await?)
-        };
-        report.config_drive = Some(meter.measure(Phase::ConfigDrive, writing).await?);
+        meter.enter(Phase::ConfigDrive);
+        let region = &mut installed.add_config_drive_partition()?.region;
+        report.config_drive = Some(config_drive::write(config_drive, region).await?);
     }
     let loader = loader_of(&installed);
     let needs_entry = installed.boot_loader().is_some_and(|found| !found.is_fallback);
@@ -130,7 +126,11 @@ pub async fn install(
         (_, None) => {}
     }
     report.success = true;
-    Ok(())
+    Ok(format!(
+        "installed {} on {}",
+        image.name_by_digest(),
+        device.display()
+    ))
 }
 
 /// What the firmware is to start, unless that is none of our business.

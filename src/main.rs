@@ -4,14 +4,14 @@ use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
 use landfall::container::{NotStarted, helper};
 use landfall::disks::Inventory;
 use landfall::install::Summary;
 use landfall::meter::Meter;
-use landfall::progress::Progress;
+use landfall::progress::{Event, Progress, Wait};
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
@@ -43,8 +43,8 @@ fn execute(typed: Cli) -> u8 {
         Command::Unpack { image, to } => attended(unpack::unpack(&image, &to, &progress), &progress),
         Command::Pull { image, to } => attended(save::save(&image, &to, &progress), &progress),
         Command::Inspect { image, json } => attended(inspect(&image, json, &progress), &progress),
-        Command::Disks(typed) => status(list_disks(&typed), UNTOUCHED),
-        Command::Verify(typed) => attended(verify_disk(&typed), &progress),
+        Command::Disks(typed) => status(list_disks(&typed, &progress), UNTOUCHED),
+        Command::Verify(typed) => attended(verify_disk(&typed, &progress), &progress),
         Command::ConfigDrive(typed) => config_drive(&typed, &progress),
         Command::Run { image, command } => run_command(&image, &command, &progress),
     }
@@ -63,15 +63,17 @@ fn run_command(image: &cli::Image, command: &[String], progress: &Progress) -> u
 }
 
 fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Progress) -> u8 {
-    let meter = Meter::start();
+    let meter = Meter::start(progress);
     let mut report = Report::new();
     let mut result = interruptible(install::install(typed, &meter, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
     if let Some(path) = path {
         // A failed installation stays the first thing to tell.
-        result = result.and(report.write(path));
+        let written = report.write(path);
+        result = result.and_then(|done| written.map(|()| done));
     }
+    let result = result.map(|done| progress.tell(Event::Done(done)));
     changed_or_not(result, report.disk_state)
 }
 
@@ -82,7 +84,14 @@ fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
         DiskState::Changed | DiskState::Cleared | DiskState::Unverified => CHANGED,
         DiskState::Installed => INSTALLED,
     };
-    status(result.context(state.after_failure()), failed)
+    let Err(error) = result else { return 0 };
+    let (text, state) = (format!("{error:#}"), state.after_failure());
+    if !text.contains('\n') {
+        return status::<()>(Err(anyhow!("{text}; {state}")), failed);
+    }
+    // Behind what an image has printed, our own word needs a line of its own.
+    status::<()>(Err(error), failed);
+    status::<()>(Err(anyhow!("failed; {state}")), failed)
 }
 
 async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
@@ -118,14 +127,18 @@ fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
     }
 }
 
-async fn verify_disk(typed: &cli::Verify) -> Result<()> {
+async fn verify_disk(typed: &cli::Verify, progress: &Progress) -> Result<()> {
+    let checking = progress.waiting(Wait::new(format!("checking {}", typed.device.display())));
     let verdict = verify::verify(typed).await?;
+    drop(checking);
     show(&verdict, typed.json)?;
     verdict.refuse_failures()
 }
 
-fn list_disks(typed: &cli::Disks) -> Result<()> {
+fn list_disks(typed: &cli::Disks, progress: &Progress) -> Result<()> {
+    let looking = progress.waiting(Wait::new("looking at the disks"));
     let inventory = Inventory::take(typed)?;
+    drop(looking);
     show(&inventory, typed.json)?;
     inventory.refuse_if_missed()
 }
@@ -214,7 +227,6 @@ fn status<T>(result: Result<T>, failed: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::anyhow;
 
     #[test]
     fn the_exit_status_says_what_became_of_the_disk() {

@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer, Windows};
 use crate::oci::{Digest, Image, Layer};
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Wait};
 use crate::source::{Source, url};
 use crate::store::{Store, User};
 
@@ -95,6 +95,7 @@ pub async fn pull(
     let mut layers: Vec<UnpackedLayer> = pulls.try_collect().await?;
     layers.sort_by_key(|unpacked| unpacked.layer().index);
     warn_of_skipped(&layers, progress);
+    let _settling = progress.waiting(Wait::new("putting the layers together"));
     let user = store.user();
     let settled = spawn_blocking(move || {
         let _user = user;
@@ -117,6 +118,7 @@ pub async fn unpack_to(
     ensure_empty(&to)?;
     let store = Store::plain(parent)?;
     let layers = pull(source, image, &store, options, progress).await?;
+    let _merging = progress.waiting(Wait::new("merging the layers"));
     let (merged, target, user) = (store.merged_path(), to.clone(), store.user());
     let done = spawn_blocking(move || {
         let _user = user;

@@ -13,7 +13,7 @@ use crate::session;
 /// Runs `command` in the image that was typed; its output is ours.
 pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     session::check_machine()?;
-    let found = session::find(typed, progress).await?.weigh().await;
+    let found = session::find(typed, progress).await?.weigh(progress).await;
     container::spec::environment(&found.image.environment)?;
     let memory = found.memory(typed, Purpose::Run, progress)?;
     progress.tell(Event::Phase(Phase::Pull));
@@ -26,6 +26,8 @@ pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) ->
         devices: Devices::Harmless,
         network: seal.network(),
     };
+    // From here on the command speaks, and its end is ours.
+    progress.tell(Event::PhaseOver);
     let finished = container::run(&sandbox, &root.scratch("run"), Output::Inherit).await?;
     root.close()?;
     Ok(finished.status)

@@ -18,7 +18,7 @@ use crate::oci::{Digest, Image, Platform};
 use crate::overlay::{ExtraFile, OverlayMount};
 use crate::plan::{Memory, Purpose};
 use crate::private_mount::Access;
-use crate::progress::Progress;
+use crate::progress::{Progress, Wait};
 use crate::pull::{self, Estimate, Options};
 use crate::source::Source;
 use crate::source::registry::{self, Policy};
@@ -83,6 +83,7 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
 
 /// Finds the image that was typed.
 pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    let _looking = progress.waiting(Wait::new(format!("looking for {}", typed.image)));
     let options = source_options(typed, progress);
     let name = &typed.image;
     let (at, stick) = match name.path() {
@@ -136,7 +137,8 @@ impl Found {
     }
 
     /// Estimates what it takes when it is unpacked. That costs a request for each layer.
-    pub async fn weigh(self) -> Weighed {
+    pub async fn weigh(self, progress: &Progress) -> Weighed {
+        let _asking = progress.waiting(Wait::new("asking for the sizes of the layers"));
         Weighed {
             unpacked: pull::estimate_unpacked(&*self.source, &self.image).await,
             found: self,

@@ -14,5 +14,11 @@ pub async fn unpack(typed: &cli::Image, to: &Path, progress: &Progress) -> Resul
     session::check_root()?;
     let found = session::find(typed, progress).await?;
     progress.tell(Event::Phase(Phase::Pull));
-    pull::unpack_to(found.source, &found.image, to, &Options::default(), progress).await
+    pull::unpack_to(found.source, &found.image, to, &Options::default(), progress).await?;
+    progress.tell(Event::Done(format!(
+        "unpacked {} into {}",
+        found.image.name_by_digest(),
+        to.display()
+    )));
+    Ok(())
 }

@@ -6,11 +6,13 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use anyhow::Error;
 use nix::sys::reboot::{RebootMode, reboot};
 
 use super::cmdline::{After, AfterFailure};
 use super::network;
 use crate::output::say;
+use crate::text::printable_message;
 
 /// Where a ramdisk may have a shell, and how it is called.
 const SHELLS: [(&str, &[&str]); 4] = [
@@ -20,17 +22,17 @@ const SHELLS: [(&str, &[&str]); 4] = [
     ("/bin/busybox", &["sh"]),
 ];
 
-/// Ends a successful installation.
+/// Ends a successful installation. That it is one is the last word, too.
 pub(super) fn after_success(after: After) -> ! {
     match after {
-        After::Reboot => power(RebootMode::RB_AUTOBOOT, "rebooting"),
-        After::PowerOff => power(RebootMode::RB_POWER_OFF, "powering off"),
-        After::Halt => power(RebootMode::RB_HALT_SYSTEM, "halting"),
+        After::Reboot => power(RebootMode::RB_AUTOBOOT, "installed; rebooting"),
+        After::PowerOff => power(RebootMode::RB_POWER_OFF, "installed; powering off"),
+        After::Halt => power(RebootMode::RB_HALT_SYSTEM, "installed; halting"),
         After::Shell => {
             if !shell() {
                 power(
                     RebootMode::RB_HALT_SYSTEM,
-                    "there is no shell in this ramdisk: halting",
+                    "installed; there is no shell in this ramdisk: halting",
                 );
             }
         }
@@ -38,12 +40,14 @@ pub(super) fn after_success(after: After) -> ! {
     stay()
 }
 
-/// Ends a failed one; the reason is on the screen.
-pub(super) fn after_failure(after: AfterFailure) -> ! {
+/// Ends a failed one. The reason is the last word.
+pub(super) fn after_failure(after: AfterFailure, reason: &Error) -> ! {
+    let failed = format!("failed: {}", printable_message(&format!("{reason:#}")));
     match after {
-        AfterFailure::Stay => {}
-        AfterFailure::PowerOff => power(RebootMode::RB_POWER_OFF, "powering off"),
+        AfterFailure::Stay => say(&format!("\nlandfall: {failed}")),
+        AfterFailure::PowerOff => power(RebootMode::RB_POWER_OFF, &format!("{failed}; powering off")),
         AfterFailure::Shell => {
+            say(&format!("\nlandfall: {failed}"));
             if !shell() {
                 say("landfall: there is no shell in this ramdisk");
             }

@@ -27,11 +27,10 @@ use crate::disks;
 use crate::kernel::command_line;
 use crate::kernel::modules::{self, Loaded, Loader};
 use crate::output::say;
-use crate::progress::{Progress, Style};
+use crate::progress::{Progress, Style, Wait};
 use crate::source::name::ImageName;
 use crate::stick::Place;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
-use crate::text::printable_message;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
 
@@ -77,13 +76,7 @@ fn run() -> ! {
     });
     match outcome {
         Ok(after) => ending::after_success(after),
-        Err(error) => {
-            say(&format!(
-                "\nlandfall: failed: {}",
-                printable_message(&format!("{error:#}"))
-            ));
-            ending::after_failure(failure)
-        }
+        Err(error) => ending::after_failure(failure, &error),
     }
 }
 
@@ -127,6 +120,7 @@ struct Devices<'a> {
 
 impl<'a> Devices<'a> {
     fn with_modules(progress: &'a Progress) -> Self {
+        let _loading = progress.waiting(Wait::new("loading kernel modules"));
         let loader = Loader::open()
             .inspect_err(|error| progress.warn(format!("{error:#}")))
             .ok();
@@ -166,19 +160,21 @@ impl<'a> Devices<'a> {
 
     fn wait_for_disk(&mut self, target: &Target) {
         let mut arrivals = Arrivals::default();
-        self.wait_until(|| arrivals.are_complete(target));
+        self.wait_until("a disk", || arrivals.are_complete(target));
     }
 
     fn wait_for_stick(&mut self, image: &ImageName) {
         if let ImageName::Local { path, .. } = image
             && let Some(place) = Place::parse(path)
         {
-            self.wait_until(|| place.is_there());
+            self.wait_until(&format!("the stick {:?}", place.label), || place.is_there());
         }
     }
 
     /// Waits until something has appeared; if it doesn't come, the installer says so better.
-    fn wait_until(&mut self, mut is_there: impl FnMut() -> bool) {
+    fn wait_until(&mut self, what: &str, mut is_there: impl FnMut() -> bool) {
+        let wait = Wait::new(format!("waiting for {what}")).at_most(DISK_LIMIT);
+        let _waiting = self.progress.waiting(wait);
         let since = Instant::now();
         while !is_there() && since.elapsed() < DISK_LIMIT {
             sleep(LOOK_AGAIN);

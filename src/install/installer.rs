@@ -21,7 +21,7 @@ use crate::container::run::Output;
 use crate::container::{self, Devices, ExitStatus, Sandbox};
 use crate::disk::{Backend, BootPath, BootcVersion, Layout};
 use crate::kernel;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Wait};
 use crate::relay::Served;
 use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
@@ -61,7 +61,7 @@ impl Installer {
             Backend::Ostree
         };
         requirements::check_bootc(&rootfs)?;
-        let probe = ask(root, seal, environment).await?;
+        let probe = ask(root, seal, environment, progress).await?;
         probe.check_version()?;
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
@@ -210,7 +210,7 @@ impl Kept {
     }
 }
 
-async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> {
+async fn ask(root: &Root, seal: &Seal, environment: &[String], progress: &Progress) -> Result<Probe> {
     let mut answers = [String::new(), String::new(), String::new()];
     for (question, answer) in QUESTIONS.iter().zip(&mut answers) {
         let sandbox = Sandbox {
@@ -222,6 +222,8 @@ async fn ask(root: &Root, seal: &Seal, environment: &[String]) -> Result<Probe> 
         };
         let command = question.join(" ");
         let bundle = root.scratch("ask");
+        let wait = Wait::new(format!("asking the image: {command}"));
+        let _asking = progress.waiting(wait.at_most(ANSWER_LIMIT));
         let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, answer))
             .await
             .with_context(|| format!("asking the image with {command:?}"))?;

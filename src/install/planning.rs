@@ -14,7 +14,7 @@ use crate::container;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
 use crate::plan::{Memory, Purpose, size};
-use crate::progress::Progress;
+use crate::progress::{Progress, Wait};
 use crate::pull::with_filesystem;
 use crate::session::{self, Weighed};
 
@@ -73,12 +73,14 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     // What stands in the way is better known now.
     boot_order::check_machine(typed.boot_entry)?;
     let (target, wipe) = (typed.target.clone(), typed.wipe);
+    let looking = progress.waiting(Wait::new("looking at the disks"));
     let disk = apart(move || look_at_disk(&target, wipe)).await?;
+    drop(looking);
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
-    let found = session::find(&typed.image, progress).await?.weigh().await;
+    let found = session::find(&typed.image, progress).await?.weigh(progress).await;
     container::spec::environment(&found.image.environment)?;
     // A stick that the image is on is mounted only now.
     found.refuse_as_target(disk.disk())?;

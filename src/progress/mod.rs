@@ -4,11 +4,13 @@
 
 mod plain;
 mod terminal;
+mod wait;
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -18,6 +20,10 @@ use crate::sys::terminal::has_a_size;
 use crate::text::printable;
 use plain::Plain;
 use terminal::Bars;
+pub use wait::{Wait, Waiting};
+
+/// How often a sink is asked whether it has something to say by itself.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// The steps of an installation, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -27,6 +33,8 @@ pub enum Phase {
     Plan,
     /// Pulling, verifying and unpacking the layers.
     Pull,
+    /// Looking for what bootc needs, and asking it.
+    Examine,
     /// Pulling the layers into a layout, verified.
     Save,
     /// The image installs itself.
@@ -43,6 +51,7 @@ impl Phase {
         match self {
             Self::Plan => "Planning",
             Self::Pull => "Pulling and unpacking the layers",
+            Self::Examine => "Examining the image",
             Self::Save => "Pulling the layers",
             Self::Install => "Running the image's installer",
             Self::Verify => "Verifying the disk",
@@ -59,17 +68,20 @@ pub enum Style {
     Auto,
     /// One bar that moves; without a terminal, plain lines.
     Bars,
-    /// A line for each phase and every few percent: for serial consoles, pipes and logs.
+    /// A line for each phase and every few percent, and when nothing else was said for ten seconds, one that says what is
+    /// waited for: for serial consoles, pipes and logs.
     Plain,
-    /// Nothing but warnings.
+    /// Nothing but questions, warnings and errors.
     None,
 }
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A phase begins.
+    /// A phase begins; the one before is over.
     Phase(Phase),
+    /// The phase is over, and no other begins: what follows speaks for itself.
+    PhaseOver,
     /// The pull begins: so many layers with so many compressed bytes.
     PullStarted {
         /// The number of layers.
@@ -84,6 +96,10 @@ pub enum Event {
         /// The layer's position from the bottom, from 0.
         index: usize,
     },
+    /// Something begins that may take long.
+    Wait(Wait),
+    /// It is over.
+    WaitOver(Wait),
     /// A line that the image's own programs printed.
     Output(String),
     /// Something worth knowing.
@@ -92,6 +108,8 @@ pub enum Event {
     Warning(String),
     /// Something that is waited for until a person types it.
     Question(String),
+    /// The last word of a command that did what it was asked for. It is shown with the time that it took.
+    Done(String),
 }
 
 /// Where events go. Cheap to clone and to share between threads.
@@ -112,13 +130,8 @@ impl Progress {
     /// Shows events to a person who reads standard error.
     pub fn on_stderr(style: Style) -> Self {
         match style.on(&Stderr::look()) {
-            Shown::Bars => Self::to_sink(Bars::on_stderr(), Bars::show),
-            Shown::Plain => Self::to_sink(Plain::starting(Instant::now()), |plain, event| {
-                plain
-                    .lines(event, Instant::now())
-                    .iter()
-                    .for_each(|line| say(line));
-            }),
+            Shown::Bars => Self::to_sink(Bars::starting(Instant::now())),
+            Shown::Plain => Self::to_sink(Plain::starting(Instant::now())),
             Shown::WarningsOnly => Self::to(|event| match event {
                 Event::Warning(text) => say(&format!("warning: {}", printable(&text))),
                 Event::Question(text) => say(&printable(&text)),
@@ -127,15 +140,23 @@ impl Progress {
         }
     }
 
-    fn to_sink<S: Send + 'static>(sink: S, show: impl Fn(&mut S, Event) + Send + Sync + 'static) -> Self {
-        let sink = Mutex::new(sink);
-        // A sink that once panicked in another thread can still show what follows.
-        Self::to(move |event| show(&mut sink.lock().unwrap_or_else(PoisonError::into_inner), event))
+    fn to_sink(sink: impl Sink + Send + 'static) -> Self {
+        let (sink, first) = (Arc::new(Mutex::new(sink)), Once::new());
+        Self::to(move |event| {
+            // Not before there is something to tell: the container's helper must have one thread alone.
+            first.call_once(|| keep_beating(&sink));
+            lock(&sink).show(event, Instant::now());
+        })
     }
 
     /// Tells that `event` happened.
     pub fn tell(&self, event: Event) {
         (self.0)(event);
+    }
+
+    /// Tells that something is waited for, as long as what this gives is kept.
+    pub fn waiting(&self, wait: Wait) -> Waiting {
+        Waiting::begin(self.clone(), wait)
     }
 
     /// Tells something worth knowing.
@@ -147,6 +168,33 @@ impl Progress {
     pub fn warn(&self, text: impl Into<String>) {
         self.tell(Event::Warning(text.into()));
     }
+}
+
+/// Something that shows events.
+trait Sink {
+    fn show(&mut self, event: Event, now: Instant);
+
+    /// Time goes by: what is quiet for too long is said to be alive.
+    fn beat(&mut self, now: Instant);
+}
+
+/// A sink that once panicked in another thread can still show what follows.
+fn lock<S>(sink: &Mutex<S>) -> MutexGuard<'_, S> {
+    sink.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets time go by for `sink` as long as anybody tells it events.
+fn keep_beating<S: Sink + Send + 'static>(sink: &Arc<Mutex<S>>) {
+    let sink = Arc::downgrade(sink);
+    let beating = move || {
+        while let Some(sink) = sink.upgrade() {
+            lock(&sink).beat(Instant::now());
+            drop(sink);
+            thread::sleep(BEAT);
+        }
+    };
+    // Without a thread there is less to see, and no less done.
+    let _ = thread::Builder::new().name("progress".into()).spawn(beating);
 }
 
 /// What decides between bars and lines.
@@ -190,6 +238,26 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_goes_by_for_a_sink_as_long_as_it_is_used() {
+        struct Beats(std::sync::mpsc::Sender<()>);
+        impl Sink for Beats {
+            fn show(&mut self, _: Event, _: Instant) {}
+            fn beat(&mut self, _: Instant) {
+                let _ = self.0.send(());
+            }
+        }
+        let (sender, beats) = std::sync::mpsc::channel();
+        let progress = Progress::to_sink(Beats(sender));
+        // Nothing was told yet.
+        assert!(beats.try_recv().is_err());
+        let waiting = progress.waiting(Wait::new("a beat"));
+        assert!(beats.recv().is_ok() && beats.recv().is_ok());
+        drop((waiting, progress));
+        // The sink is gone with the last who could tell it something.
+        while beats.recv().is_ok() {}
+    }
 
     #[test]
     fn bars_only_where_they_can_be_drawn() {

@@ -1,10 +1,12 @@
-//! Progress on a terminal: one bar at the bottom for the phase that goes on, everything else as lines above it.
+//! Progress on a terminal: one bar at the bottom for the phase that goes on and for what is waited for, everything else as
+//! lines above it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Event, Phase};
+use super::wait::{Wait, Waits, human};
+use super::{Event, Phase, Sink};
 use crate::output::say;
 use crate::text::printable;
 
@@ -13,56 +15,36 @@ const TICK: Duration = Duration::from_millis(120);
 
 /// Draws events on standard error. The bar is taken away when it is dropped.
 pub(super) struct Bars {
+    started: Instant,
     bar: ProgressBar,
     phase: Option<Phase>,
+    waits: Waits,
     layers: usize,
     layers_done: usize,
 }
 
 impl Bars {
-    pub(super) fn on_stderr() -> Self {
+    pub(super) fn starting(now: Instant) -> Self {
         Self {
-            bar: ProgressBar::new_spinner(),
+            started: now,
+            bar: ProgressBar::hidden(),
             phase: None,
+            waits: Waits::default(),
             layers: 0,
             layers_done: 0,
-        }
-    }
-
-    pub(super) fn show(&mut self, event: Event) {
-        match event {
-            Event::Phase(phase) => self.enter(phase),
-            Event::PullStarted {
-                layers,
-                compressed_bytes,
-            } => {
-                (self.layers, self.layers_done) = (layers, 0);
-                self.bar.set_style(pulling());
-                self.bar.set_length(compressed_bytes);
-                self.tell_layers();
-            }
-            Event::Received(bytes) => self.bar.inc(bytes),
-            Event::LayerDone { .. } => {
-                self.layers_done += 1;
-                self.tell_layers();
-            }
-            Event::Output(text) => self.line(&format!("  | {}", printable(&text))),
-            Event::Note(text) => self.line(&format!("note: {}", printable(&text))),
-            Event::Warning(text) => self.line(&format!("warning: {}", printable(&text))),
-            Event::Question(text) => {
-                // A bar that moves would draw over the answer.
-                self.end_phase();
-                say(&printable(&text));
-            }
         }
     }
 
     fn enter(&mut self, phase: Phase) {
         self.end_phase();
         self.phase = Some(phase);
-        self.bar = ProgressBar::new_spinner()
-            .with_style(waiting())
-            .with_message(phase.title());
+        (self.layers, self.layers_done) = (0, 0);
+        self.spin();
+    }
+
+    /// Begins to draw; what is drawn comes with the next beat.
+    fn spin(&mut self) {
+        self.bar = ProgressBar::new_spinner().with_style(waiting());
         self.bar.enable_steady_tick(TICK);
     }
 
@@ -74,18 +56,77 @@ impl Bars {
         }
     }
 
-    fn tell_layers(&self) {
-        self.bar
-            .set_message(format!("{} of {} layers", self.layers_done, self.layers));
+    /// Waiting is shown also where there is no phase.
+    fn wait(&mut self, wait: Wait, now: Instant) {
+        if self.phase.is_none() && self.waits.is_empty() {
+            self.spin();
+        }
+        self.waits.begin(wait, now);
+    }
+
+    fn end_wait(&mut self, wait: &Wait) {
+        self.waits.end(wait);
+        if self.phase.is_none() && self.waits.is_empty() {
+            self.bar.finish_and_clear();
+        }
+    }
+
+    /// Brings the text beside the bar up to date: the layers or the phase, and what is waited for.
+    fn tell_state(&self, now: Instant) {
+        let layers = (self.layers > 0).then(|| format!("{} of {} layers", self.layers_done, self.layers));
+        let title = self.phase.map(|phase| phase.title().to_owned());
+        let parts = [layers.or(title), self.waits.latest(now)];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        self.bar.set_message(printable(&parts.join(": ")));
     }
 
     fn line(&self, line: &str) {
-        // Before the first phase there is no bar to draw above.
-        if self.phase.is_some() {
-            self.bar.println(line)
-        } else {
+        // Without a bar there is nothing to draw above.
+        if self.bar.is_finished() || self.bar.is_hidden() {
             say(line)
+        } else {
+            self.bar.println(line)
         }
+    }
+}
+
+impl Sink for Bars {
+    fn show(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Phase(phase) => self.enter(phase),
+            Event::PhaseOver => self.end_phase(),
+            Event::PullStarted {
+                layers,
+                compressed_bytes,
+            } => {
+                (self.layers, self.layers_done) = (layers, 0);
+                self.bar.set_style(pulling());
+                self.bar.set_length(compressed_bytes);
+            }
+            // There may be thousands of them in a second.
+            Event::Received(bytes) => return self.bar.inc(bytes),
+            Event::LayerDone { .. } => self.layers_done += 1,
+            Event::Wait(wait) => self.wait(wait, now),
+            Event::WaitOver(wait) => self.end_wait(&wait),
+            Event::Output(text) => self.line(&format!("  | {}", printable(&text))),
+            Event::Note(text) => self.line(&format!("note: {}", printable(&text))),
+            Event::Warning(text) => self.line(&format!("warning: {}", printable(&text))),
+            Event::Question(text) => {
+                // A bar that moves would draw over the answer.
+                self.end_phase();
+                say(&printable(&text));
+            }
+            Event::Done(text) => {
+                self.end_phase();
+                let time = human(now.duration_since(self.started));
+                say(&format!("{} in {time}", printable(&text)));
+            }
+        }
+        self.tell_state(now);
+    }
+
+    fn beat(&mut self, now: Instant) {
+        self.tell_state(now);
     }
 }
 
@@ -114,6 +155,30 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_waited_for_is_beside_the_bar() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut bars = Bars::starting(start);
+        let wait = Wait::new("asking");
+        bars.show(Event::Wait(wait.clone()), start);
+        bars.beat(after(20));
+        assert_eq!(bars.bar.message(), "asking (20 s so far)");
+        bars.show(Event::Phase(Phase::Pull), after(20));
+        bars.beat(after(30));
+        let expected = "Pulling and unpacking the layers: asking (30 s so far)";
+        assert_eq!(bars.bar.message(), expected);
+        let (layers, compressed_bytes) = (2, 9);
+        let started = Event::PullStarted {
+            layers,
+            compressed_bytes,
+        };
+        bars.show(started, after(30));
+        bars.show(Event::WaitOver(wait), after(30));
+        bars.show(Event::LayerDone { index: 1 }, after(31));
+        assert_eq!(bars.bar.message(), "1 of 2 layers");
+    }
 
     #[test]
     fn the_templates_are_well_formed() {

@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use drop_in::{policy_json, registries_conf};
 
 use crate::oci::{Digest, Image};
+use crate::plan::size;
 use crate::source::Source;
 
 /// So many clients are served at once; more wait.
@@ -105,17 +106,31 @@ impl Relay {
     /// What was given out so far.
     pub fn served(&self) -> Served {
         let counters = &self.state.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Served {
-            requests: count(&counters.requests),
-            refused: count(&counters.refused),
-            bytes_from_cache: count(&counters.from_cache),
-            bytes_from_source: count(&counters.from_source),
+            requests: Counters::read(&counters.requests),
+            refused: Counters::read(&counters.refused),
+            bytes_from_cache: Counters::read(&counters.from_cache),
+            bytes_from_source: Counters::read(&counters.from_source),
             failures: counters
                 .failures
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
+        }
+    }
+
+    /// Something that says how far the image has fetched itself.
+    pub fn tell_progress(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let state = Arc::clone(&self.state);
+        move || {
+            let served =
+                Counters::read(&state.counters.from_cache) + Counters::read(&state.counters.from_source);
+            let total = state.image.compressed_bytes() + state.image.config.len() as u64;
+            format!(
+                "the image's installer has fetched {} of {}",
+                size(served),
+                size(total)
+            )
         }
     }
 
@@ -137,6 +152,10 @@ impl Drop for Relay {
 impl Counters {
     fn add(counter: &AtomicU64, amount: u64) {
         counter.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn read(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
     }
 
     fn failed(&self, why: String) {

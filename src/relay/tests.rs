@@ -189,6 +189,23 @@ async fn it_has_the_image_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn it_tells_how_far_the_image_has_fetched_itself() {
+    let (relay, _folder) = relay(None, LAYER);
+    let tell = relay.tell_progress();
+    let image = image(&[LAYER]);
+    let total = 10 + image.config.len();
+    assert_eq!(
+        tell(),
+        format!("the image's installer has fetched 0 bytes of {total} bytes")
+    );
+    ask(&relay, Method::GET, &layer_path(), None).await;
+    assert_eq!(
+        tell(),
+        format!("the image's installer has fetched 10 bytes of {total} bytes")
+    );
+}
+
+#[tokio::test]
 async fn the_heads_say_what_comes() {
     let (relay, _folder) = relay(Some(LAYER), b"");
     let image = image(&[LAYER]);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::blocking::apart;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Wait};
 use crate::session::Found;
 use crate::source::file::Named;
 use crate::source::layout::blob_path;
@@ -37,6 +37,7 @@ pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progres
         file, path: complete, ..
     } = archive;
     let file = file.into_std().await;
+    let _writing = progress.waiting(Wait::new("waiting until all of it is on the disk"));
     let path = path.to_owned();
     let finish = move || -> std::io::Result<()> {
         file.sync_all()?;

@@ -16,7 +16,7 @@ use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::oci::digest::Hasher;
 use crate::oci::{Descriptor, Digest};
 use crate::plan::size;
-use crate::progress::{Event, Progress};
+use crate::progress::{Event, Progress, Wait};
 use crate::session::Found;
 use crate::source::Source;
 use crate::source::file::Named;
@@ -187,6 +187,7 @@ async fn keep(
     let have = file.metadata().await?.len();
     fetch::complete(source, blob, &mut file, (0, have), progress).await?;
     file.set_len(blob.size()).await?;
+    let _writing = progress.waiting(Wait::new("waiting until a layer is on the disk"));
     let (file, partial, path) = (file.into_std().await, partial.to_owned(), path.to_owned());
     let done = tokio::task::spawn_blocking(move || settle(&file, &partial, &path));
     Ok(done.await.context("a thread panicked")??)

@@ -20,7 +20,7 @@ use crate::cli::{self, Destination, DestinationForm};
 use crate::oci::{Descriptor, Image};
 use crate::plan::size;
 use crate::private_mount::Access;
-use crate::progress::{Event, Phase, Progress};
+use crate::progress::{Event, Phase, Progress, Wait};
 use crate::session;
 use crate::source::file::Named;
 use crate::stick::Stick;
@@ -39,9 +39,10 @@ pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> 
     let found = session::find(typed, progress).await?;
     let image = &*found.image;
     progress.tell(Event::Phase(Phase::Save));
+    let layers = layers(image);
     progress.tell(Event::PullStarted {
-        layers: image.layers.len(),
-        compressed_bytes: image.compressed_bytes(),
+        layers: layers.len(),
+        compressed_bytes: layers.iter().map(|(_, blob)| blob.size()).sum(),
     });
     let name = to.name.clone().unwrap_or_else(|| image.reference.update_name());
     let written = match to.form {
@@ -52,10 +53,8 @@ pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> 
     if let Some(stick) = stick {
         unplug(stick, progress).await?;
     }
-    progress.note(format!(
-        "{} is there as {name}, digest {}",
-        image.reference, image.digest
-    ));
+    let (digest, path) = (image.name_by_digest(), to.path.display());
+    progress.tell(Event::Done(format!("saved {digest} to {path} as {name}")));
     Ok(())
 }
 
@@ -77,6 +76,7 @@ fn layers(image: &Image) -> Vec<(usize, &Descriptor)> {
 async fn unplug(stick: Stick, progress: &Progress) -> Result<()> {
     let shown = stick.to_string();
     progress.note(format!("writing everything out to {shown}"));
+    let _writing = progress.waiting(Wait::new(format!("writing everything out to {shown}")));
     let alone = spawn_blocking(|| stick.close())
         .await
         .context("a thread panicked")??;

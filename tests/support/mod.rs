@@ -227,12 +227,11 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The line of the error, which is the last one.
+    /// The error, which is the last that is said.
     pub fn error(&self) -> &str {
-        self.stderr
-            .lines()
-            .rfind(|line| line.starts_with("landfall: "))
-            .unwrap_or_default()
+        let begin = self.stderr.find("\nlandfall: ").map(|newline| newline + 1);
+        let begin = begin.or(self.stderr.starts_with("landfall: ").then_some(0));
+        begin.map_or("", |begin| self.stderr[begin..].trim_end())
     }
 }
 

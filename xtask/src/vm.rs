@@ -35,7 +35,7 @@ use tpm::Tpm;
 pub const GUARD: Duration = Duration::from_secs(20 * 60);
 
 /// What Landfall says last, when everything is on the disk …
-const OFF: &str = "landfall: powering off";
+const OFF: &str = "; powering off";
 /// … and how long the kernel has to do it. A kernel that hangs there has nothing to do with what is tested.
 const OFF_GUARD: Duration = Duration::from_secs(120);
 

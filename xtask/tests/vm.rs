@@ -102,7 +102,11 @@ fn a_machine_with_nothing_but_landfall_installs_many_layers_and_boots() -> Resul
         echo: "vm: ",
         ..scene.installation()
     };
-    installation.run()?;
+    let last_words = [
+        &format!("@{} on {} in ", scene.digest, scene.disk.device())[..],
+        "landfall: installed; powering off",
+    ];
+    assert_says(&installation.run()?, &last_words);
     for line in scenario::check_disk(&scene.disk, Some(&drive))? {
         println!("{line}");
     }
@@ -271,7 +275,8 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
             "boot entries: the files of fixture.conf are there",
             "the config drive becomes FAT",
             // The firmware takes no more changes by then, which is no reason to give up the disk.
-            "the disk is installed and verified: the firmware's boot order is not as asked",
+            "the firmware's boot order is not as asked",
+            "; the disk is installed and verified",
             "the installer ended with status 5",
         ],
     );

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use super::cmdline::ip::{Method, Network, Setup};
-use crate::progress::Progress;
+use crate::progress::{Progress, Wait};
 use crate::sys::net::Interfaces;
 use nic::wired;
 use resolver::Resolver;
@@ -69,12 +69,16 @@ pub(super) fn bring_up(
         return Ok(());
     }
     let mut bringing = Bringing::new(network, progress);
+    let summary = Arc::clone(&bringing.shown);
+    let wait = Wait::telling(move || format!("waiting for the network: {}", text(&summary)));
+    let _waiting = progress.waiting(wait.at_most(LIMIT));
     let (sender, changes) = channel();
     let mut next_look = Instant::now();
     loop {
         if Instant::now() >= next_look {
             look_for_devices();
             bringing.take_up_new(&sender);
+            *text(&bringing.shown) = bringing.summary();
             next_look = Instant::now() + LOOK_EVERY;
         }
         match changes.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
@@ -89,6 +93,10 @@ pub(super) fn bring_up(
             bail!("no network after {} s: {}", LIMIT.as_secs(), bringing.summary());
         }
     }
+}
+
+fn text(shared: &Mutex<String>) -> MutexGuard<'_, String> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Takes all interfaces down, as far as they let us.
@@ -109,6 +117,8 @@ struct Bringing<'a> {
     states: BTreeMap<String, (State, String)>,
     since: Instant,
     ready_since: Option<Instant>,
+    /// The summary, for those who wait.
+    shown: Arc<Mutex<String>>,
 }
 
 impl<'a> Bringing<'a> {
@@ -120,6 +130,7 @@ impl<'a> Bringing<'a> {
             states: BTreeMap::new(),
             since: Instant::now(),
             ready_since: None,
+            shown: Arc::default(),
         }
     }
 

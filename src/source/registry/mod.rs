@@ -48,7 +48,7 @@ use self::retry::Backoff;
 use super::{BlobStream, RawDocument, Source};
 use crate::oci::reference::Selector;
 use crate::oci::{Descriptor, Reference};
-use crate::progress::Progress;
+use crate::progress::{Progress, Wait};
 
 /// How to speak to registries.
 #[derive(Clone)]
@@ -215,6 +215,11 @@ impl Shared {
             return Err(error);
         };
         self.tell_once(at, &error, &again(wait));
+        let waiting = Wait::new(format!(
+            "waiting before {} is asked again",
+            self.endpoints[at].name
+        ));
+        let _waiting = self.progress.waiting(waiting.at_most(wait));
         tokio::time::sleep(wait).await;
         Ok(())
     }

@@ -1,0 +1,169 @@
+//! How commands end: the last line says what was done, or why it was not and what became of the disk.
+
+mod support;
+
+use std::process::Command;
+
+use support::{GIB, Lab, LoopDisk, Ran, landfall, output};
+use xtask::image::{Entry, Layer};
+
+const UNTOUCHED: Option<i32> = Some(3);
+const CHANGED: Option<i32> = Some(4);
+
+fn last_line(ran: &Ran) -> &str {
+    ran.stderr.lines().next_back().unwrap_or_default()
+}
+
+/// The last line of a command that succeeds.
+fn last_word(arguments: &[&str]) -> (Ran, String) {
+    let ran = landfall([arguments, &["--progress=plain"]].concat());
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let last = last_line(&ran).to_owned();
+    let quiet = landfall([arguments, &["--progress=none"]].concat());
+    // Done again, some of it can't be done; but nothing is said of what was.
+    assert!(!quiet.stderr.contains(" in 0."), "{quiet:#?}");
+    (ran, last)
+}
+
+fn assert_says_first_and_last(said: &str, first: &str, last: &str) {
+    assert!(said.starts_with(first), "{said:?}");
+    let (_, time) = said
+        .rsplit_once(last)
+        .unwrap_or_else(|| panic!("{last:?} is not in {said:?}"));
+    assert!(time.starts_with(" in ") && time.ends_with(" s"), "{said:?}");
+}
+
+#[test]
+fn a_pull_ends_with_all_its_layers_and_where_they_are() {
+    let lab = Lab::new();
+    let twice = || Layer::new([Entry::file("twice", "the same blob")]);
+    lab.layout
+        .add(
+            &support::installable("exit 0").layer(twice()).layer(twice()),
+            "twice",
+        )
+        .unwrap();
+    let image = lab.place("twice");
+    for form in ["oci", "oci-archive"] {
+        let to = lab.directory.path().join(form);
+        let destination = format!("{form}:{}", to.display());
+        let (ran, last) = last_word(&["pull", &image, "--tls-verify=false", "--to", &destination]);
+        let name = image.rsplit_once(':').unwrap().0;
+        let end = format!(" to {} as {image}", to.display());
+        assert_says_first_and_last(&last, &format!("saved {name}@sha256:"), &end);
+        let progress = ran
+            .stderr
+            .lines()
+            .rfind(|line| line.contains(" layers done"))
+            .unwrap();
+        assert!(
+            progress.starts_with("100 %") && progress.ends_with(" 3 of 3 layers done"),
+            "{ran:#?}"
+        );
+    }
+}
+
+#[test]
+fn an_unpacked_root_and_a_config_drive_are_the_last_that_is_said() {
+    let lab = Lab::new();
+    let image = lab.image("unpacked", "exit 0");
+    let root = lab.directory.path().join("root");
+    let to = root.to_str().unwrap();
+    let (ran, last) = last_word(&["unpack", &image, "--tls-verify=false", "--to", to]);
+    assert_says_first_and_last(&last, "unpacked ", &format!(" into {to}"));
+    let progress = ran
+        .stderr
+        .lines()
+        .rfind(|line| line.contains(" layers done"))
+        .unwrap();
+    assert!(
+        progress.starts_with("100 %") && progress.ends_with(" 2 of 2 layers done"),
+        "{ran:#?}"
+    );
+
+    let source = lab.file("drive.json", r#"{"meta_data": {"uuid": "u-1"}}"#);
+    let (source, built) = (source.to_str().unwrap(), lab.directory.path().join("built.iso"));
+    let built = built.to_str().unwrap();
+    let (_, last) = last_word(&["config-drive", "build", source, "-o", built]);
+    assert_says_first_and_last(&last, &format!("made the config drive {built} (ISO 9660, "), ")");
+    let disk = LoopDisk::new(&lab.directory.path().join("disk"), 200 << 20);
+    let device = disk.device.to_str().unwrap();
+    output(Command::new("sgdisk").args(["--clear", device]));
+    let (_, last) = last_word(&["config-drive", "write", source, device]);
+    assert_says_first_and_last(&last, "wrote the config drive (ISO 9660, ", ")");
+}
+
+#[test]
+fn a_command_has_the_last_word_itself() {
+    let lab = Lab::new();
+    let image = lab.image("speaks", "exit 0");
+    let speak = "echo spoken >&2";
+    let run = [
+        "run",
+        &image,
+        "--tls-verify=false",
+        "--progress=plain",
+        "--",
+        "sh",
+        "-c",
+        speak,
+    ];
+    assert_eq!(last_line(&landfall(run)), "spoken");
+}
+
+#[test]
+fn a_failure_ends_with_what_became_of_the_disk() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    let image = lab.image(
+        "fails",
+        "dd if=/bin/busybox of=$device count=1 2>/dev/null; exit 3",
+    );
+    let install = |image: &str, more: &[&str]| {
+        landfall(
+            [
+                &["install", image, device, "--tls-verify=false", "--progress=plain"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let speaks = lab.image(
+        "speaks",
+        "dd if=/bin/busybox of=$device count=1 2>/dev/null; echo one; echo two; exit 3",
+    );
+    for (image, more, code, end) in [
+        (
+            &speaks[..],
+            &[][..],
+            CHANGED,
+            "\nlandfall: failed; the disk was changed; its partition table is cleared, so that it can't boot",
+        ),
+        (
+            "127.0.0.1:1/os/x:1",
+            &["--retries=0"],
+            UNTOUCHED,
+            "; the disk was not touched",
+        ),
+        (
+            &image,
+            &["--wipe"],
+            CHANGED,
+            "; the disk was changed; its partition table is cleared, so that it can't boot",
+        ),
+        (
+            &image,
+            &["--wipe", "--keep-on-failure"],
+            CHANGED,
+            "; the disk was changed, and what is on it is not complete",
+        ),
+    ] {
+        let ran = install(image, more);
+        assert_eq!(ran.code, code, "{ran:#?}");
+        assert!(
+            ran.error().starts_with("landfall: ") && ran.stderr.trim_end().ends_with(end),
+            "{ran:#?}"
+        );
+    }
+}
