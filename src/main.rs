@@ -63,15 +63,20 @@ fn run_command(image: &cli::Image, command: &[String], progress: &Progress) -> u
 }
 
 fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Progress) -> u8 {
+    if let Some(Err(error)) = path.map(Report::check_place) {
+        return changed_or_not(Err(error), DiskState::Untouched);
+    }
     let meter = Meter::start(progress);
     let mut report = Report::new();
     let mut result = interruptible(install::install(typed, &meter, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
-    if let Some(path) = path {
-        // A failed installation stays the first thing to tell.
-        let written = report.write(path);
-        result = result.and_then(|done| written.map(|()| done));
+    let written = path.map_or(Ok(()), |path| report.write(path));
+    match (&result, written) {
+        (Ok(_), Err(error)) => result = Err(error),
+        // The last word is why the installation failed.
+        (Err(_), Err(error)) => progress.warn(format!("{error:#}")),
+        (_, Ok(())) => {}
     }
     let result = result.map(|done| progress.tell(Event::Done(done)));
     changed_or_not(result, report.disk_state)

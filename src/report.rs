@@ -2,11 +2,12 @@
 //! Landfall knows; what the image printed is in it, too.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::unistd::{AccessFlags, access};
 use serde::Serialize;
 
 use crate::config_drive::Written;
@@ -14,6 +15,7 @@ use crate::disk::TableReport;
 use crate::firmware::BootOrder;
 use crate::meter::Cost;
 use crate::oci::Image;
+use crate::source::url;
 use crate::text;
 use crate::verify::Check;
 
@@ -139,6 +141,11 @@ impl Report {
         }
     }
 
+    /// An error when a report could not be written to `path` later. Nothing is left there that was not.
+    pub fn check_place(path: &Path) -> Result<()> {
+        check_place(path).with_context(|| format!("--report {}", path.display()))
+    }
+
     /// Writes the report to `path`: a file that its owner alone may read, or whatever else is there.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = text::json(self)?;
@@ -163,6 +170,25 @@ fn open(path: &Path) -> io::Result<File> {
         file.set_len(0)?;
     }
     Ok(file)
+}
+
+fn check_place(path: &Path) -> Result<()> {
+    if path.to_str().and_then(url::parse).is_some() {
+        bail!("it takes a file, no address: write it to a file, and send that");
+    }
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    match fs::metadata(path) {
+        Ok(there) if there.is_dir() => bail!("it is a directory: name a file in it"),
+        Ok(_) => access(path, AccessFlags::W_OK).context("it can't be written to"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let usable = access(directory, AccessFlags::W_OK | AccessFlags::X_OK);
+            usable.with_context(|| format!("no file can be made in {}", directory.display()))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 impl Default for Report {

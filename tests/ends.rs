@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::fs;
 use std::process::Command;
 
 use support::{GIB, Lab, LoopDisk, Ran, landfall, output};
@@ -166,4 +167,56 @@ fn a_failure_ends_with_what_became_of_the_disk() {
             "{ran:#?}"
         );
     }
+}
+
+#[test]
+fn a_report_that_can_not_be_written_is_known_before_anything_is_asked() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    let missing = lab.directory.path().join("missing/report.json");
+    let in_a_file = lab.file("file", "").join("report.json");
+    for (report, expected) in [
+        ("https://lab.example.com/report", "it takes a file, no address"),
+        (missing.to_str().unwrap(), "no file can be made in "),
+        (lab.directory.path().to_str().unwrap(), "it is a directory"),
+        (in_a_file.to_str().unwrap(), "Not a directory"),
+    ] {
+        // Nobody is there: whoever is asked, it would be the error.
+        let ran = landfall(["install", "127.0.0.1:1/os/x:1", device, "--report", report]);
+        assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+        let error = last_line(&ran);
+        assert!(
+            error.starts_with(&format!("landfall: --report {report}: {expected}")),
+            "{ran:#?}"
+        );
+        assert!(error.ends_with("; the disk was not touched"), "{ran:#?}");
+    }
+    assert!(!fs::exists("https:").unwrap());
+}
+
+#[test]
+fn a_report_that_could_not_be_written_after_a_failure_is_mentioned() {
+    let lab = Lab::new();
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    // It can be opened, and takes nothing.
+    let ran = landfall([
+        "install",
+        "127.0.0.1:1/os/x:1",
+        device,
+        "--retries=0",
+        "--report",
+        "/dev/full",
+    ]);
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    let warning = "warning: writing the report to /dev/full: No space left on device";
+    assert!(
+        ran.stderr.lines().any(|line| line.starts_with(warning)),
+        "{ran:#?}"
+    );
+    assert!(
+        last_line(&ran).contains("127.0.0.1:1") && last_line(&ran).ends_with("; the disk was not touched"),
+        "{ran:#?}"
+    );
 }
