@@ -464,6 +464,31 @@ fn a_source_that_fails_while_bootc_runs_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_drips_hands_over_at_that_byte() {
+    let origin = Origin::new(Server::start().unwrap());
+    let layer = &origin.parts[2];
+    let mirror = Faulty::start(&origin.server.host(), vec![Rule::always(layer, Fault::Drip)]);
+    let registry = Faulty::start(&origin.server.host(), vec![]);
+    let options = Options {
+        mirrors: vec![mirror.host()],
+        ..impatient()
+    };
+    let folder = xtask::tempdir().unwrap();
+    let to = folder.path().join("root");
+    unpack(&format!("{}/{}", registry.host(), origin.name), &options, &to)
+        .await
+        .unwrap();
+    assert_eq!(tree_fault(&to), None);
+    assert_eq!(mirror.seen(layer).len(), 1);
+    let asked = registry.seen(layer);
+    let ranges: Vec<_> = asked.iter().map(|request| request.header("range")).collect();
+    assert!(
+        matches!(ranges[..], [Some(range)] if range.starts_with("bytes=") && range != "bytes=0-"),
+        "{ranges:?}"
+    );
+}
+
 #[test]
 fn a_registry_that_nobody_runs_is_said_in_a_few_lines() {
     let ran = landfall(["inspect", "127.0.0.1:1/os/web:1"]);

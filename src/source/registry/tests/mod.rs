@@ -299,6 +299,19 @@ async fn what_never_works_ends_with_the_last_reason() {
     }
 }
 
+/// A registry that is just starting again gets more patience than an address with a typing error.
+#[tokio::test]
+async fn who_has_answered_before_is_waited_for() {
+    let error = error_of(&registry("127.0.0.1:1", &options())).await;
+    assert!(error.ends_with("and its port (tried 2 times)"), "{error}");
+    let server = Server::start(|_| Reply::new(200, "{}")).await;
+    let registry = registry(&server.host, &options());
+    registry.document(&tag()).await.unwrap();
+    server.stop().await;
+    let error = error_of(&registry).await;
+    assert!(error.ends_with("and its port (tried 3 times)"), "{error}");
+}
+
 #[tokio::test]
 async fn basic_authentication() {
     let folder = tempfile::tempdir().unwrap();

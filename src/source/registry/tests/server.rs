@@ -69,6 +69,12 @@ impl Server {
         Self { host, seen, task }
     }
 
+    /// Ends it; from here on connections are refused.
+    pub async fn stop(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     /// The requests for paths that contain `part`.
     pub fn seen(&self, part: &str) -> Vec<Request> {
         self.seen
