@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 
-use super::wait::{Waits, human};
+use super::wait::{Waits, human, seconds};
 use super::{Event, Phase, Sink};
 use crate::output::say;
 use crate::text::printable;
@@ -135,7 +135,7 @@ impl Plain {
         }
         let doing = || {
             let (phase, since) = self.phase?;
-            let time = human(now.duration_since(since));
+            let time = seconds(now.duration_since(since));
             Some(format!("{} ({time} so far)", self.doing(phase)))
         };
         let text = self.waits.latest(now).or_else(doing)?;
@@ -304,7 +304,7 @@ mod tests {
         let wait = Wait::telling(move || format!("{} of 9", bytes.load(Relaxed)));
         script.at(75, Event::Wait(wait.clone()));
         assert_eq!(script.quiet_at(79), None);
-        assert_eq!(script.quiet_at(80).as_deref(), Some("... 1 of 9 (5.0 s so far)"));
+        assert_eq!(script.quiet_at(80).as_deref(), Some("... 1 of 9 (5 s so far)"));
         // Any line is a sign of life.
         script.at(85, Event::Output("working".into()));
         assert_eq!(script.quiet_at(90), None);

@@ -44,7 +44,8 @@ impl Bars {
 
     /// Begins to draw; what is drawn comes with the next beat.
     fn spin(&mut self) {
-        self.bar = ProgressBar::new_spinner().with_style(waiting());
+        let style = if self.phase.is_some() { phase() } else { waiting() };
+        self.bar = ProgressBar::new_spinner().with_style(style);
         self.bar.enable_steady_tick(TICK);
     }
 
@@ -137,6 +138,10 @@ impl Drop for Bars {
 }
 
 fn waiting() -> ProgressStyle {
+    style("{spinner} {msg}")
+}
+
+fn phase() -> ProgressStyle {
     style("{spinner} {msg}  {elapsed}")
 }
 
@@ -183,6 +188,7 @@ mod tests {
     #[test]
     fn the_templates_are_well_formed() {
         waiting();
+        phase();
         pulling();
     }
 }

@@ -87,9 +87,9 @@ impl Waits {
     /// What is waited for since the shortest time: the others wait for that.
     pub(super) fn latest(&self, now: Instant) -> Option<String> {
         let (wait, since) = self.0.last()?;
-        let (what, time) = ((wait.0.what)(), human(now.duration_since(*since)));
+        let (what, time) = ((wait.0.what)(), seconds(now.duration_since(*since)));
         Some(match wait.0.limit {
-            Some(limit) => format!("{what} ({time} of at most {})", human(limit)),
+            Some(limit) => format!("{what} ({time} of at most {})", seconds(limit)),
             None => format!("{what} ({time} so far)"),
         })
     }
@@ -97,9 +97,17 @@ impl Waits {
 
 /// A time as people say it.
 pub(super) fn human(time: Duration) -> String {
+    if time < Duration::from_secs(10) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        seconds(time)
+    }
+}
+
+/// The same without fractions, for a time that goes on.
+pub(super) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, 0..10) => format!("{:.1} s", time.as_secs_f64()),
         (0, 0, seconds) => format!("{seconds} s"),
         (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
         (hours, minutes, _) => format!("{hours} h {minutes} min"),
