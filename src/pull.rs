@@ -97,10 +97,7 @@ pub async fn pull(
     warn_of_skipped(&layers, progress);
     let _settling = progress.waiting(Wait::new("putting the layers together"));
     let user = store.user();
-    let settled = spawn_blocking(move || {
-        let _user = user;
-        layer::settle(&layers).map(|()| layers)
-    });
+    let settled = spawn_blocking(move || layer::settle(&layers, &|| user.is_wanted()).map(|()| layers));
     finished(settled.await)
 }
 
@@ -121,9 +118,8 @@ pub async fn unpack_to(
     let _merging = progress.waiting(Wait::new("merging the layers"));
     let (merged, target, user) = (store.merged_path(), to.clone(), store.user());
     let done = spawn_blocking(move || {
-        let _user = user;
         std::fs::create_dir(&merged).with_context(|| format!("mkdir({merged:?}) failed"))?;
-        layer::merge(layers, &merged)?;
+        layer::merge(layers, &merged, &|| user.is_wanted())?;
         std::fs::rename(&merged, &target).with_context(|| format!("rename({merged:?}, {target:?}) failed"))
     });
     finished(done.await)?;

@@ -11,6 +11,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -42,6 +43,8 @@ pub struct User(Arc<Users>);
 
 #[derive(Debug, Default)]
 struct Users {
+    /// Set when what they do is of no use any longer.
+    unwanted: AtomicBool,
     count: Mutex<usize>,
     changed: Condvar,
 }
@@ -175,6 +178,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if !self.closed {
+            self.users.unwanted.store(true, Ordering::Relaxed);
             self.users.wait();
             let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
             let _ = self.remove(|path| umount2(path, flags));
@@ -190,6 +194,13 @@ impl Users {
     fn wait(&self) {
         let busy = self.changed.wait_while(self.lock(), |count| *count > 0);
         drop(busy);
+    }
+}
+
+impl User {
+    /// Whether the store is still wanted. Who has much to do asks again and again.
+    pub fn is_wanted(&self) -> bool {
+        !self.0.unwanted.load(Ordering::Relaxed)
     }
 }
 
@@ -273,6 +284,18 @@ mod tests {
         assert_eq!(open.metadata().unwrap().len(), 0);
         assert!(store.blob(&digest).is_none());
         store.close().unwrap();
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_store_that_is_dropped_tells_its_users_to_stop() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::plain(base.path()).unwrap();
+        let user = store.user();
+        assert!(user.is_wanted());
+        let working = std::thread::spawn(move || while user.is_wanted() {});
+        drop(store);
+        working.join().unwrap();
         assert_eq!(fs::read_dir(base.path()).unwrap().count(), 0);
     }
 

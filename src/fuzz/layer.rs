@@ -80,7 +80,7 @@ fn stack(layers: Vec<UnpackedLayer>) {
     let paths: Vec<_> = layers.iter().map(|layer| layer.path().to_path_buf()).collect();
     let merged = place.join("merged");
     fs::create_dir(&merged).unwrap();
-    if let Err(error) = settle(&layers).and_then(|()| merge(layers, &merged)) {
+    if let Err(error) = settle(&layers, &|| true).and_then(|()| merge(layers, &merged, &|| true)) {
         assert_eq!(
             error.downcast_ref::<Errno>(),
             Some(&Errno::ENOSPC),

@@ -17,8 +17,9 @@ use super::whiteout::{OPAQUE_XATTR, unescaped};
 use crate::sys::xattr;
 
 /// Folds `layers`, settled and from the bottom, into `into`, an empty directory on their file system. Their own
-/// directories are used up. What overlayfs would show of the layers is what is there afterwards.
-pub fn merge(layers: Vec<UnpackedLayer>, into: &Path) -> Result<()> {
+/// directories are used up. What overlayfs would show of the layers is what is there afterwards. It ends early when it is no
+/// longer `wanted`.
+pub fn merge(layers: Vec<UnpackedLayer>, into: &Path, wanted: &dyn Fn() -> bool) -> Result<()> {
     let target = open_root(into)?;
     let here = RelativePath::default();
     let found = directory::names(&target).map_err(|errno| failed("getdents64", &here, errno))?;
@@ -29,6 +30,7 @@ pub fn merge(layers: Vec<UnpackedLayer>, into: &Path) -> Result<()> {
         let mut fold = Fold {
             has_marks: layer.has_marks(),
             cleaned: HashSet::new(),
+            wanted,
         };
         fold.directory(&source, &target, &here)
             .with_context(|| format!("merging layer {index}"))?;
@@ -38,16 +40,18 @@ pub fn merge(layers: Vec<UnpackedLayer>, into: &Path) -> Result<()> {
 }
 
 /// How one layer is folded.
-struct Fold {
+struct Fold<'a> {
     /// Whether whiteouts, opaque directories or escaped attributes may be in it.
     has_marks: bool,
     /// The inodes with several names whose attributes are outside overlayfs's form already.
     cleaned: HashSet<u64>,
+    wanted: &'a dyn Fn() -> bool,
 }
 
-impl Fold {
+impl Fold<'_> {
     /// Folds `from` into `to`, both of which are the directory `path`.
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath) -> Result<()> {
+        ensure!((self.wanted)(), "it was stopped");
         if self.has_marks && xattr::is(from, OPAQUE_XATTR, b"y")? {
             directory::clear(to).map_err(|errno| failed("unlinkat", path, errno))?;
         }

@@ -20,12 +20,12 @@ use crate::sys::xattr;
 /// How many names may be looked up in layers below: minutes of work, and far more than images that are no bombs need.
 const MAX_LOOKUPS: usize = 1 << 27;
 
-/// Settles `layers`, which are all layers of one image from the bottom. Do it once.
-pub fn settle(layers: &[UnpackedLayer]) -> Result<()> {
-    settle_within(layers, MAX_LOOKUPS)
+/// Settles `layers`, which are all layers of one image from the bottom, as long as that is `wanted`. Do it once.
+pub fn settle(layers: &[UnpackedLayer], wanted: &dyn Fn() -> bool) -> Result<()> {
+    settle_within(layers, MAX_LOOKUPS, wanted)
 }
 
-fn settle_within(layers: &[UnpackedLayer], max_lookups: usize) -> Result<()> {
+fn settle_within(layers: &[UnpackedLayer], max_lookups: usize, wanted: &dyn Fn() -> bool) -> Result<()> {
     let mut lookups = 0;
     let mut below: Vec<Root> = Vec::new();
     for layer in layers {
@@ -46,6 +46,7 @@ fn settle_within(layers: &[UnpackedLayer], max_lookups: usize) -> Result<()> {
         );
         // From the deepest: one that is removed may leave its parent empty.
         for path in layer.implied().iter().rev() {
+            ensure!(wanted(), "it was stopped");
             settle_directory(&root, path, &below)
                 .with_context(|| format!("settling {path} of layer {}", layer.layer().index + 1))?;
         }
@@ -177,8 +178,10 @@ mod tests {
             .map(|index| unpack_archive(archive("file a/b/c"), index, &place).unwrap())
             .collect();
         // The three names in `a` and `a/b`, looked up in one layer for the second and in two for the third.
-        let error = settle_within(&layers, 8).unwrap_err().to_string();
+        let error = settle_within(&layers, 8, &|| true).unwrap_err().to_string();
         assert!(error.contains("too many directories"), "{error}");
-        settle_within(&layers, 9).unwrap();
+        let error = settle_within(&layers, 9, &|| false).unwrap_err().to_string();
+        assert!(error.contains("was stopped"), "{error}");
+        settle_within(&layers, 9, &|| true).unwrap();
     }
 }

@@ -97,10 +97,10 @@ fn the_longest_path_is_unpacked_and_merged() {
     .enumerate()
     .map(|(index, text)| unpack_archive(archive(&text), index, &place).unwrap())
     .collect();
-    settle(&layers).unwrap();
+    settle(&layers, &|| true).unwrap();
     let merged = place.path("merged");
     fs::create_dir(&merged).unwrap();
-    merge(layers, &merged).unwrap();
+    merge(layers, &merged, &|| true).unwrap();
     let parent = path::RelativePath::clean(parent.as_bytes()).unwrap();
     let parent = directory::open_directory(directory::open_root(&merged).unwrap(), &parent).unwrap();
     let found = |name: &str| directory::look(&parent, name.as_bytes()).unwrap().unwrap();

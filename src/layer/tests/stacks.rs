@@ -197,7 +197,7 @@ fn stacks_and_what_they_look_like() {
                 .enumerate()
                 .map(|(index, text)| unpack_archive(archive(text), index, place).unwrap())
                 .collect();
-            settle(&layers).unwrap();
+            settle(&layers, &|| true).unwrap();
             layers
         };
         let layers = unpack(&place);
@@ -208,7 +208,9 @@ fn stacks_and_what_they_look_like() {
         );
         let merged = place.path("merged");
         fs::create_dir(&merged).unwrap();
-        merge(layers, &merged).unwrap();
+        let error = merge(unpack(&Place::new()), &merged, &|| false).unwrap_err();
+        assert!(format!("{error:#}").ends_with("it was stopped"), "{error:#}");
+        merge(layers, &merged, &|| true).unwrap();
         // Not opaque and the like any more: overlayfs's form is gone.
         assert_eq!(
             list(&merged),
