@@ -156,6 +156,7 @@ fn stick(path: &Path, registry: &Registry, landfall: &Path) -> Result<Disk> {
         b"label: dos\nstart=1MiB, size=32MiB, type=c\ntype=83\n",
     )?;
     let tree = path.with_extension("tree");
+    fs::create_dir(&tree)?;
     let layout = format!("oci:{}:registry.lab/os/fixture:1", tree.join("images").display());
     let image = format!("{}/os/fixture:1", registry.host());
     command::run(Command::new(landfall).args(["pull", &image, "--tls-verify=false", "--to", &layout]))?;
