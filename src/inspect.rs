@@ -47,7 +47,10 @@ struct Layer {
 
 /// Finds the image that was typed, and tells of it.
 pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspection> {
-    let found = session::find(typed, progress).await?.weigh(progress).await;
+    let found = session::find_to_inspect(typed, progress)
+        .await?
+        .weigh(progress)
+        .await;
     let document = found.source.document(&found.selector).await?;
     let platforms = match manifest::parse(&document.bytes, document.content_type.as_deref())? {
         Document::Index(index) => manifest::platforms(&index),

@@ -21,7 +21,8 @@ use crate::private_mount::Access;
 use crate::progress::{Progress, Wait};
 use crate::pull::{self, Estimate, Options};
 use crate::source::Source;
-use crate::source::registry::{self, Policy};
+use crate::source::policy;
+use crate::source::registry::{self, Places, Policy};
 use crate::stick::{Place, Stick};
 use crate::store::Store;
 use crate::sys::namespace::private_directory;
@@ -81,8 +82,22 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
     }
 }
 
-/// Finds the image that was typed.
+/// Finds the image that was typed, if this machine's policy accepts it.
 pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    let policy = policy::Policy::load(&Places::usual(), typed.policy.as_deref())?;
+    find_under(policy.as_ref(), typed, progress).await
+}
+
+/// Finds the image that was typed, whatever the policy says: to look at it.
+pub async fn find_to_inspect(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    find_under(None, typed, progress).await
+}
+
+async fn find_under(
+    policy: Option<&policy::Policy>,
+    typed: &cli::Image,
+    progress: &Progress,
+) -> Result<Found> {
     let _looking = progress.waiting(Wait::new(format!("looking for {}", typed.image)));
     let options = source_options(typed, progress);
     let name = &typed.image;
@@ -90,7 +105,10 @@ pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
         Some(path) => plug_in(path, Access::Read).await?,
         None => (None, None),
     };
-    let opened = name.open(&options, at).await?;
+    let opened = name.open(&options, at.clone()).await?;
+    if let Some(policy) = policy {
+        policy.check(name, at.as_deref())?;
+    }
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
     Ok(Found {

@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -36,6 +36,8 @@ struct Case {
     helper: Option<&'static str>,
     /// The registries whose certificates are in certs.d.
     certs: &'static [&'static str],
+    /// The policy.json; without one, the machine's counts.
+    policy: &'static str,
     image: &'static str,
     /// `REGISTRY/REPOSITORY [USER]` that the manifest came from; `None` where it's refused.
     served: Option<&'static str>,
@@ -46,6 +48,8 @@ struct Case {
 /// What one tool did.
 #[derive(Debug, PartialEq, Eq)]
 struct Reached {
+    /// Whether it has the image.
+    done: bool,
     /// Who was asked for anything of an image, by name.
     asked: Vec<String>,
     /// Who gave the manifest, to whom.
@@ -92,9 +96,12 @@ impl Lab {
         }
     }
 
-    /// A text with the hosts of the registries, as `{NAME}`, and the image's digest.
+    /// A text with the hosts of the registries, as `{NAME}`, the image's digest, and the directory of a layout.
     fn filled(&self, text: &str) -> String {
-        let mut text = text.replace("{digest}", &self.digest);
+        let layout = self.directory.path().join("layout");
+        let mut text = text
+            .replace("{digest}", &self.digest)
+            .replace("{layout}", layout.to_str().unwrap());
         for (name, registry) in &self.registries {
             text = text.replace(&format!("{{{name}}}"), &registry.host());
         }
@@ -112,6 +119,9 @@ impl Lab {
             path
         };
         write(".config/containers/registries.conf", case.registries_conf);
+        if !case.policy.is_empty() {
+            write(".config/containers/policy.json", case.policy);
+        }
         for (name, text) in case.drop_ins {
             write(&format!(".config/containers/registries.conf.d/{name}"), text);
         }
@@ -162,6 +172,7 @@ impl Lab {
             registry.let_it_log();
         }
         let mut reached = Reached {
+            done: output.status.success(),
             asked: Vec::new(),
             served: None,
         };
@@ -234,6 +245,7 @@ impl Lab {
         asked.extend(case.served.map(|served| served.split('/').next().unwrap().into()));
         asked.sort();
         let expected = Reached {
+            done: case.served.is_some(),
             asked,
             served: case.served.map(Into::into),
         };
@@ -447,6 +459,174 @@ fn podman_and_landfall_go_the_same_ways() {
     ];
     for case in &cases {
         lab.check(case);
+    }
+}
+
+const SIGNED: &str = r#"[{"type":"signedBy","keyType":"GPGKeys","keyPath":"/nonexistent.gpg"}]"#;
+
+/// A policy, and whether it accepts an image.
+struct Verdict {
+    /// What is said of all that nothing else is said of.
+    default: &'static str,
+    transports: &'static str,
+    image: &'static str,
+    accepted: bool,
+}
+
+impl Lab {
+    /// `link` leads to the lab's layout.
+    fn judge(&self, verdict: &Verdict, link: &Path) {
+        let requirements = |text: &str| {
+            text.replace("ACCEPT", r#"[{"type":"insecureAcceptAnything"}]"#)
+                .replace("REJECT", r#"[{"type":"reject"}]"#)
+                .replace("SIGNED", SIGNED)
+        };
+        let (default, transports) = (requirements(verdict.default), requirements(verdict.transports));
+        let policy = format!(r#"{{"default":{default},"transports":{{{transports}}}}}"#);
+        let case = Case {
+            registries_conf: MIRRORED,
+            policy: policy.leak(),
+            ..Case::default()
+        };
+        let home = self.home(&case);
+        let image = self
+            .filled(verdict.image)
+            .replace("{link}", link.to_str().unwrap());
+        let (podman, podman_said) = self.podman(&image, &home);
+        let (landfall, landfall_said) = self.landfall(&image, &home);
+        let said = format!(
+            "{}\n{image}\npodman: {podman_said}\nlandfall: {landfall_said}",
+            case.policy
+        );
+        assert_eq!(podman.done, verdict.accepted, "{said}");
+        assert_eq!(landfall.done, verdict.accepted, "{said}");
+        if !verdict.accepted {
+            assert_eq!(landfall.asked, [""; 0], "{said}");
+            assert!(landfall_said.contains(".config/containers/policy.json"), "{said}");
+        }
+    }
+}
+
+const MIRRORED: &str = "[[registry]]\nprefix = 'reg.lab:5000'\nlocation = '{origin}/real'\ninsecure = true\n\
+    [[registry.mirror]]\nlocation = '{mirror}/near'\ninsecure = true\n";
+
+#[test]
+fn podman_and_landfall_accept_the_same_images() {
+    let lab = Lab::new();
+    // Podman makes a name of the path, in which it wants no capital letters.
+    let unique = format!("landfall-{}", std::process::id());
+    let place = tempfile::Builder::new()
+        .prefix(&unique)
+        .rand_bytes(0)
+        .tempdir_in("/tmp")
+        .unwrap();
+    let link = place.path().join("layout");
+    symlink(lab.directory.path().join("layout"), &link).unwrap();
+    let row = |default, transports, image, accepted| Verdict {
+        default,
+        transports,
+        image,
+        accepted,
+    };
+    const IMAGE: &str = "reg.lab:5000/os/web:1";
+    for verdict in [
+        row("ACCEPT", "", IMAGE, true),
+        row("REJECT", "", IMAGE, false),
+        row("SIGNED", "", IMAGE, false),
+        row("REJECT", r#""docker":{"":ACCEPT}"#, IMAGE, true),
+        row("REJECT", r#""docker":{"reg.lab:5000":ACCEPT}"#, IMAGE, true),
+        // A port is a part of the name, but for wildcards.
+        row("REJECT", r#""docker":{"reg.lab":ACCEPT}"#, IMAGE, false),
+        row("REJECT", r#""docker":{"*.lab":ACCEPT}"#, IMAGE, true),
+        row("REJECT", r#""docker":{"*.reg.lab":ACCEPT}"#, IMAGE, false),
+        row(
+            "ACCEPT",
+            r#""docker":{"reg.lab:5000/os":REJECT,"reg.lab:5000":ACCEPT}"#,
+            IMAGE,
+            false,
+        ),
+        row("ACCEPT", r#""docker":{"reg.lab:5000/o":REJECT}"#, IMAGE, true),
+        row(
+            "ACCEPT",
+            r#""docker":{"reg.lab:5000/os/web:1":SIGNED,"reg.lab:5000/os/web":ACCEPT}"#,
+            IMAGE,
+            false,
+        ),
+        row(
+            "ACCEPT",
+            r#""docker":{"reg.lab:5000/os/web:2":REJECT}"#,
+            IMAGE,
+            true,
+        ),
+        row(
+            "REJECT",
+            r#""docker":{"reg.lab:5000/os/web@{digest}":ACCEPT}"#,
+            "reg.lab:5000/os/web@{digest}",
+            true,
+        ),
+        row(
+            "REJECT",
+            r#""docker":{"reg.lab:5000/os/web@{digest}":ACCEPT}"#,
+            IMAGE,
+            false,
+        ),
+        row(
+            "REJECT",
+            r#""docker":{"reg.lab:5000/os/web@{digest}":ACCEPT}"#,
+            "reg.lab:5000/os/web:1@{digest}",
+            true,
+        ),
+        // Where an image really comes from doesn't count.
+        row(
+            "ACCEPT",
+            r#""docker":{"{mirror}":REJECT,"{origin}":REJECT}"#,
+            IMAGE,
+            true,
+        ),
+        row(
+            "REJECT",
+            r#""docker":{"{mirror}":ACCEPT,"{origin}":ACCEPT}"#,
+            IMAGE,
+            false,
+        ),
+        row("REJECT", r#""oci":{"":ACCEPT}"#, IMAGE, false),
+        row("REJECT", r#""oci":{"{layout}":ACCEPT}"#, "oci:{link}:1", true),
+        row(
+            "ACCEPT",
+            r#""oci":{"{layout}":REJECT}"#,
+            "oci:{link}/../layout:1",
+            false,
+        ),
+        row(
+            "REJECT",
+            r#""oci-archive":{"{layout}":ACCEPT}"#,
+            "oci:{link}:1",
+            false,
+        ),
+        // What is wrong anywhere in the file.
+        row("[]", "", IMAGE, false),
+        row(
+            "ACCEPT",
+            r#""docker":{"other.lab":[{"type":"accept"}]}"#,
+            IMAGE,
+            false,
+        ),
+        row(
+            "ACCEPT",
+            r#""docker":{"other.lab":[{"type":"reject","x":1}]}"#,
+            IMAGE,
+            false,
+        ),
+        row(
+            "ACCEPT",
+            r#""docker":{"other.lab":REJECT,"other.lab":ACCEPT}"#,
+            IMAGE,
+            false,
+        ),
+        row("ACCEPT", r#""oci":{"relative":REJECT}"#, IMAGE, false),
+        row("ACCEPT", r#""nonsense":{"relative":REJECT}"#, IMAGE, true),
+    ] {
+        lab.judge(&verdict, &link);
     }
 }
 

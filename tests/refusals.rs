@@ -140,6 +140,48 @@ fn nothing_is_written_when_the_image_answers_without_end() {
 }
 
 #[test]
+fn nothing_is_pulled_that_the_policy_does_not_accept() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(GIB);
+    let policy = lab.file("policy.json", r#"{"default": [{"type": "reject"}]}"#);
+    let policy = ["--policy", policy.to_str().unwrap()];
+    refused(&disk, &image, &policy, &format!("{} rejects {image}", policy[1]));
+    let (device, root) = (disk.device.to_str().unwrap(), lab.directory.path().join("root"));
+    let layout = format!("oci:{}", lab.directory.path().join("pulled").display());
+    let options = ["--tls-verify=false", policy[0], policy[1]];
+    for (command, more) in [
+        ("plan", &[device][..]),
+        ("unpack", &["--to", root.to_str().unwrap()]),
+        ("pull", &["--to", &layout]),
+        ("run", &["--", "true"]),
+    ] {
+        let ran = landfall([&[command, &image][..], &options, more].concat());
+        assert_ne!(ran.code, Some(0), "{command}: {ran:#?}");
+        assert!(ran.error().contains(" rejects "), "{command}: {ran:#?}");
+    }
+    lab.registry.let_it_log();
+    let requests = lab.registry.requests();
+    assert!(
+        !requests.iter().any(|(method, ..)| method == "GET"),
+        "{requests:?}"
+    );
+    // A look is free.
+    let ran = landfall([&["inspect", &image][..], &options].concat());
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+
+    let demanding = r#"{"default": [{"type": "insecureAcceptAnything"}], "transports": {"docker": {"HOST": [
+        {"type": "sigstoreSigned", "keyPath": "/k"}]}}}"#;
+    let demanding = lab.file("demanding.json", demanding.replace("HOST", &lab.registry.host()));
+    refused(
+        &disk,
+        &image,
+        &["--policy", demanding.to_str().unwrap()],
+        "and signatures can't be checked yet: give a policy that accepts this image with --policy",
+    );
+}
+
+#[test]
 fn nothing_is_written_when_the_registry_lies() {
     let lab = Lab::new();
     let disk = lab.disk(GIB);

@@ -26,6 +26,9 @@ pub struct Image {
     /// The file that says where registries and their mirrors are, as in containers-registries.conf(5) (default: podman's)
     #[arg(long, value_name = "FILE")]
     pub registries_conf: Option<PathBuf>,
+    /// The file that says which images are accepted, as in containers-policy.json(5) (default: podman's); `inspect` shows all
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
     /// A mirror to ask before those that are configured; can be repeated
     #[arg(long = "mirror", value_name = "HOST[:PORT][/PATH]", value_parser = parse_mirror)]
     pub mirrors: Vec<String>,

@@ -6,6 +6,7 @@ mod docker_archive;
 pub mod file;
 pub mod layout;
 pub mod name;
+pub mod policy;
 pub mod registry;
 pub mod resolve;
 mod tar_index;

@@ -42,6 +42,17 @@ pub enum Form {
     DockerArchive,
 }
 
+impl Form {
+    /// What the container tools call it.
+    pub fn transport(self) -> &'static str {
+        match self {
+            Self::Layout => "oci",
+            Self::Archive => "oci-archive",
+            Self::DockerArchive => "docker-archive",
+        }
+    }
+}
+
 /// A source that was opened, and what to ask it for.
 pub struct Opened {
     /// The source.
@@ -113,12 +124,7 @@ impl std::fmt::Display for ImageName {
                 None => write!(out, "{reference}"),
             },
             Self::Local { form, path, selector } => {
-                let form = match form {
-                    Form::Layout => "oci",
-                    Form::Archive => "oci-archive",
-                    Form::DockerArchive => "docker-archive",
-                };
-                write!(out, "{form}:{}", path.display())?;
+                write!(out, "{}:{}", form.transport(), path.display())?;
                 match selector {
                     Some(Selector::Tag(tag)) => write!(out, ":{tag}"),
                     Some(Selector::Digest(digest)) => write!(out, "@{digest}"),

@@ -84,7 +84,7 @@ enum Meaning {
     Arguments,
 }
 
-const KEYS: [(&str, Meaning); 18] = [
+const KEYS: [(&str, Meaning); 19] = [
     ("image", Meaning::Elsewhere),
     ("device", Meaning::Elsewhere),
     ("device-hint", Meaning::Value("--device-hint")),
@@ -97,6 +97,7 @@ const KEYS: [(&str, Meaning); 18] = [
     ("authfile", Meaning::Value("--authfile")),
     ("pull-secret", Meaning::Value("--pull-secret")),
     ("registries-conf", Meaning::Value("--registries-conf")),
+    ("policy", Meaning::Value("--policy")),
     ("mirror", Meaning::Value("--mirror")),
     ("retries", Meaning::Value("--retries")),
     ("target-imgref", Meaning::Value("--target-imgref")),
@@ -296,8 +297,8 @@ mod tests {
             ),
             (
                 "landfall.image=r/i landfall.device=/dev/vda landfall.mirror=a.lab landfall.mirror=b.lab/c \
-                 landfall.pull-secret=/s landfall.registries-conf=/r landfall.retries=9",
-                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--registries-conf=/r|--retries=9\
+                 landfall.pull-secret=/s landfall.registries-conf=/r landfall.policy=/p landfall.retries=9",
+                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--registries-conf=/r|--policy=/p|--retries=9\
                  |--|r/i|/dev/vda",
             ),
         ] {
@@ -373,7 +374,7 @@ mod tests {
                 "landfall.img=a",
                 "landfall.img on the kernel command line is unknown; known are landfall.{image,device,device-hint,\
                  config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,pull-secret,registries-conf,\
-                 mirror,retries,target-imgref,karg,memory-budget,args}",
+                 policy,mirror,retries,target-imgref,karg,memory-budget,args}",
             ),
         ] {
             assert_eq!(

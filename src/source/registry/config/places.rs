@@ -90,6 +90,11 @@ impl Places {
         }
     }
 
+    /// The files that say which images are accepted, of which the first that exists counts.
+    pub fn policies(&self) -> [PathBuf; 2] {
+        [self.home.join(".config"), self.root.join("etc")].map(|top| top.join("containers/policy.json"))
+    }
+
     /// The one file of credentials that counts, if the environment names it.
     pub fn named_auth_file(&self) -> Option<&Path> {
         self.auth_file.as_deref()

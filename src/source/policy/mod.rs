@@ -1,0 +1,126 @@
+//! containers-policy.json(5): which images this machine accepts.
+//!
+//! What counts for an image is what the file says of its narrowest scope, as containers/image chooses it. `reject` and
+//! `insecureAcceptAnything` are heeded. Whoever demands a signature gets no image: none can be checked yet.
+
+mod parse;
+mod scope;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+pub use self::parse::parse;
+use self::scope::Scopes;
+use super::name::ImageName;
+use super::registry::Places;
+
+/// No policy is larger than this, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
+
+/// A policy, and the file that it's in.
+#[derive(Debug)]
+pub struct Policy {
+    file: PathBuf,
+    rules: Rules,
+}
+
+/// What a policy says: requirements of every image in a scope.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rules {
+    default: Vec<Requirement>,
+    /// By transport, then by scope; the empty scope stands for the whole transport.
+    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+}
+
+/// What an image must be. It must be all that is required of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Requirement {
+    /// Anything at all.
+    InsecureAcceptAnything,
+    /// Nothing is good enough.
+    Reject,
+    /// Signed, in the way that has this name.
+    Signature(&'static str),
+}
+
+impl Policy {
+    /// Reads the file that the user chose, else the user's own, else the machine's; `None` where there is none.
+    pub fn load(places: &Places, chosen: Option<&Path>) -> Result<Option<Self>> {
+        if let Some(file) = chosen {
+            let policy = Self::read(file)?;
+            return match policy {
+                Some(policy) => Ok(Some(policy)),
+                None => bail!(
+                    "there is no policy {}: name another with --policy",
+                    file.display()
+                ),
+            };
+        }
+        for file in places.policies() {
+            if let Some(policy) = Self::read(&file)? {
+                return Ok(Some(policy));
+            }
+        }
+        Ok(None)
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>> {
+        let doing = || format!("reading the policy {}", path.display());
+        let file = match File::open(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            file => file.with_context(doing)?,
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .with_context(doing)?;
+        Ok(Some(Self {
+            file: path.into(),
+            rules: parse(&bytes).with_context(doing)?,
+        }))
+    }
+
+    /// Refuses an image that this policy does not accept. `image` is what was asked for, whichever registry it will come
+    /// from; `at` is where its file is, if not where it says.
+    pub fn check(&self, image: &ImageName, at: Option<&Path>) -> Result<()> {
+        let scopes = Scopes::of(image, at)?;
+        let (scope, requirements) = self.rules.of(&scopes);
+        let file = self.file.display();
+        for requirement in requirements {
+            match requirement {
+                Requirement::InsecureAcceptAnything => {}
+                Requirement::Reject => bail!("{file} rejects {image} (it says so of {scope})"),
+                Requirement::Signature(kind) => bail!(
+                    "{file} demands a signature of {image} ({kind} for {scope}), and signatures can't be checked yet: \
+                     give a policy that accepts this image with --policy"
+                ),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rules {
+    /// What counts for an image, and which scope that was said of.
+    fn of(&self, scopes: &Scopes) -> (String, &[Requirement]) {
+        let Some(rules) = self.transports.get(scopes.transport) else {
+            return ("default".into(), &self.default);
+        };
+        let mut named = scopes.from_narrow_to_wide.iter();
+        let named = named.find_map(|scope| Some((format!("{scope:?}"), rules.get(scope)?)));
+        let whole = || Some((format!("all of {}", scopes.transport), rules.get("")?));
+        match named.or_else(whole) {
+            Some((scope, requirements)) => (scope, requirements),
+            None => ("default".into(), &self.default),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
