@@ -16,13 +16,27 @@ pub fn find(target: &Target) -> Result<Disk> {
     let Some(Device::Path(path)) = &target.device else {
         let found = list()?;
         let (chosen, _) = disk::choose(&found, &wish(hints))?;
-        return Ok(Disk::probe(Path::new(&chosen.disk.name))?);
+        return probe(Path::new(&chosen.disk.name));
     };
-    let disk = Disk::probe(path)?;
+    let disk = probe(path)?;
     if let Some(mismatch) = hints.mismatch(&disk.found().disk) {
         bail!("{} is not as the hints have it: {mismatch}", path.display());
     }
     Ok(disk)
+}
+
+/// Finds out about a disk. One that can't even be opened may be in use, which is the better reason.
+fn probe(path: &Path) -> Result<Disk> {
+    Disk::probe(path).or_else(|error| {
+        let node = path.canonicalize().unwrap_or_else(|_| path.into());
+        if let Some(found) = list()?
+            .into_iter()
+            .find(|each| Path::new(&each.disk.name) == node)
+        {
+            found.refuse_if_in_use()?;
+        }
+        Err(error.into())
+    })
 }
 
 /// The names of the disks of which one could be chosen now, for those who wait for disks to appear; empty when none can.

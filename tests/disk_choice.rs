@@ -62,6 +62,14 @@ fn the_disk_of_the_root_file_system_is_in_use() {
         );
         return;
     };
+    let name = disk["name"].as_str().unwrap();
+    let ran = landfall(["plan", "localhost:1/os/web", name, "--wipe"]);
+    assert_eq!(ran.code, Some(3), "{ran:#?}");
+    let expected = format!("{name} is in use: ");
+    assert!(
+        ran.error().contains(&expected) && ran.error().contains(" is mounted at /"),
+        "{ran:#?}"
+    );
     let is_root = |each: &Value| each["use"] == "mounted" && each["at"] == "/";
     assert!(disk["uses"].as_array().unwrap().iter().any(is_root), "{disk:#?}");
     let text = landfall(["disks"]).stdout;

@@ -139,16 +139,7 @@ impl Disk {
 
     /// An error when anything uses the disk.
     pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
-        let uses = self.uses()?;
-        if uses.is_empty() {
-            Ok(())
-        } else {
-            Err(InUse {
-                path: self.path.clone(),
-                uses,
-            }
-            .into())
-        }
+        refuse(&self.path, self.uses()?)
     }
 }
 
@@ -162,6 +153,22 @@ impl Found {
         let name = self.disk.name.trim_start_matches("/dev/");
         listed_uses(number, name, &kernel_partitions(&sysfs)?, &sysfs)
     }
+
+    /// An error when anything is known to use the disk.
+    pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
+        refuse(Path::new(&self.disk.name), self.uses()?)
+    }
+}
+
+fn refuse(path: &Path, uses: Vec<Use>) -> anyhow::Result<()> {
+    if uses.is_empty() {
+        return Ok(());
+    }
+    Err(InUse {
+        path: path.into(),
+        uses,
+    }
+    .into())
 }
 
 /// What the kernel lists of the uses of a disk with this directory in sysfs.
