@@ -7,6 +7,7 @@ mod consent;
 mod installer;
 mod machine;
 mod planning;
+mod questions;
 mod seal;
 
 use std::ops::Deref;
@@ -27,6 +28,7 @@ use boot_order::Wish;
 use installer::Installer;
 use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
+use questions::Questions;
 pub use seal::Seal;
 
 /// Installs an image as it was typed, and gives the last word. `report` tells what was done, also when this fails or is
@@ -55,7 +57,13 @@ pub async fn install(
 
     // The image is here; what it says of itself may still stop us.
     meter.enter(Phase::Examine);
-    let installer = Installer::examine(&root, &seal, &image.environment, typed, progress).await?;
+    let questions = Questions {
+        root: &root,
+        seal: &seal,
+        environment: &image.environment,
+        progress,
+    };
+    let installer = Installer::examine(&questions, typed).await?;
     let layout = lay_out(
         typed,
         &plan.found,
@@ -65,6 +73,7 @@ pub async fn install(
         installer.version(),
     )?;
     let command = installer.command(&plan, &layout, typed)?;
+    installer.rehearse(&command, &questions).await?;
     let bootc = report.bootc.insert(installer.report(&command));
     let relay = seal.serve(&plan.found, &root)?;
 

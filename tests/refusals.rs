@@ -108,6 +108,46 @@ fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
 }
 
 #[test]
+fn nothing_is_written_when_bootc_would_fail() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(GIB);
+    refused(
+        &disk,
+        &image,
+        &["--bootc-arg", "--nonsense"],
+        "does not take what it would be told: unexpected argument '--nonsense' found",
+    );
+
+    let podman = "#!/bin/sh\n[ \"$*\" = '--root /tmp/landfall-podman/root --runroot /tmp/landfall-podman/run images' ] || exit 9\n\
+                  echo 'Error: could not find a working conmon binary' >&2; exit 125\n";
+    let without_conmon = [
+        Entry::whiteout("usr/bin/conmon"),
+        Entry::program("usr/bin/podman", podman),
+    ];
+    lab.layout
+        .derive("good", &[Layer::new(without_conmon)], "no-conmon")
+        .unwrap();
+    refused(
+        &disk,
+        &lab.place("no-conmon"),
+        &[],
+        "podman does not start in the image, which bootc needs: Error: could not find a working conmon binary",
+    );
+
+    let bootupctl = Entry::program("usr/bin/bootupctl", "of 0.2.28: /usr/bin/grub2-editenv");
+    lab.layout
+        .derive("good", &[Layer::new([bootupctl])], "no-editenv")
+        .unwrap();
+    refused(
+        &disk,
+        &lab.place("no-editenv"),
+        &[],
+        "it lacks /usr/bin/grub2-editenv (",
+    );
+}
+
+#[test]
 fn nothing_is_written_when_the_image_answers_without_end() {
     let lab = Lab::new();
     let disk = lab.disk(2 * GIB);

@@ -40,6 +40,7 @@ fn a_bootc_that_fails_half_way() {
         &image,
         device,
         "--tls-verify=false",
+        "--generic-image",
         "--report",
         report,
     ];
@@ -82,7 +83,7 @@ fn a_bootc_that_lies_about_its_success_is_found_out() {
     let image = lab.image("lies", "exit 0");
     let disk = lab.disk(GIB);
     let device = disk.device.to_str().unwrap();
-    let ran = landfall(["install", &image, device, "--tls-verify=false"]);
+    let ran = landfall(["install", &image, device, "--tls-verify=false", "--generic-image"]);
     // What it left is what was there.
     assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
     assert!(ran.error().contains("verifying what was installed"), "{ran:#?}");
@@ -220,6 +221,7 @@ fn the_sandbox_shows_the_image_and_nothing_else() {
             &image,
             disk.device.to_str().unwrap(),
             "--tls-verify=false",
+            "--generic-image",
             "--karg",
             "quiet",
         ])
@@ -268,9 +270,9 @@ fn the_sandbox_shows_the_image_and_nothing_else() {
     assert_eq!(
         value_of("arguments: "),
         format!(
-            "install to-disk --source-imgref=docker://{name}@{digest} --target-imgref=other.lab/os/test:2 \
-             --skip-fetch-check --root-size={}M --block-setup=direct \
-             --root-ssh-authorized-keys=/etc/landfall/root-ssh-authorized-keys --karg=quiet --new-option {}",
+            "install to-disk --new-option --source-imgref=docker://{name}@{digest} \
+             --target-imgref=other.lab/os/test:2 --skip-fetch-check --root-size={}M --block-setup=direct \
+             --root-ssh-authorized-keys=/etc/landfall/root-ssh-authorized-keys --generic-image --karg=quiet {}",
             value["bootc"]["command"]
                 .to_string()
                 .split("--root-size=")
@@ -298,7 +300,9 @@ fn a_command_runs_in_the_same_sandbox_without_the_disks() {
     let devices = run("ls /dev");
     assert_eq!(devices.code, Some(0), "{devices:#?}");
     assert!(
-        devices.stdout.contains("null\n") && !devices.stdout.contains("loop"),
+        devices.stdout.contains("null\n")
+            && devices.stdout.contains("shm\n")
+            && !devices.stdout.contains("loop"),
         "{devices:#?}"
     );
     assert_eq!(run("exit 7").code, Some(7));
@@ -357,6 +361,7 @@ fn directories_look_as_the_layers_say() {
         &name,
         disk.device.to_str().unwrap(),
         "--tls-verify=false",
+        "--generic-image",
     ]);
     let shown: String = ran
         .stderr
@@ -415,6 +420,7 @@ fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
         image,
         device,
         "--tls-verify=false",
+        "--generic-image",
         "--keep-on-failure",
         "--progress=plain",
     ];

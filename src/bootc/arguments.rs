@@ -10,6 +10,8 @@ use crate::disk::Backend;
 /// Where the SSH keys lie in the sandbox, relative to its root.
 pub const SSH_KEYS_PATH: &str = "etc/landfall/root-ssh-authorized-keys";
 
+const COMMAND: [&str; 3] = ["bootc", "install", "to-disk"];
+
 /// What is decided for the user.
 #[derive(Clone, Debug)]
 pub struct Installation<'a> {
@@ -36,8 +38,15 @@ pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe
     if let Some(uki) = installation.uki {
         check_uki(uki, options, &probe.filesystem(options)?)?;
     }
+    if let Some(help) = options
+        .extra
+        .iter()
+        .find(|argument| ["--help", "-h"].contains(&argument.as_str()))
+    {
+        bail!("bootc would show its help and install nothing: leave out --bootc-arg {help}");
+    }
     let arguments = arguments(installation, options, probe);
-    let own = &arguments[..arguments.len() - options.extra.len() - 1];
+    let own = &arguments[COMMAND.len() + options.extra.len()..arguments.len() - 1];
     let is_option = |argument: &&String| argument.starts_with("--");
     if let Some(unknown) = own
         .iter()
@@ -53,6 +62,12 @@ pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe
     Ok(arguments)
 }
 
+/// The command as a question: bootc reads all of its arguments, then a request for help at their end. So it says what it
+/// would refuse, also of options that its help doesn't list, and does nothing.
+pub fn rehearsal(command: &[String]) -> Vec<String> {
+    command.iter().cloned().chain(["--help".into()]).collect()
+}
+
 /// The command, started by a shell: bootc 1.1.0 and 1.1.2 refuse to be the first process of a PID namespace, and the
 /// shell reaps what others leave.
 pub fn in_shell(command: &[String]) -> Vec<String> {
@@ -64,7 +79,9 @@ pub fn in_shell(command: &[String]) -> Vec<String> {
 }
 
 fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) -> Vec<String> {
-    let mut arguments: Vec<String> = ["bootc", "install", "to-disk"].map(String::from).into();
+    let mut arguments: Vec<String> = COMMAND.map(String::from).into();
+    // Before options of ours, so that one whose value was forgotten doesn't take the disk for it.
+    arguments.extend(options.extra.iter().cloned());
     let mut option = |name: &str, value: Option<&str>| {
         arguments.push(value.map_or_else(|| name.into(), |value| format!("{name}={value}")));
     };
@@ -119,7 +136,6 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
     for karg in &options.kargs {
         option("--karg", Some(karg));
     }
-    arguments.extend(options.extra.iter().cloned());
     arguments.push(installation.device.into());
     arguments
 }
@@ -205,10 +221,34 @@ mod tests {
             &probe(COMMON),
         )
         .unwrap();
+        assert_eq!(command[3..5], ["--new-option", "7"]);
         assert_eq!(
-            command[5..].join(" "),
+            command[7..].join(" "),
             "--skip-fetch-check --wipe --root-size=4000M --block-setup=direct --filesystem=xfs --karg=console=ttyS0 \
-             --karg=quiet --new-option 7 /dev/vda"
+             --karg=quiet /dev/vda"
+        );
+    }
+
+    #[test]
+    fn nobody_asks_for_help_instead_of_an_installation() {
+        let options = Options {
+            extra: vec!["--help".into()],
+            ..Options::default()
+        };
+        let error = to_disk(&installation(), &options, &probe(COMMON)).unwrap_err();
+        assert!(
+            error.to_string().contains("leave out --bootc-arg --help"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_rehearsal_asks_for_help_at_the_end() {
+        let command = to_disk(&installation(), &Options::default(), &probe(COMMON)).unwrap();
+        assert!(
+            rehearsal(&command)
+                .join(" ")
+                .ends_with("--block-setup=direct /dev/vda --help")
         );
     }
 

@@ -33,6 +33,19 @@ pub fn reason(output: &[String]) -> String {
     }
 }
 
+/// What bootc's command line parser complains of, in one line.
+pub fn complaint(said: &str) -> String {
+    let lines = said
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| !line.starts_with("error:"));
+    let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+    match &lines[..] {
+        [] => said.split_whitespace().collect::<Vec<_>>().join(" "),
+        lines => lines.join(" ").trim_start_matches("error:").trim().into(),
+    }
+}
+
 fn last(lines: &[String], count: usize) -> &[String] {
     &lines[lines.len().saturating_sub(count)..]
 }
@@ -118,6 +131,26 @@ impl Dump {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_argument_in_one_line() {
+        for (said, expected) in [
+            (
+                "error: unexpected argument '--nonsense' found\n\n  tip: a similar argument exists: '--none'\n\nUsage: x",
+                "unexpected argument '--nonsense' found",
+            ),
+            (
+                "error: invalid value 'x' for '--bootloader <BOOTLOADER>'\n  [possible values: grub, none]\n\nFor more",
+                "invalid value 'x' for '--bootloader <BOOTLOADER>' [possible values: grub, none]",
+            ),
+            (
+                "bootc: cannot execute:\n  no such file",
+                "bootc: cannot execute: no such file",
+            ),
+        ] {
+            assert_eq!(complaint(said), expected);
+        }
+    }
     use crate::text::SHORT_CHARS;
 
     fn reason_of(output: &str) -> String {

@@ -28,6 +28,35 @@ const OSTREE: (&str, &str) = ("ostree", "sets up the installed system");
 const BOOTUPD: (&str, &str) = ("bootupctl", "installs the boot loader");
 const BUBBLEWRAP: (&str, &str) = ("bwrap", "runs bootupctl for this version of bootc");
 const BOOTUPD_UPDATES: &str = "usr/lib/bootupd/updates";
+/// What bootupd has to install for UEFI.
+const BOOTUPD_EFI: &str = "usr/lib/bootupd/updates/EFI.json";
+const BOOTUPCTL: &str = "usr/bin/bootupctl";
+const EDITENV: &str = "usr/bin/grub2-editenv";
+/// No program that is looked into is larger.
+const MAX_PROGRAM_BYTES: u64 = 64 << 20;
+/// Where podman looks for conmon beside `PATH`, and for netavark: the defaults of containers.conf(5).
+const PODMAN_CONMON: [&str; 3] = [
+    "usr/libexec/podman",
+    "usr/local/libexec/podman",
+    "usr/local/lib/podman",
+];
+const PODMAN_HELPERS: [&str; 4] = [
+    "usr/local/libexec/podman",
+    "usr/local/lib/podman",
+    "usr/libexec/podman",
+    "usr/lib/podman",
+];
+/// What bootc does first with podman, on a storage that is gone afterwards.
+pub const PODMAN_TRIAL: [&str; 6] = [
+    "podman",
+    "--root",
+    "/tmp/landfall-podman/root",
+    "--runroot",
+    "/tmp/landfall-podman/run",
+    "images",
+];
+/// What podman takes when it isn't told.
+const OCI_RUNTIMES: [&str; 2] = ["crun", "runc"];
 const BOOTCTL: (&str, &str) = ("bootctl", "installs the boot loader");
 const LUKS: [(&str, &str); 2] = [
     ("cryptsetup", "encrypts the root partition"),
@@ -63,10 +92,8 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
             missing.push(format!("{program} ({purpose})"));
         }
     }
-    if by_bootupd && !root.exists(BOOTUPD_UPDATES)? {
-        missing.push(format!(
-            "/{BOOTUPD_UPDATES} (the boot loader that bootupctl installs)"
-        ));
+    if by_bootupd {
+        missing.extend(missing_for_bootupd(root)?);
     }
     if !root.exists(PREPARE_ROOT[0])? && !root.exists(PREPARE_ROOT[1])? {
         missing.push("/usr/lib/ostree/prepare-root.conf (says how the root is mounted)".into());
@@ -78,6 +105,56 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
         "the image cannot install itself; it lacks {}: rebuild it with these",
         missing.join(", ")
     )
+}
+
+/// Without the boot loader for UEFI, bootupd leaves the EFI system partition empty, and that is no error to it.
+fn missing_for_bootupd(root: &Rootfs) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    if !root.exists(BOOTUPD_EFI)? {
+        missing.push(format!(
+            "/{BOOTUPD_EFI} (the boot loader that bootupctl installs: made by bootupctl backend generate-update-metadata)"
+        ));
+    }
+    if wants_editenv(root) && !root.exists(EDITENV)? {
+        missing.push(format!(
+            "/{EDITENV} (makes the boot loader's environment for this bootupctl)"
+        ));
+    }
+    Ok(missing)
+}
+
+/// Since 0.2.28, bootupd runs this program at every installation; its own file has the path in it.
+fn wants_editenv(root: &Rootfs) -> bool {
+    let path = format!("/{EDITENV}");
+    let program = root.read(BOOTUPCTL, MAX_PROGRAM_BYTES).unwrap_or_default();
+    program
+        .windows(path.len())
+        .any(|window| window == path.as_bytes())
+}
+
+/// Programs that podman does not start without and that are in none of the places where it looks for them, unless it is
+/// configured otherwise or too old to need them: whether it starts must be tried.
+pub fn doubted_for_podman(root: &Rootfs) -> Result<Vec<&'static str>> {
+    let mut doubted = Vec::new();
+    if !root.has_program("conmon")? && !is_in(root, &PODMAN_CONMON, "conmon")? {
+        doubted.push("conmon");
+    }
+    if !root.has_program(OCI_RUNTIMES[0])? && !root.has_program(OCI_RUNTIMES[1])? {
+        doubted.push("runtime");
+    }
+    if !is_in(root, &PODMAN_HELPERS, "netavark")? {
+        doubted.push("netavark");
+    }
+    Ok(doubted)
+}
+
+fn is_in(root: &Rootfs, directories: &[&str], name: &str) -> Result<bool> {
+    for directory in directories {
+        if root.exists(&format!("{directory}/{name}"))? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Without this check one would learn only at the end that no boot loader can be installed.
@@ -161,8 +238,9 @@ mod tests {
         assert!(checked(root, &options, Backend::Composefs).contains("bootctl"));
 
         install(root, &["ostree", "bootupctl"]);
-        assert!(checked(root, &options, Backend::Ostree).contains("lacks /usr/lib/bootupd/updates"));
         fs::create_dir_all(root.join(BOOTUPD_UPDATES)).unwrap();
+        assert!(checked(root, &options, Backend::Ostree).contains("lacks /usr/lib/bootupd/updates/EFI.json"));
+        fs::write(root.join(BOOTUPD_EFI), "{}").unwrap();
         assert_eq!(checked(root, &options, Backend::Ostree), "");
         assert_eq!(checked(root, &options, Backend::Composefs), "");
         for (version, expected) in [
@@ -182,6 +260,41 @@ mod tests {
             ..Options::default()
         };
         assert!(checked(root, &luks, Backend::Ostree).contains("cryptsetup"));
+    }
+
+    #[test]
+    fn what_this_very_bootupctl_runs_must_be_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        install(root, &["bootupctl"]);
+        fs::create_dir_all(root.join(BOOTUPD_UPDATES)).unwrap();
+        fs::write(root.join(BOOTUPD_EFI), "{}").unwrap();
+        let missing = || missing_for_bootupd(&Rootfs::open(root).unwrap()).unwrap();
+        assert_eq!(missing(), [""; 0]);
+        fs::write(
+            root.join(BOOTUPCTL),
+            "\x7fELF ... /usr/bin/grub2-editenvgrubenv ...",
+        )
+        .unwrap();
+        assert!(missing()[0].starts_with("/usr/bin/grub2-editenv ("));
+        install(root, &["grub2-editenv"]);
+        assert_eq!(missing(), [""; 0]);
+    }
+
+    #[test]
+    fn podman_is_doubted_when_what_it_starts_is_nowhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let doubted = || doubted_for_podman(&Rootfs::open(root).unwrap()).unwrap();
+        assert_eq!(doubted(), ["conmon", "runtime", "netavark"]);
+        install(root, &["runc", "netavark"]);
+        // Programs that nobody but podman starts are not looked for in `PATH`.
+        assert_eq!(doubted(), ["conmon", "netavark"]);
+        fs::create_dir_all(root.join("usr/libexec/podman")).unwrap();
+        for name in ["conmon", "netavark"] {
+            fs::write(root.join("usr/libexec/podman").join(name), "").unwrap();
+        }
+        assert_eq!(doubted(), [""; 0]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use oci_spec::runtime::{
 /// What the container sees below `/dev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Devices {
-    /// `null`, `zero`, `random`, `tty` and the like.
+    /// `null`, `zero`, `random`, `tty`, `shm` and the like.
     Harmless,
     /// The kernel's devtmpfs: partitions appear in it as the kernel makes them. And the firmware's variables.
     Kernel {
@@ -228,6 +228,14 @@ fn mounts(sandbox: &Sandbox) -> Result<Vec<Mount>> {
         mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
         mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
     ];
+    if sandbox.devices == Devices::Harmless {
+        mounts.push(mount(
+            "/dev/shm",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "nodev", "mode=1777"],
+        )?);
+    }
     if sandbox.devices == (Devices::Kernel { efivars: true }) {
         mounts.push(mount(
             "/sys/firmware/efi/efivars",

@@ -1,27 +1,25 @@
 //! The image as its own installer: what its bootc is, what it is asked, and how it is run.
 
 use std::collections::VecDeque;
-use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::sync::Notify;
 
 use super::boot_order;
 use super::machine;
 use super::planning::{Plan, booted_by_uefi};
+use super::questions::Questions;
 use super::seal::Seal;
 use crate::bootc::arguments::{self, Installation};
 use crate::bootc::messages;
-use crate::bootc::probe::{Probe, QUESTIONS};
+use crate::bootc::probe::Probe;
 use crate::bootc::requirements;
 use crate::bootc::uki::Uki;
 use crate::cli;
 use crate::container::run::Output;
-use crate::container::{self, Devices, ExitStatus, Sandbox};
+use crate::container::{self, Devices, Sandbox};
 use crate::disk::{Backend, BootPath, BootcVersion, Layout};
 use crate::kernel;
-use crate::progress::{Event, Progress, Wait};
+use crate::progress::{Event, Progress};
 use crate::relay::Served;
 use crate::report::BootcReport;
 use crate::rootfs::Rootfs;
@@ -30,9 +28,6 @@ use crate::session::Root;
 /// How many lines of bootc's output are kept, and how many bytes.
 const KEPT_LINES: usize = 2000;
 const KEPT_BYTES: usize = 1 << 20;
-/// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
-const MAX_ANSWER_BYTES: usize = 1 << 20;
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// An image that can install itself, as far as can be seen without trying.
 pub struct Installer {
@@ -45,14 +40,8 @@ pub struct Installer {
 
 impl Installer {
     /// Looks for all that bootc needs, and asks bootc what it can. Nothing is written to the disk.
-    pub async fn examine(
-        root: &Root,
-        seal: &Seal,
-        environment: &[String],
-        typed: &cli::Install,
-        progress: &Progress,
-    ) -> Result<Self> {
-        let rootfs = Rootfs::open(root.path())?;
+    pub async fn examine(questions: &Questions<'_>, typed: &cli::Install) -> Result<Self> {
+        let rootfs = Rootfs::open(questions.root.path())?;
         let uki = Uki::find(&rootfs)?;
         let composefs = typed.bootc.composefs_backend || uki.is_some();
         let backend = if composefs {
@@ -61,22 +50,39 @@ impl Installer {
             Backend::Ostree
         };
         requirements::check_bootc(&rootfs)?;
-        let probe = ask(root, seal, environment, progress).await?;
+        let probe = questions.probe().await?;
         probe.check_version()?;
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
+        let doubted = requirements::doubted_for_podman(&rootfs)?;
+        if !doubted.is_empty() {
+            questions.try_podman(&doubted).await?;
+        }
         machine::check(typed.bootc.block_setup, backend)?;
         boot_order::check_bootloader(typed.boot_entry, probe.bootloader(&typed.bootc))?;
         if backend == Backend::Composefs && probe.mounts_erofs_files() {
-            warn_of_old_kernel(&probe.version, progress)?;
+            warn_of_old_kernel(&probe.version, questions.progress)?;
         }
         let has_bound_images = !rootfs.list("usr/lib/bootc/bound-images.d")?.is_empty();
         Ok(Self {
-            probe,
             uki,
             backend,
             has_bound_images,
+            probe,
         })
+    }
+
+    /// Has bootc read its arguments, and do nothing.
+    pub async fn rehearse(&self, command: &[String], questions: &Questions<'_>) -> Result<()> {
+        let (status, said) = questions.ask(&arguments::rehearsal(command)).await?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!(
+            "the image's bootc {} does not take what it would be told: {}: look at --bootc-arg and the options for bootc",
+            self.probe.version,
+            messages::complaint(&said)
+        )
     }
 
     /// The version of the image's bootc, as far as layouts depend on it.
@@ -210,58 +216,6 @@ impl Kept {
     }
 }
 
-async fn ask(root: &Root, seal: &Seal, environment: &[String], progress: &Progress) -> Result<Probe> {
-    let mut answers = [String::new(), String::new(), String::new()];
-    for (question, answer) in QUESTIONS.iter().zip(&mut answers) {
-        let sandbox = Sandbox {
-            root: root.path().into(),
-            command: question.iter().map(ToString::to_string).collect(),
-            environment: environment.to_vec(),
-            devices: Devices::Harmless,
-            network: seal.network(),
-        };
-        let command = question.join(" ");
-        let bundle = root.scratch("ask");
-        let wait = Wait::new(format!("asking the image: {command}"));
-        let _asking = progress.waiting(wait.at_most(ANSWER_LIMIT));
-        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, answer))
-            .await
-            .with_context(|| format!("asking the image with {command:?}"))?;
-        if !status.success() {
-            let lines: Vec<_> = answer.lines().map(str::to_string).collect();
-            bail!(
-                "{command} failed in the image with {status}{}",
-                messages::reason(&lines)
-            );
-        }
-    }
-    let [version, help, configuration] = &answers;
-    Probe::parse([version, help, configuration])
-}
-
-/// Collects what is printed into `answer`.
-async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Result<ExitStatus> {
-    let too_much = Notify::new();
-    let mut collect = |line: String| {
-        if answer.len() + line.len() < MAX_ANSWER_BYTES {
-            *answer += &format!("{line}\n");
-        } else {
-            too_much.notify_one();
-        }
-    };
-    tokio::select! {
-        biased;
-        () = too_much.notified() => bail!("it prints more than {MAX_ANSWER_BYTES} bytes: repair the image"),
-        finished = container::run(sandbox, bundle, Output::Lines(&mut collect)) => Ok(finished?.status),
-    }
-}
-
-/// What `work` comes to, if that doesn't take too long.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
-    let done = tokio::time::timeout(limit, work).await;
-    done.unwrap_or_else(|_| bail!("it did not end within {} s: repair the image", limit.as_secs()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,13 +230,5 @@ mod tests {
         assert_eq!(kept.bytes, kept.lines.iter().map(String::len).sum::<usize>());
         kept.push("x".repeat(KEPT_BYTES + 1));
         assert_eq!((kept.lines.len(), kept.bytes), (0, 0));
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_never_comes_is_not_waited_for() {
-        let never = std::future::pending::<Result<()>>();
-        let error = within(Duration::from_millis(1), never).await.unwrap_err();
-        assert!(error.to_string().starts_with("it did not end within"), "{error}");
-        assert_eq!(within(ANSWER_LIMIT, async { Ok(1) }).await.unwrap(), 1);
     }
 }

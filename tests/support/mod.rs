@@ -27,7 +27,9 @@ pub const LANDFALL: &str = env!("CARGO_BIN_EXE_landfall");
 pub const GIB: u64 = 1 << 30;
 
 /// The programs that Landfall looks for in an image; here they are all busybox, which never needs most of them.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 19] = [
+    "conmon",
+    "crun",
     "sh",
     "cat",
     "dd",
@@ -62,8 +64,10 @@ const BOOTC_HEAD: &str = r#"#!/bin/sh
 case "$*" in
 "--version") echo "bootc 1.16.9"; exit ;;
 "install print-configuration") echo '{"block":["direct"],"root-fs-type":"ext4"}'; exit ;;
-"install to-disk --help")
-    for name in source-imgref target-imgref root-size block-setup karg wipe skip-fetch-check root-ssh-authorized-keys; do echo "  --$name"; done
+*" --nonsense "*)
+    echo "error: unexpected argument '--nonsense' found" >&2; echo >&2; echo "Usage: bootc" >&2; exit 2 ;;
+"install to-disk "*"--help")
+    for name in source-imgref target-imgref root-size block-setup karg wipe skip-fetch-check generic-image bootloader root-ssh-authorized-keys; do echo "  --$name"; done
     exit ;;
 esac
 for device; do :; done
@@ -150,6 +154,7 @@ pub fn installable(bootc: &str) -> Image {
             Entry::program("usr/bin/bootc", script),
             Entry::file("usr/lib/ostree/prepare-root.conf", ""),
             Entry::file("usr/lib/bootupd/updates/EFI.json", "{}"),
+            Entry::symlink("usr/libexec/podman/netavark", "../../bin/busybox"),
             Entry::directory("etc"),
             Entry::directory("proc"),
             Entry::directory("sys"),

@@ -1,0 +1,131 @@
+//! What the image is asked before anything is written: harmless commands, in the sandbox, without a disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::Notify;
+
+use super::seal::Seal;
+use crate::bootc::messages;
+use crate::bootc::probe::{Probe, QUESTIONS};
+use crate::bootc::requirements::PODMAN_TRIAL;
+use crate::container::run::Output;
+use crate::container::{self, Devices, ExitStatus, Sandbox};
+use crate::progress::{Progress, Wait};
+use crate::session::Root;
+use crate::text::shortened;
+
+/// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+
+/// Whom to ask.
+#[derive(Clone, Copy)]
+pub struct Questions<'a> {
+    /// The image's root.
+    pub root: &'a Root,
+    /// The network that it has.
+    pub seal: &'a Seal,
+    /// Its environment.
+    pub environment: &'a [String],
+    /// Where it is told what is waited for.
+    pub progress: &'a Progress,
+}
+
+impl Questions<'_> {
+    /// Runs a command; gives how it ended, and what it said.
+    pub async fn ask(&self, command: &[String]) -> Result<(ExitStatus, String)> {
+        let sandbox = Sandbox {
+            root: self.root.path().into(),
+            command: command.to_vec(),
+            environment: self.environment.to_vec(),
+            devices: Devices::Harmless,
+            network: self.seal.network(),
+        };
+        let (bundle, mut answer) = (self.root.scratch("ask"), String::new());
+        let command = command.join(" ");
+        let wait = Wait::new(format!("asking the image: {command}"));
+        let _asking = self.progress.waiting(wait.at_most(ANSWER_LIMIT));
+        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, &mut answer))
+            .await
+            .with_context(|| format!("asking the image with {command:?}"))?;
+        Ok((status, answer))
+    }
+
+    /// What bootc says of itself.
+    pub async fn probe(&self) -> Result<Probe> {
+        let mut answers = [String::new(), String::new(), String::new()];
+        for (question, answer) in QUESTIONS.iter().zip(&mut answers) {
+            let command: Vec<_> = question.iter().map(ToString::to_string).collect();
+            let status;
+            (status, *answer) = self.ask(&command).await?;
+            if !status.success() {
+                let lines: Vec<_> = answer.lines().map(str::to_string).collect();
+                let command = question.join(" ");
+                bail!(
+                    "{command} failed in the image with {status}{}",
+                    messages::reason(&lines)
+                );
+            }
+        }
+        let [version, help, configuration] = &answers;
+        Probe::parse([version, help, configuration])
+    }
+
+    /// Starts podman as bootc will, on a storage that goes away. If it complains of something that is `doubted`, the
+    /// installation would end there.
+    pub async fn try_podman(&self, doubted: &[&str]) -> Result<()> {
+        let (status, said) = self.ask(&PODMAN_TRIAL.map(String::from)).await?;
+        if status.success() {
+            return Ok(());
+        }
+        let why = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        let why = shortened(&why);
+        if doubted.iter().any(|name| why.contains(name)) {
+            bail!(
+                "podman does not start in the image, which bootc needs: {why}: rebuild it with what is missing"
+            );
+        }
+        self.progress.warn(format!(
+            "podman did not start in the image when that was tried, and bootc needs it: {why}"
+        ));
+        Ok(())
+    }
+}
+
+/// Collects what is printed into `answer`.
+async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Result<ExitStatus> {
+    let too_much = Notify::new();
+    let mut collect = |line: String| {
+        if answer.len() + line.len() < MAX_ANSWER_BYTES {
+            *answer += &format!("{line}\n");
+        } else {
+            too_much.notify_one();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = too_much.notified() => bail!("it prints more than {MAX_ANSWER_BYTES} bytes: repair the image"),
+        finished = container::run(sandbox, bundle, Output::Lines(&mut collect)) => Ok(finished?.status),
+    }
+}
+
+/// What `work` comes to, if that doesn't take too long.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| bail!("it did not end within {} s: repair the image", limit.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_that_never_comes_is_not_waited_for() {
+        let never = std::future::pending::<Result<()>>();
+        let error = within(Duration::from_millis(1), never).await.unwrap_err();
+        assert!(error.to_string().starts_with("it did not end within"), "{error}");
+        assert_eq!(within(ANSWER_LIMIT, async { Ok(1) }).await.unwrap(), 1);
+    }
+}
