@@ -9,6 +9,7 @@ mod machine;
 mod planning;
 mod questions;
 mod seal;
+mod uefi;
 
 use std::ops::Deref;
 
@@ -72,6 +73,7 @@ pub async fn install(
         installer.backend,
         installer.version(),
     )?;
+    installer.check_boot(planning::arch(&plan.found)?, typed)?;
     let command = installer.command(&plan, &layout, typed)?;
     installer.rehearse(&command, &questions).await?;
     let bootc = report.bootc.insert(installer.report(&command));

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use nix::pty::openpty;
 use serde_json::Value;
 use support::{GIB, LANDFALL, Lab, landfall, output};
+use xtask::able_kernel;
 
 fn inventory(arguments: &[&str]) -> (Option<i32>, Value, String) {
     let ran = landfall([&["disks", "--json"], arguments].concat());
@@ -118,7 +119,7 @@ fn a_disk_that_is_named_must_satisfy_the_hints() {
 fn at_a_terminal(arguments: &[&str], answer: &str) -> (Option<i32>, String) {
     let terminal = openpty(None, None).unwrap();
     let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
-    let mut child = Command::new(LANDFALL)
+    let mut child = able_kernel::command(LANDFALL)
         .args(arguments)
         .stdin(slave())
         .stdout(Stdio::null())
@@ -151,7 +152,14 @@ fn a_person_is_asked_before_anything_is_lost() {
     let device = disk.device.to_str().unwrap();
     output(Command::new("mkfs.ext4").args(["-q", "-L", "precious", device]));
     let before = disk.hash();
-    let fixed = ["install", &image, device, "--tls-verify=false", "--wipe"];
+    let fixed = [
+        "install",
+        &image,
+        device,
+        "--tls-verify=false",
+        "--generic-image",
+        "--wipe",
+    ];
     for answer in ["no\n", "\n", "y\n", "\u{4}"] {
         let (code, said) = at_a_terminal(&fixed, answer);
         assert_eq!(code, Some(3), "{said}");

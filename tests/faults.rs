@@ -437,6 +437,7 @@ fn a_source_that_fails_while_bootc_runs_is_named() {
                 &name,
                 device,
                 "--tls-verify=false",
+                "--generic-image",
                 "--retries=0",
                 "--progress=plain",
                 "--memory-budget",

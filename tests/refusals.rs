@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, noise, output};
+use xtask::able_kernel;
 use xtask::image::{Compression, Entry, Image, Layer, flip_byte, truncate};
 use xtask::registry::Registry;
 
@@ -105,6 +106,14 @@ fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
         &[],
         "it lacks skopeo (fetches the image for bootc)",
     );
+
+    lab.layout.add(&Image::new(), "empty").unwrap();
+    let empty = lab.place("empty");
+    refused(&disk, &empty, &[], "the image has no layers");
+    let device = disk.device.to_str().unwrap();
+    let ran = landfall(["plan", &empty, device, "--tls-verify=false"]);
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    assert!(ran.error().contains("the image has no layers"), "{ran:#?}");
 }
 
 #[test]
@@ -145,6 +154,92 @@ fn nothing_is_written_when_bootc_would_fail() {
         &[],
         "it lacks /usr/bin/grub2-editenv (",
     );
+}
+
+#[test]
+fn nothing_is_written_when_the_disk_would_not_boot_by_uefi() {
+    if Path::new("/sys/firmware/efi").exists() {
+        xtask::suite::cannot_run("an installation without UEFI", "this machine was booted by UEFI").unwrap();
+        return;
+    }
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 7");
+    let disk = lab.disk(GIB);
+    let before = disk.hash();
+    let device = disk.device.to_str().unwrap();
+    let tried = |command: &str, more: &[&str]| {
+        let fixed = [command, image.as_str(), device, "--tls-verify=false"];
+        landfall(fixed.iter().chain(more))
+    };
+    let ran = tried("install", &[]);
+    check(&ran, "this machine was not booted by UEFI");
+    assert!(ran.error().contains("use --generic-image"), "{ran:#?}");
+    assert_eq!(disk.hash(), before);
+    // What is known of the image before it is here says it at once.
+    let ran = tried("plan", &["--bootloader", "grub"]);
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    assert!(ran.error().contains("use --generic-image"), "{ran:#?}");
+    let ran = tried("plan", &[]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    let left_open = "not checked whether the image's boot loader can be installed from a machine that was not booted by UEFI";
+    assert!(ran.stdout.contains(left_open), "{ran:#?}");
+    let ran = tried("plan", &["--generic-image"]);
+    assert!(ran.code == Some(0) && !ran.stdout.contains(left_open), "{ran:#?}");
+    // With a boot loader that is none of Landfall's business, the image's bootc is run.
+    let ran = tried("install", &["--bootloader", "none"]);
+    assert!(ran.stderr.contains("failed with exit status 7"), "{ran:#?}");
+}
+
+/// Whether this kernel makes partitions of a GUID Partition Table that sgdisk wrote.
+fn reads_gpt(lab: &Lab) -> bool {
+    let file = lab.file("gpt", vec![0; 4 << 20]);
+    output(Command::new("sgdisk").args(["--new=1:0:0"]).arg(&file));
+    let losetup = ["--find", "--show", "--partscan"];
+    let device = output(Command::new("losetup").args(losetup).arg(&file));
+    let name = device.trim().trim_start_matches("/dev/");
+    let found = Path::new(&format!("/sys/block/{name}/{name}p1")).exists();
+    output(Command::new("losetup").args(["--detach", device.trim()]));
+    found
+}
+
+#[test]
+fn nothing_is_written_when_the_kernel_cannot_install() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    let planned = |mut command: Command| -> Ran {
+        command.args(["plan", &image, device, "--tls-verify=false"]);
+        command.output().unwrap().into()
+    };
+    // A kernel that has FAT, and is shown a table to see whether it makes partitions of it.
+    let ran = planned(able_kernel::secretive(LANDFALL));
+    if reads_gpt(&lab) {
+        assert!(ran.code == Some(0) && !ran.stdout.contains("GUID"), "{ran:#?}");
+    } else {
+        assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+        assert!(ran.error().contains("CONFIG_EFI_PARTITION"), "{ran:#?}");
+    }
+    // The same where no loop device can be had.
+    let mut hidden = Command::new("unshare");
+    let hide = "mount --bind /dev/null /dev/loop-control && exec \"$@\"";
+    hidden.args(["--mount", "sh", "-c", hide, "sh"]);
+    let secretive = able_kernel::secretive(LANDFALL);
+    hidden.arg(secretive.get_program()).args(secretive.get_args());
+    let ran = planned(hidden);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert!(
+        ran.stdout
+            .contains("not checked whether this kernel makes partitions from a GUID Partition Table ("),
+        "{ran:#?}"
+    );
+    // This very kernel.
+    let knows_fat = Command::new("modprobe").args(["--quiet", "vfat"]).status();
+    if !knows_fat.is_ok_and(|status| status.success()) {
+        let ran = planned(Command::new(LANDFALL));
+        assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+        assert!(ran.error().contains("this kernel has no vfat"), "{ran:#?}");
+    }
 }
 
 #[test]
@@ -403,6 +498,13 @@ fn a_plan_writes_nothing_and_says_what_would_be_done() {
     assert_eq!(
         json["partitions"].as_array().unwrap().last().unwrap()["size_bytes"],
         64 << 20
+    );
+    let not_checked = json["not_checked"].as_array().unwrap();
+    let of_bootc = "whether the image contains bootc and all that this needs";
+    assert!(not_checked.iter().any(|what| what == of_bootc), "{json:#}");
+    assert!(
+        table.stdout.contains(&format!("not checked {of_bootc}\n")),
+        "{table:#?}"
     );
     assert_eq!(disk.hash(), before);
 }

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::disk::run;
 use support::{GIB, Lab, Ran, assert_nothing_left, landfall, output, start_until};
+use xtask::able_kernel;
 use xtask::image::{Entry, Layer};
 use xtask::registry::Registry;
 
@@ -106,6 +107,7 @@ fn a_disk_that_bootc_did_not_write_to_keeps_its_system() {
             image,
             device,
             "--tls-verify=false",
+            "--generic-image",
             "--wipe",
             "--report",
         ];
@@ -155,6 +157,7 @@ fn a_disk_that_cannot_be_read_after_its_installation_is_not_judged() {
         &image,
         disk.device.to_str().unwrap(),
         "--tls-verify=false",
+        "--generic-image",
         "--report",
         report.to_str().unwrap(),
     ];
@@ -214,7 +217,7 @@ fn the_sandbox_shows_the_image_and_nothing_else() {
     let keys = lab.file("keys", "ssh-ed25519 AAAA anna");
     let report = lab.directory.path().join("report.json");
     let disk = lab.disk(GIB);
-    let mut command = Command::new(support::LANDFALL);
+    let mut command = able_kernel::command(support::LANDFALL);
     command
         .args([
             "install",

@@ -43,6 +43,7 @@ fn an_image_and_its_bootc_steer_no_terminal() {
             image,
             device,
             "--tls-verify=false",
+            "--generic-image",
             "--keep-on-failure",
         ])
     };

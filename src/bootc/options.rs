@@ -68,6 +68,13 @@ pub enum BoundImages {
     Pull,
 }
 
+impl Options {
+    /// Whether the boot loader is installed for any machine.
+    pub fn is_generic_image(&self) -> bool {
+        self.generic_image || self.extra.iter().any(|argument| argument == "--generic-image")
+    }
+}
+
 impl Filesystem {
     /// bootc's name for it.
     pub fn name(self) -> &'static str {

@@ -107,6 +107,11 @@ pub fn check(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) 
     )
 }
 
+/// Whether the boot loader will be installed by bootupd.
+pub fn is_for_bootupd(root: &Rootfs, options: &Options, backend: Backend, probe: &Probe) -> Result<bool> {
+    Ok(boot_loader(root, probe.bootloader(options), backend)?.contains(&BOOTUPD))
+}
+
 /// Without the boot loader for UEFI, bootupd leaves the EFI system partition empty, and that is no error to it.
 fn missing_for_bootupd(root: &Rootfs) -> Result<Vec<String>> {
     let mut missing = Vec::new();

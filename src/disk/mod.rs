@@ -38,6 +38,7 @@ mod sysfs;
 #[cfg(test)]
 mod sysfs_fixture;
 mod transport;
+mod trial;
 mod verify;
 
 pub use amend::{Origin, Room, RoomReport};
@@ -59,4 +60,5 @@ pub use parts::{Parts, check_root, find_boot_loader};
 pub use room::NoRoom;
 pub use stale::{StaleConfigDrive, stale_config_drives};
 pub use sysfs::KernelPartition;
+pub use trial::kernel_reads_gpt;
 pub use verify::{BootLoader, BootPath, Unverified, VerifyError};

@@ -6,9 +6,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::boot_order;
 use super::machine;
-use super::planning::{Plan, booted_by_uefi};
+use super::planning::Plan;
 use super::questions::Questions;
 use super::seal::Seal;
+use super::uefi::Booted;
 use crate::bootc::arguments::{self, Installation};
 use crate::bootc::messages;
 use crate::bootc::probe::Probe;
@@ -17,7 +18,7 @@ use crate::bootc::uki::Uki;
 use crate::cli;
 use crate::container::run::Output;
 use crate::container::{self, Devices, Sandbox};
-use crate::disk::{Backend, BootPath, BootcVersion, Layout};
+use crate::disk::{Arch, Backend, BootPath, BootcVersion, Layout};
 use crate::kernel;
 use crate::progress::{Event, Progress};
 use crate::relay::Served;
@@ -36,6 +37,8 @@ pub struct Installer {
     /// bootc's backend for this image.
     pub backend: Backend,
     has_bound_images: bool,
+    /// Whether bootupd installs the boot loader.
+    by_bootupd: bool,
 }
 
 impl Installer {
@@ -59,6 +62,7 @@ impl Installer {
             questions.try_podman(&doubted).await?;
         }
         machine::check(typed.bootc.block_setup, backend)?;
+        kernel::need_filesystem(&probe.filesystem(&typed.bootc)?)?;
         boot_order::check_bootloader(typed.boot_entry, probe.bootloader(&typed.bootc))?;
         if backend == Backend::Composefs && probe.mounts_erofs_files() {
             warn_of_old_kernel(&probe.version, questions.progress)?;
@@ -68,8 +72,17 @@ impl Installer {
             uki,
             backend,
             has_bound_images,
+            by_bootupd: requirements::is_for_bootupd(&rootfs, &typed.bootc, backend, &probe)?,
             probe,
         })
+    }
+
+    /// Refuses a machine that the disk would not boot from afterwards.
+    pub fn check_boot(&self, arch: Arch, typed: &cli::Install) -> Result<()> {
+        if self.by_bootupd && !typed.bootc.is_generic_image() {
+            Booted::find_out().refuse_bootupd(arch)?;
+        }
+        Ok(())
     }
 
     /// Has bootc read its arguments, and do nothing.
@@ -161,7 +174,7 @@ pub async fn run(
         command: arguments::in_shell(command),
         environment: environment.to_vec(),
         devices: Devices::Kernel {
-            efivars: booted_by_uefi(),
+            efivars: Booted::find_out() == Booted::ByUefi,
         },
         network: seal.network(),
     };

@@ -5,11 +5,34 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::disk::{Backend, BlockSetup};
+use crate::disk::{self, Backend, BlockSetup};
 use crate::kernel;
-use crate::kernel::modules::Loader;
+use crate::kernel::modules::{self, Loader};
 
 const TPMS: &str = "/sys/class/tpm";
+
+/// The function by which Linux reads a GUID Partition Table.
+const GPT_FUNCTION: &str = "efi_partition";
+
+/// Refuses a kernel that lacks what every installation needs. What could not be found out is said.
+pub fn check_kernel() -> Result<Option<String>> {
+    kernel::need_filesystem("vfat")?;
+    // Where the kernel says so itself, no disk has to be made up.
+    if kernel::has_function(GPT_FUNCTION).unwrap_or(false) {
+        return Ok(None);
+    }
+    let _ = modules::load(&["loop"]);
+    match disk::kernel_reads_gpt() {
+        Ok(true) => Ok(None),
+        Ok(false) => bail!(
+            "this kernel makes no partitions from a GUID Partition Table, so no bootc installs under it: use a kernel with \
+             CONFIG_EFI_PARTITION"
+        ),
+        Err(error) => Ok(Some(format!(
+            "whether this kernel makes partitions from a GUID Partition Table ({error:#})"
+        ))),
+    }
+}
 
 /// Refuses a machine that lacks something.
 pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::config_drives;
 use crate::container;
 use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
 use crate::disks;
+use crate::kernel;
 use crate::plan::{Memory, Purpose, size};
 use crate::progress::{Progress, Wait};
 use crate::pull::with_filesystem;
@@ -20,6 +21,7 @@ use crate::session::{self, Weighed};
 
 use super::boot_order;
 use super::machine;
+use super::uefi::Booted;
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
@@ -42,6 +44,8 @@ pub struct Plan {
     pub config_drive: Option<ConfigDrive>,
     /// The SSH keys of root on the installed system.
     pub ssh_keys: Option<Vec<u8>>,
+    /// What is not known yet, or could not be found out.
+    pub not_checked: Vec<String>,
 }
 
 /// Decides all that can be decided, or refuses. Nothing is written.
@@ -68,7 +72,11 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     } else {
         Backend::Ostree
     };
+    let not_known = machine::check_kernel()?;
     machine::check(typed.bootc.block_setup, backend)?;
+    if let Some(filesystem) = typed.bootc.filesystem {
+        kernel::need_filesystem(filesystem.name())?;
+    }
     boot_order::check_bootloader(typed.boot_entry, typed.bootc.bootloader.as_deref())?;
     // What stands in the way is better known now.
     boot_order::check_machine(typed.boot_entry)?;
@@ -81,6 +89,11 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
     let found = session::find(&typed.image, progress).await?.weigh(progress).await;
+    if found.image.layers.is_empty() {
+        bail!(
+            "the image has no layers, so there is nothing to install: use the image of a bootable container"
+        );
+    }
     container::spec::environment(&found.image.environment)?;
     // A stick that the image is on is mounted only now.
     found.refuse_as_target(disk.disk())?;
@@ -102,13 +115,15 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
             "the image may turn out to be too large for the disk: {doubt:#}"
         ));
     }
-    if !booted_by_uefi() && !typed.bootc.generic_image {
-        progress.warn(
-            "this machine was not booted by UEFI: the image's boot loader may not be installed for UEFI; boot this \
-             system by UEFI, or use --generic-image",
-        );
+    let booted = Booted::find_out();
+    if typed.bootc.bootloader.as_deref() == Some("grub") && !typed.bootc.is_generic_image() {
+        booted.refuse_bootupd(arch(&found)?)?;
     }
     Ok(Plan {
+        not_checked: not_known
+            .into_iter()
+            .chain(left_to_the_image(typed, booted))
+            .collect(),
         found,
         memory,
         disk,
@@ -116,6 +131,23 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         config_drive,
         ssh_keys,
     })
+}
+
+/// What only the image itself can tell, when it is here.
+fn left_to_the_image(typed: &cli::Install, booted: Booted) -> impl Iterator<Item = String> {
+    let always = [
+        "whether the image contains bootc and all that this needs",
+        "whether the image's bootc takes these options",
+        "which backend the image is for: the sizes of the partitions may be others",
+    ];
+    let filesystem = "whether this kernel has the file system that the image's root gets";
+    let uefi = "whether the image's boot loader can be installed from a machine that was not booted by UEFI; with \
+                --generic-image it can";
+    always
+        .into_iter()
+        .chain(typed.bootc.filesystem.is_none().then_some(filesystem))
+        .chain((booted != Booted::ByUefi && !typed.bootc.is_generic_image()).then_some(uefi))
+        .map(Into::into)
 }
 
 /// The layout for an image that takes `unpacked_bytes` in a file system, as far as it is known.
@@ -127,12 +159,9 @@ pub fn lay_out(
     backend: Backend,
     bootc: BootcVersion,
 ) -> Result<Layout> {
-    let architecture = found.image.platform.architecture.to_string();
-    let arch = Arch::from_oci(&architecture)
-        .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))?;
     let request = LayoutRequest {
         geometry: disk.geometry,
-        arch,
+        arch: arch(found)?,
         backend,
         block_setup: typed.bootc.block_setup,
         bootc,
@@ -143,9 +172,11 @@ pub fn lay_out(
     Ok(Layout::plan(&request)?)
 }
 
-/// Whether the firmware is UEFI, and lets us talk to it.
-pub fn booted_by_uefi() -> bool {
-    Path::new("/sys/firmware/efi").is_dir()
+/// What the image runs on.
+pub fn arch(found: &Weighed) -> Result<Arch> {
+    let architecture = found.image.platform.architecture.to_string();
+    Arch::from_oci(&architecture)
+        .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))
 }
 
 fn look_at_disk(target: &Target, wipe: bool) -> Result<Expendable> {
@@ -182,6 +213,7 @@ pub struct Summary {
     logical_sector_bytes: u64,
     to_be_lost: Option<String>,
     partitions: Vec<PlannedPartition>,
+    not_checked: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -226,6 +258,7 @@ impl From<&Plan> for Summary {
             logical_sector_bytes: sector,
             to_be_lost: (!plan.disk.contents.is_empty()).then(|| plan.disk.contents.to_string()),
             partitions: own.chain(config_drive).collect(),
+            not_checked: plan.not_checked.clone(),
         }
     }
 }
@@ -268,6 +301,9 @@ impl std::fmt::Display for Summary {
                 "partition   {name:<12} {bytes:>10}, from sector {}",
                 partition.start_lba
             )?;
+        }
+        for what in &self.not_checked {
+            writeln!(out, "not checked {what}")?;
         }
         Ok(())
     }

@@ -3,10 +3,13 @@
 pub mod command_line;
 pub mod modules;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, Result};
 use nix::sys::utsname::uname;
+
+use crate::sys::mount::has_filesystem;
 
 /// The kernel's release, such as `6.12.5-amd64`.
 pub fn release() -> Result<String> {
@@ -23,11 +26,29 @@ pub fn is_since(release: &str, version: (u32, u32)) -> bool {
 
 /// Loads what the kernel needs for this file system, if it isn't ready.
 pub fn need_filesystem(name: &str) -> Result<()> {
-    if !knows_filesystem(name)? {
-        modules::load(&[name])
-            .with_context(|| format!("this kernel has no {name}: add the module {name} to the ramdisk"))?;
+    if knows_filesystem(name)? {
+        return Ok(());
     }
-    Ok(())
+    let Err(error) = modules::load(&[name]) else {
+        return Ok(());
+    };
+    // In a container the modules aren't to be seen, but the kernel has a program that loads them.
+    if has_filesystem(name) == Ok(true) {
+        return Ok(());
+    }
+    Err(error).with_context(|| format!("this kernel has no {name}: add the module {name} to the ramdisk"))
+}
+
+/// Whether the kernel has a function of this name, as far as it tells.
+pub fn has_function(name: &str) -> Result<bool> {
+    let symbols = File::open("/proc/kallsyms").context("open(/proc/kallsyms)")?;
+    for line in BufReader::new(symbols).lines() {
+        let line = line.context("read(/proc/kallsyms)")?;
+        if line.split_whitespace().nth(2) == Some(name) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether the kernel has this file system ready.

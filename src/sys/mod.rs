@@ -5,6 +5,7 @@ pub mod attributes;
 pub mod block;
 pub mod device_mapper;
 pub mod heap;
+pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod net;

@@ -20,6 +20,7 @@ use std::time::Duration;
 use landfall::source::registry::{Options, Policy, Timeouts};
 use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
+use xtask::able_kernel;
 use xtask::image::{Entry, Image, Layer, Layout};
 use xtask::registry::Registry;
 
@@ -251,7 +252,7 @@ impl From<Output> for Ran {
 }
 
 pub fn landfall(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>) -> Ran {
-    let mut command = Command::new(LANDFALL);
+    let mut command = able_kernel::command(LANDFALL);
     command
         .args(arguments)
         .stdin(Stdio::null())
@@ -262,7 +263,7 @@ pub fn landfall(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>
 
 /// Starts Landfall, and gives it with what it prints on standard error once `line` has been printed.
 pub fn start_until(arguments: &[&str], line: &str) -> (Child, impl FnOnce(Child) -> Ran + use<>) {
-    let mut command = Command::new(LANDFALL);
+    let mut command = able_kernel::command(LANDFALL);
     command
         .args(arguments)
         .stdin(Stdio::null())

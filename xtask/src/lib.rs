@@ -8,6 +8,7 @@
 //! | [`fixture`] | the bootable image, made from Debian packages, with its stand-in `bootc` |
 //! | [`ramdisk`] | an initramfs of Landfall and kernel modules, nothing else |
 //! | [`vm`] | a QEMU machine with a disk, UEFI firmware and a serial console |
+//! | [`able_kernel`] | Landfall under a kernel that says that it can install |
 //! | [`gpt`] | where a disk image's partitions are |
 //! | [`config_drive`] | an ISO 9660 config drive as OpenStack has it |
 //! | [`scenario`] | Landfall installs in a machine, the disk is checked and booted |
@@ -15,6 +16,7 @@
 //!
 //! Guards ([`registry::Registry`], [`vm::Running`]) own one child process each and end that one only.
 
+pub mod able_kernel;
 pub mod apt;
 pub mod bench;
 pub mod by_hand;

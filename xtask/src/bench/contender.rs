@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::tools::Tools;
+use crate::able_kernel;
 
 /// A way to get an image's files into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +98,8 @@ impl Contender {
                 format!("exec {landfall} unpack --tls-verify=false {image} --to {place}/root")
             }
             Self::Install => format!(
-                "status=0; {landfall} install --tls-verify=false {image} {disk} >&2 || status=$?; [ $status = 3 ]",
+                "status=0; {able} {landfall} install --tls-verify=false {image} {disk} >&2 || status=$?; [ $status = 3 ]",
+                able = able_kernel::shell_prefix(),
                 disk = job.disk.display()
             ),
         }
