@@ -1,6 +1,8 @@
 //! What a registry failed at: one line that names the registry, says what it answered and what to try. Answers are
 //! capped and redacted: whatever a stranger sends is neither a secret's way into a log nor a novel.
 
+mod tls;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -8,14 +10,12 @@ use std::time::{Duration, SystemTime};
 
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::StatusCode;
-use rustls::CertificateError;
 
+use self::tls::{tls_error, tls_failure};
 use crate::oci::one_line;
 
 /// How much of an error's text is shown, in characters.
 const MAX_SHOWN: usize = 300;
-/// 2026-01-01: this program is younger than that; a clock that says otherwise is wrong.
-const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);
 
 /// A request to a registry that failed.
 #[derive(Debug, thiserror::Error)]
@@ -353,84 +353,6 @@ pub fn connection_failure(error: &reqwest::Error) -> Connection {
     } else {
         Connection::Broken(clean(&last))
     }
-}
-
-/// The TLS error that `error` is or wraps. An `io::Error` hides what it wraps from `source`.
-fn tls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
-    let mut error = error;
-    loop {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        error = error.downcast_ref::<io::Error>()?.get_ref()?;
-    }
-}
-
-fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
-    use CertificateError as C;
-    match error {
-        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Connection::PlainHttp,
-        rustls::Error::InvalidCertificate(
-            C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
-        ) => Connection::WrongTime(wrong_time(error, now)),
-        rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
-            Connection::Untrusted("no known authority signed it".into())
-        }
-        rustls::Error::InvalidCertificate(why @ (C::NotValidForName | C::NotValidForNameContext { .. })) => {
-            Connection::WrongName(clean(&why.to_string()))
-        }
-        rustls::Error::InvalidCertificate(C::Other(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
-            Connection::Untrusted(
-                "it is the certificate of an authority; a server needs one that the authority has signed"
-                    .into(),
-            )
-        }
-        rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
-        rustls::Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
-            Connection::Unwelcome(format!("{alert:?}"))
-        }
-        other => Connection::Other(clean(&other.to_string())),
-    }
-}
-
-/// Whether a server says with this that it misses a client certificate, or doesn't like ours (RFC 8446, section 6.2).
-fn is_of_client_certificate(alert: rustls::AlertDescription) -> bool {
-    use rustls::AlertDescription as A;
-    matches!(
-        alert,
-        A::CertificateRequired
-            | A::BadCertificate
-            | A::UnsupportedCertificate
-            | A::CertificateRevoked
-            | A::CertificateExpired
-            | A::CertificateUnknown
-            | A::UnknownCA
-            | A::AccessDenied
-    )
-}
-
-/// Why a certificate's time is not now: the certificate's fault, or our clock's.
-fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
-    let clock = httpdate::fmt_http_date(now);
-    if now < SystemTime::UNIX_EPOCH + EARLIEST_NOW {
-        return format!(
-            "is not valid at {clock}, which is what this machine's clock says: the clock is wrong, set it"
-        );
-    }
-    let expired = matches!(
-        error,
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. }
-        )
-    );
-    let what = if expired {
-        "has expired"
-    } else {
-        "is not valid yet"
-    };
-    format!(
-        "{what} (this machine's clock says {clock}): set the clock if it's wrong, else renew the certificate"
-    )
 }
 
 /// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever

@@ -1,6 +1,8 @@
 //! What is said of failures, and what is tried again.
 
+use super::tls::EARLIEST_NOW;
 use super::*;
+use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
 fn answer(status: u16, body: &str, credentials: Option<&str>) -> Answer {
