@@ -141,6 +141,17 @@ impl Variables {
         Ok(entries)
     }
 
+    /// Whether a boot entry leads to `partition`. An error if none is known to do so, and one can't be read.
+    pub fn lead_to(&self, partition: Uuid) -> Result<bool> {
+        if !self.entries_on(&[partition])?.is_empty() {
+            return Ok(true);
+        }
+        for (_, name) in self.names()? {
+            self.read(&name)?;
+        }
+        Ok(false)
+    }
+
     /// The names of all boot entries, by number.
     fn names(&self) -> Result<Vec<(u16, String)>> {
         let describe = || format!("reading {}", self.directory.display());

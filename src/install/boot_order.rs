@@ -36,31 +36,28 @@ pub fn check_entry(
     needs_entry: bool,
     progress: &Progress,
 ) -> Result<()> {
-    let entries = match variables.and_then(|variables| variables.entries_on(&[loader.partition_uuid])) {
-        Ok(entries) => entries,
-        Err(_) if !needs_entry => return Ok(()),
-        Err(error) => {
-            progress.warn(format!(
-                "{} needs a boot entry of the firmware, and whether there is one can't be seen: {error:#}",
-                loader.path
+    let path = &loader.path;
+    match variables.and_then(|variables| variables.lead_to(loader.partition_uuid)) {
+        Ok(true) => Ok(()),
+        Ok(false) if needs_entry => bail!(
+            "the firmware has no boot entry for {path} and does not look there by itself: make one by efibootmgr, or install \
+             with --boot-entry first"
+        ),
+        Ok(false) => {
+            progress.note(format!(
+                "the firmware has no boot entry for the installed system: it finds {path} by itself, after the entries \
+                 that it has; --boot-entry makes one"
             ));
-            return Ok(());
+            Ok(())
         }
-    };
-    if entries.is_empty() && !needs_entry {
-        progress.note(format!(
-            "the firmware has no boot entry for the installed system: it finds {} by itself, after the entries that it has; \
-             --boot-entry makes one",
-            loader.path
-        ));
-    } else if entries.is_empty() {
-        bail!(
-            "the firmware has no boot entry for {} and does not look there by itself: make one by efibootmgr, or install \
-             with --boot-entry first",
-            loader.path
-        );
+        Err(error) if needs_entry => {
+            progress.warn(format!(
+                "{path} needs a boot entry of the firmware, and whether there is one can't be seen: {error:#}"
+            ));
+            Ok(())
+        }
+        Err(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// A place in the boot order, and the order as it was before the installation.
@@ -128,6 +125,13 @@ mod tests {
             error.contains("no boot entry for EFI/fedora/shimx64.efi"),
             "{error}"
         );
+        // One that can't be read may be it.
+        let unreadable = directory
+            .path()
+            .join("Boot0001-8be4df61-93ca-11d2-aa0d-00e098032b8c");
+        std::fs::create_dir(&unreadable).unwrap();
+        check(Ok(variables.clone())).unwrap();
+        std::fs::remove_dir(unreadable).unwrap();
         let entry = loader.load_option().to_bytes();
         variables.write("Boot0003", &entry).unwrap();
         check(Ok(variables)).unwrap();
