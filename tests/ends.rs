@@ -124,7 +124,14 @@ fn a_failure_ends_with_what_became_of_the_disk() {
     let install = |image: &str, more: &[&str]| {
         landfall(
             [
-                &["install", image, device, "--tls-verify=false", "--progress=plain"],
+                &[
+                    "install",
+                    image,
+                    device,
+                    "--tls-verify=false",
+                    "--generic-image",
+                    "--progress=plain",
+                ],
                 more,
             ]
             .concat(),
