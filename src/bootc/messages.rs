@@ -2,35 +2,54 @@
 //!
 //! It ends with one error, `error: Installing to disk: …: …` (older ones: `ERROR …`), which may go on over several lines: with
 //! what a program said that it ran, or with a debug dump of that program's arguments. What its programs print themselves
-//! (bootupd, skopeo, mkfs) comes before that.
+//! (bootupd, skopeo, mkfs) comes before that, their own errors last.
 
 use crate::text::shortened;
 
 /// How many lines of an error are told, and how many of those that were printed before it.
 const ERROR_LINES: usize = 8;
-const LINES_BEFORE: usize = 6;
+const LINES_BEFORE: usize = 3;
 /// How many lines are told where none of them is an error.
 const LAST_LINES: usize = 15;
 
 /// Why it failed, from all that it printed, to stand behind "failed with exit status 1".
 pub fn reason(output: &[String]) -> String {
     let lines = without_dumps(output);
-    let Some(at) = lines.iter().rposition(|line| error_in(line).is_some()) else {
+    let Some(own) = own_error(&lines) else {
         return match last(&lines, LAST_LINES) {
             [] => " and printed nothing".into(),
             last => format!("; its last lines were:{}", listed(last)),
         };
     };
-    let error = error_in(&lines[at]).unwrap_or_default();
-    let rest = &lines[at + 1..];
-    let mut text = format!(": {}", shortened(error));
-    for line in &rest[..rest.len().min(ERROR_LINES)] {
-        text += &format!(": {}", shortened(line.trim()));
+    let (before, behind) = (&lines[..own], &lines[own + 1..]);
+    // What its programs say is wrong is behind its own error, or just before it.
+    let errors = before.iter().rev().take_while(|line| error_in(line).is_some());
+    let (before, errors) = before.split_at(own - errors.count().min(ERROR_LINES));
+    let behind = behind.iter().filter(|line| !is_log_entry(line));
+    let behind: Vec<&String> = behind.take(ERROR_LINES).collect();
+    let told = [&lines[own]]
+        .into_iter()
+        .chain(errors)
+        .chain(behind.iter().copied());
+    let text: String = told
+        .map(|line| format!(": {}", shortened(error_in(line).unwrap_or(line.trim()))))
+        .collect();
+    match last(before, LINES_BEFORE) {
+        lines if lines.is_empty() || !behind.is_empty() => text,
+        lines => format!("{text}; before that it printed:{}", listed(lines)),
     }
-    match last(&lines[..at], LINES_BEFORE) {
-        [] => text,
-        before => format!("{text}; before that it printed:{}", listed(before)),
-    }
+}
+
+/// Which line is bootc's own error: the last that says what failed for it, else the last error of anybody.
+fn own_error(lines: &[String]) -> Option<usize> {
+    let is_own = |line: &String| error_in(line).is_some_and(|error| error.starts_with("Installing to"));
+    let own = lines.iter().rposition(is_own);
+    own.or_else(|| lines.iter().rposition(|line| error_in(line).is_some()))
+}
+
+/// Whether a line is of podman's or skopeo's log, and nothing that ended them.
+fn is_log_entry(line: &str) -> bool {
+    line.starts_with("time=") && error_in(line).is_none()
 }
 
 /// What bootc's command line parser complains of, in one line.
@@ -170,9 +189,8 @@ mod tests {
                  program: \"bootupctl\",\n    args: [\n        \"bootupctl\",\n        \"backend\",\n        \"install\",\n        \
                  \"--device\",\n        \"/dev/sdb\",\n    ],\n    create_pidfd: false,\n}",
                 ": Installing to disk: Installing bootloader: Failed to run command: bootupctl backend install --device \
-                 /dev/sdb; before that it printed:\n  Installing bootloader via bootupd\n  \
-                 Could not prepare Boot variable: Invalid argument\n  \
-                 error: boot data installation failed: installing component EFI: Failed to invoke efibootmgr",
+                 /dev/sdb: boot data installation failed: installing component EFI: Failed to invoke efibootmgr; before that \
+                 it printed:\n  Installing bootloader via bootupd\n  Could not prepare Boot variable: Invalid argument",
             ),
             (
                 "an older bootc, whose programs say why",
@@ -195,7 +213,42 @@ mod tests {
                 "Creating rootfs\nerror: Installing to disk: Creating rootfs: Subprocess failed: \
                  ExitStatus(unix_wait_status(256))\nmkfs.ext4: No space left on device while writing out\n",
                 ": Installing to disk: Creating rootfs: Subprocess failed: ExitStatus(unix_wait_status(256)): mkfs.ext4: No \
-                 space left on device while writing out; before that it printed:\n  Creating rootfs",
+                 space left on device while writing out",
+            ),
+            (
+                "grub2-editenv is missing (bootc 1.16.9, bootupd 0.3.2)",
+                "Added 10_blscfg.cfg\nInstalled: grub.cfg\n\
+                 error: boot data installation failed: Installing static GRUB configs: Create grubenv: Create file \
+                 boot/grub2/grubenv: Failed to find \"/usr/bin/grub2-editenv\"\n\
+                 error: Installing to disk: Installing bootloader: Failed to run command: Command {\n    \
+                 program: \"bootupctl\",\n    args: [\n        \"bootupctl\",\n        \"backend\",\n        \"install\",\n        \
+                 \"--filesystem\",\n        \"/sysroot\",\n        \"/\",\n    ],\n    env: CommandEnv {\n        clear: true,\n        \
+                 vars: {\n            \"PATH\": Some(\n                \"/bin:/usr/bin\",\n            ),\n        },\n    },\n    \
+                 create_pidfd: false,\n}",
+                ": Installing to disk: Installing bootloader: Failed to run command: bootupctl backend install --filesystem \
+                 /sysroot /: boot data installation failed: Installing static GRUB configs: Create grubenv: Create file \
+                 boot/grub2/grubenv: Failed to find \"/usr/bin/grub2-editenv\"; before that it printed:\n  \
+                 Added 10_blscfg.cfg\n  Installed: grub.cfg",
+            ),
+            (
+                "podman's log and its error behind bootc's own (bootc 1.16.9)",
+                "Initializing ostree layout\n\
+                 error: Installing to disk: Creating imgstorage: Initializing images: Subprocess failed: \
+                 ExitStatus(unix_wait_status(32000))\n\
+                 time=\"2026-11-26T12:32:46Z\" level=warning msg=\"Using cgroups-v1 which is deprecated\"\n\
+                 Error: default OCI runtime \"runc\" not found: invalid argument",
+                ": Installing to disk: Creating imgstorage: Initializing images: Subprocess failed: \
+                 ExitStatus(unix_wait_status(32000)): default OCI runtime \"runc\" not found: invalid argument",
+            ),
+            (
+                "the source fails while bootc fetches (bootc 1.16.9)",
+                "mke2fs 1.47.4 (6-Mar-2025)\nCreating ESP filesystem\n> mkfs.fat /dev/ubda2 -n EFI-SYSTEM\n\
+                 Initializing ostree layout\n\
+                 error: Installing to disk: Creating ostree deployment: Pulling: Importing: failed to invoke method GetBlob: \
+                 fetching blob: received unexpected HTTP status: 502 Bad Gateway",
+                ": Installing to disk: Creating ostree deployment: Pulling: Importing: failed to invoke method GetBlob: fetching \
+                 blob: received unexpected HTTP status: 502 Bad Gateway; before that it printed:\n  Creating ESP filesystem\n  \
+                 > mkfs.fat /dev/ubda2 -n EFI-SYSTEM\n  Initializing ostree layout",
             ),
             (
                 "something behind a command over many lines",
