@@ -40,8 +40,9 @@ impl Memory {
     /// Shares out `available_bytes` for an image that takes `unpacked` in the store. What isn't known is no reason to refuse.
     pub fn plan(purpose: Purpose, unpacked: Estimate, available_bytes: u64) -> Result<Self> {
         let beside = match purpose {
-            Purpose::Run => PULL_BYTES,
-            Purpose::Install => PULL_BYTES + INSTALL_BYTES,
+            Purpose::Run => PULL_BYTES + unpacked.window_bytes,
+            // Nothing is unpacked any more when the image installs itself.
+            Purpose::Install => PULL_BYTES + INSTALL_BYTES.max(unpacked.window_bytes),
         };
         let needed_at_least_bytes = unpacked.at_least_bytes.saturating_add(beside);
         if needed_at_least_bytes > available_bytes {
@@ -108,6 +109,7 @@ mod tests {
             at_least_bytes,
             likely_bytes,
             is_guess: likely_bytes / 2 > at_least_bytes,
+            window_bytes: 0,
         }
     }
 
@@ -159,6 +161,22 @@ mod tests {
             (plan.needed_bytes, plan.keep_blobs),
             (100 * MIB + PULL_BYTES, false)
         );
+    }
+
+    #[test]
+    fn a_large_window_has_room_beside_the_layers() {
+        let image = Estimate {
+            window_bytes: 64 * MIB,
+            ..unpacked(100 * MIB, 100 * MIB)
+        };
+        let plan = Memory::plan(Purpose::Run, image, 300 * MIB).unwrap();
+        assert_eq!(
+            (plan.needed_bytes, plan.store_bytes),
+            (164 * MIB + PULL_BYTES, 236 * MIB - PULL_BYTES)
+        );
+        // It is closed before anybody needs what an installation needs.
+        let plan = Memory::plan(Purpose::Install, image, 500 * MIB).unwrap();
+        assert_eq!(plan.needed_bytes, 100 * MIB + PULL_BYTES + INSTALL_BYTES);
     }
 
     #[test]

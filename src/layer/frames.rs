@@ -5,13 +5,13 @@ use std::io::{self, BufRead as _, Read};
 use zstd::stream::raw::{DParameter, Decoder, Operation as _};
 
 use super::chunks::{ChunkReader, Chunks};
-use super::windows::{Window, Windows};
+use super::windows::{SHARED_BYTES, Window, Windows};
 
 /// The largest window, as a power of two: 128 MiB, the most that `zstd -d` takes without being told to.
 const WINDOW_LOG_MAX: u32 = 27;
 
 /// A frame header is at most so long (RFC 8878, 3.1.1.1).
-const MAX_HEADER_BYTES: usize = 18;
+pub const MAX_HEADER_BYTES: usize = 18;
 
 const MAGIC: u32 = 0xfd2f_b528;
 const SKIPPABLE_MAGIC: u32 = 0x184d_2a50;
@@ -53,8 +53,7 @@ impl<C: Chunks> Frames<C> {
             if head.is_empty() {
                 return Ok(None);
             }
-            // What is larger is refused by the decoder.
-            let bytes = window_bytes(head).unwrap_or(0).min(1 << WINDOW_LOG_MAX);
+            let bytes = room_for(head);
             if self
                 .decoder
                 .as_ref()
@@ -92,6 +91,16 @@ impl<C: Chunks> Read for Frames<C> {
         }
         Ok(0)
     }
+}
+
+/// What the window of a frame that begins so takes beyond what all windows share, in bytes.
+pub fn beyond_shared_bytes(head: &[u8]) -> u64 {
+    room_for(head).saturating_sub(SHARED_BYTES)
+}
+
+/// What a decoder keeps of the output of a frame that begins so, in bytes. What is larger is refused by the decoder.
+fn room_for(head: &[u8]) -> u64 {
+    window_bytes(head).unwrap_or(0).min(1 << WINDOW_LOG_MAX)
 }
 
 /// The size of the window that a frame asks for, in bytes; `None` where there is no whole frame header. (RFC 8878, 3.1.1.1)

@@ -48,6 +48,7 @@ pub use chunks::{Chunks, ReadChunks};
 pub(crate) use decompress::Decompressor;
 pub use diff_id::{ArchiveTooLong, DiffIdMismatch};
 pub use directory::remove_all;
+pub use frames::{MAX_HEADER_BYTES as MAX_FRAME_HEADER_BYTES, beyond_shared_bytes};
 pub use merge::merge;
 pub use settle::settle;
 pub use unpack::{Options, SourceFailed, UnpackedLayer, unpack};

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// What all windows together may take, in bytes. One that is larger is open alone.
-const SHARED_BYTES: u64 = 64 << 20;
+pub const SHARED_BYTES: u64 = 64 << 20;
 
 /// The windows that are open. Clones share them.
 #[derive(Clone, Debug, Default)]

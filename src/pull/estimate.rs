@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, timeout_at};
 
+use crate::layer::{MAX_FRAME_HEADER_BYTES, beyond_shared_bytes};
 use crate::oci::image::MAX_IMAGE_BYTES;
 use crate::oci::media_type::Compression;
 use crate::oci::{Image, Layer};
@@ -33,6 +34,8 @@ pub struct Estimate {
     pub likely_bytes: u64,
     /// Whether some of that is the usual ratio, and nothing that the blobs say.
     pub is_guess: bool,
+    /// What its largest zstd window takes while it is pulled, beyond what all windows share, in bytes.
+    pub window_bytes: u64,
 }
 
 /// An estimate of what `image` takes when it is unpacked, likely with what a file system adds to the files. Where the blobs
@@ -62,7 +65,7 @@ pub async fn estimate_unpacked(source: &dyn Source, image: &Image) -> Estimate {
     Estimate {
         at_least_bytes: total.at_least_bytes.min(MAX_IMAGE_BYTES),
         likely_bytes: with_filesystem(total.likely_bytes.min(MAX_IMAGE_BYTES)),
-        is_guess: total.is_guess,
+        ..total
     }
 }
 
@@ -78,7 +81,7 @@ impl Estimate {
         Self {
             at_least_bytes: bytes,
             likely_bytes: bytes,
-            is_guess: false,
+            ..Self::default()
         }
     }
 
@@ -88,6 +91,7 @@ impl Estimate {
             at_least_bytes: least_unpacked_bytes(compressed),
             likely_bytes,
             is_guess: true,
+            window_bytes: 0,
         }
     }
 
@@ -96,6 +100,7 @@ impl Estimate {
             at_least_bytes: self.at_least_bytes.saturating_add(other.at_least_bytes),
             likely_bytes: self.likely_bytes.saturating_add(other.likely_bytes),
             is_guess: self.is_guess || other.is_guess,
+            window_bytes: self.window_bytes.max(other.window_bytes),
         }
     }
 }
@@ -111,12 +116,19 @@ struct Asking<'a> {
 impl Asking<'_> {
     async fn unpacked(&self, layer: &Layer) -> Estimate {
         let size = layer.blob.size();
-        let said = match layer.compression {
-            Compression::None => Some(Estimate::said(size)),
-            Compression::Gzip => self.gzip_size(layer).await,
-            Compression::Zstd => self.zstd_size(layer).await,
-        };
-        said.unwrap_or_else(|| Estimate::guess(size.saturating_mul(USUAL_RATIO), size))
+        let guess = || Estimate::guess(size.saturating_mul(USUAL_RATIO), size);
+        match layer.compression {
+            Compression::None => Estimate::said(size),
+            Compression::Gzip => self.gzip_size(layer).await.unwrap_or_else(guess),
+            Compression::Zstd => {
+                let head_bytes = size.min(MAX_FRAME_HEADER_BYTES as u64) as usize;
+                let head = self.part(layer, 0, head_bytes).await.unwrap_or_default();
+                Estimate {
+                    window_bytes: beyond_shared_bytes(&head),
+                    ..zstd_size(&head, size).unwrap_or_else(guess)
+                }
+            }
+        }
     }
 
     async fn gzip_size(&self, layer: &Layer) -> Option<Estimate> {
@@ -124,14 +136,6 @@ impl Asking<'_> {
         let tail = self.part(layer, compressed.checked_sub(4)?, 4).await?;
         let size = u64::from(u32::from_le_bytes(tail.try_into().ok()?));
         plausible_gzip_size(size, compressed)
-    }
-
-    async fn zstd_size(&self, layer: &Layer) -> Option<Estimate> {
-        // RFC 8878, 3.1.1: a frame header is at most 18 bytes long.
-        let head = self.part(layer, 0, layer.blob.size().min(18) as usize).await?;
-        let size = zstd::zstd_safe::get_frame_content_size(&head).ok()??;
-        // Less than that is the size of the first of several frames.
-        (size >= least_unpacked_bytes(layer.blob.size())).then(|| Estimate::said(size))
     }
 
     async fn part(&self, layer: &Layer, offset: u64, count: usize) -> Option<Vec<u8>> {
@@ -152,6 +156,12 @@ impl Asking<'_> {
 /// section 3.2.6). gzip's own frame has 18 bytes.
 fn least_unpacked_bytes(compressed: u64) -> u64 {
     compressed.saturating_sub(18) / 9 * 8
+}
+
+/// The size that a zstd blob's first frame says, if that can be all of it: less is the size of the first of several frames.
+fn zstd_size(head: &[u8], compressed: u64) -> Option<Estimate> {
+    let size = zstd::zstd_safe::get_frame_content_size(head).ok()??;
+    (size >= least_unpacked_bytes(compressed)).then(|| Estimate::said(size))
 }
 
 /// The size that a gzip blob's last four bytes stand for. Smaller than what the blob can come from, they are cut off at 32
@@ -253,6 +263,7 @@ mod tests {
                 at_least_bytes,
                 likely_bytes: likely + likely / 100 * 8,
                 is_guess,
+                window_bytes: 0,
             };
             assert_eq!(estimate, expected);
             assert_eq!(source.asked.into_inner().unwrap(), asked);
@@ -280,6 +291,35 @@ mod tests {
         let estimate = estimate_unpacked(&Boaster, &image(&[(Compression::Zstd, 18); 3])).await;
         assert_eq!(estimate.at_least_bytes, MAX_IMAGE_BYTES);
         assert_eq!(estimate.likely_bytes, with_filesystem(MAX_IMAGE_BYTES));
+    }
+
+    /// A zstd frame with a window of 128 MiB that doesn't say how much it has.
+    struct Long;
+
+    impl Source for Long {
+        fn document<'a>(&'a self, _: &'a Selector) -> BoxFuture<'a, Result<RawDocument>> {
+            unreachable!("the image is resolved")
+        }
+
+        fn blob<'a>(&'a self, _: &'a Descriptor, _: u64) -> BoxFuture<'a, Result<BlobStream>> {
+            let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(27).unwrap();
+            encoder.write_all(b"text").unwrap();
+            let frame = encoder.finish().unwrap();
+            Box::pin(async move { Ok(stream::iter([Ok(frame.into())]).boxed()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn the_largest_window_counts_once() {
+        let layers = [
+            (Compression::Zstd, 13),
+            (Compression::None, 100),
+            (Compression::Zstd, 13),
+        ];
+        let estimate = estimate_unpacked(&Long, &image(&layers)).await;
+        assert!(estimate.is_guess);
+        assert_eq!(estimate.window_bytes, 64 << 20);
     }
 
     #[test]
