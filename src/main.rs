@@ -176,6 +176,9 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>, progress: &Progress) 
             signal = stopped => bail!("stopped by {}", signal?),
         }
     });
+    if result.is_err() {
+        progress.tell(Event::Failed);
+    }
     // Threads that still wait for a network, a disk or standard input hold nothing that needs them.
     runtime.shutdown_background();
     result

@@ -3,9 +3,9 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use support::{GIB, Lab, LoopDisk, Ran, landfall, output};
+use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, landfall, output};
 use xtask::image::{Entry, Layer};
 
 const UNTOUCHED: Option<i32> = Some(3);
@@ -226,4 +226,22 @@ fn a_report_that_could_not_be_written_after_a_failure_is_mentioned() {
         last_line(&ran).contains("127.0.0.1:1") && last_line(&ran).ends_with("; the disk was not touched"),
         "{ran:#?}"
     );
+}
+
+#[test]
+fn on_a_terminal_an_error_has_its_own_line_and_is_the_last() {
+    let lab = Lab::new();
+    let image = lab.image("1", "exit 0");
+    let command = format!(
+        "stty cols 80 rows 24; exec {LANDFALL} pull {image} --tls-verify=false --progress=bars --to oci:/nowhere/os"
+    );
+    let mut script = Command::new("script");
+    let ran = script.args(["-q", "-e", "-c", &command, "/dev/null"]);
+    let ran: Ran = ran.stdin(Stdio::null()).output().unwrap().into();
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    let (bar, error) = ran.stdout.split_once("landfall: ").unwrap();
+    // What was on the line before is erased.
+    assert!(bar.is_empty() || bar.ends_with("\r\x1b[2K"), "{ran:#?}");
+    let expected = "writing to /nowhere/os: there is no directory /nowhere: make it first, or mount what belongs there\r\n";
+    assert_eq!(error, expected);
 }

@@ -108,6 +108,8 @@ pub enum Event {
     Warning(String),
     /// Something that is waited for until a person types it.
     Question(String),
+    /// What goes on has failed or was stopped, and an error will say so: nothing is shown beside that.
+    Failed,
     /// The last word of a command that did what it was asked for. It is shown with the time that it took.
     Done(String),
 }

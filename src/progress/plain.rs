@@ -78,6 +78,10 @@ impl Plain {
         match event {
             Event::Phase(phase) => self.enter(phase, now),
             Event::PhaseOver => self.end_phase(now).into_iter().collect(),
+            Event::Failed => {
+                self.phase = None;
+                Vec::new()
+            }
             Event::PullStarted {
                 layers,
                 compressed_bytes,
@@ -333,6 +337,14 @@ mod tests {
             ]
         );
         assert_eq!(script.quiet_at(300), None);
+    }
+
+    #[test]
+    fn what_failed_is_not_said_to_be_done_or_to_go_on() {
+        let mut script = Script::started();
+        script.at(0, Event::Phase(Phase::Install));
+        assert_eq!(script.at(9, Event::Failed), [""; 0]);
+        assert_eq!(script.quiet_at(60), None);
     }
 
     #[test]

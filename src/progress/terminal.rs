@@ -44,8 +44,7 @@ impl Bars {
 
     /// Begins to draw; what is drawn comes with the next beat.
     fn spin(&mut self) {
-        let style = if self.phase.is_some() { phase() } else { waiting() };
-        self.bar = ProgressBar::new_spinner().with_style(style);
+        self.bar = ProgressBar::new_spinner().with_style(waiting());
         self.bar.enable_steady_tick(TICK);
     }
 
@@ -72,13 +71,20 @@ impl Bars {
         }
     }
 
-    /// Brings the text beside the bar up to date: the layers or the phase, and what is waited for.
+    /// Brings what is shown up to date: what is waited for, else how many layers are done, else the phase. One of them alone
+    /// has room on a line.
     fn tell_state(&self, now: Instant) {
-        let layers = (self.layers > 0).then(|| format!("{} of {} layers", self.layers_done, self.layers));
-        let title = self.phase.map(|phase| phase.title().to_owned());
-        let parts = [layers.or(title), self.waits.latest(now)];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        self.bar.set_message(printable(&parts.join(": ")));
+        let (style, message) = match (self.waits.latest(now), self.phase) {
+            (Some(wait), _) => (waiting(), wait),
+            (None, Some(_)) if self.layers > 0 => {
+                let layers = format!("{} of {} layers", self.layers_done, self.layers);
+                (pulling(), layers)
+            }
+            (None, Some(going_on)) => (phase(), going_on.title().into()),
+            (None, None) => return,
+        };
+        self.bar.set_style(style);
+        self.bar.set_message(printable(&message));
     }
 
     fn line(&self, line: &str) {
@@ -96,12 +102,15 @@ impl Sink for Bars {
         match event {
             Event::Phase(phase) => self.enter(phase),
             Event::PhaseOver => self.end_phase(),
+            Event::Failed => {
+                self.phase = None;
+                self.bar.finish_and_clear();
+            }
             Event::PullStarted {
                 layers,
                 compressed_bytes,
             } => {
                 (self.layers, self.layers_done) = (layers, 0);
-                self.bar.set_style(pulling());
                 self.bar.set_length(compressed_bytes);
             }
             // There may be thousands of them in a second.
@@ -172,8 +181,7 @@ mod tests {
         assert_eq!(bars.bar.message(), "asking (20 s so far)");
         bars.show(Event::Phase(Phase::Pull), after(20));
         bars.beat(after(30));
-        let expected = "Pulling and unpacking the layers: asking (30 s so far)";
-        assert_eq!(bars.bar.message(), expected);
+        assert_eq!(bars.bar.message(), "asking (30 s so far)");
         let (layers, compressed_bytes) = (2, 9);
         let started = Event::PullStarted {
             layers,
@@ -183,6 +191,17 @@ mod tests {
         bars.show(Event::WaitOver(wait), after(30));
         bars.show(Event::LayerDone { index: 1 }, after(31));
         assert_eq!(bars.bar.message(), "1 of 2 layers");
+    }
+
+    #[test]
+    fn nothing_is_drawn_beside_an_error() {
+        let now = Instant::now();
+        let mut bars = Bars::starting(now);
+        bars.show(Event::Phase(Phase::Save), now);
+        assert!(!bars.bar.is_finished());
+        bars.show(Event::Failed, now);
+        bars.beat(now);
+        assert!(bars.bar.is_finished() && bars.phase.is_none());
     }
 
     #[test]
