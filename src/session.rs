@@ -102,7 +102,7 @@ async fn find_under(
     let options = source_options(typed, progress);
     let name = &typed.image;
     let (at, stick) = match name.path() {
-        Some(path) => plug_in(path, Access::Read).await?,
+        Some(path) => plug_in(path, Access::Read, progress).await?,
         None => (None, None),
     };
     let opened = name.open(&options, at.clone()).await?;
@@ -120,10 +120,16 @@ async fn find_under(
 }
 
 /// Mounts the stick that `path` is on, if it's on one, and says where it is then.
-pub async fn plug_in(path: &Path, access: Access) -> Result<(Option<PathBuf>, Option<Stick>)> {
+pub async fn plug_in(
+    path: &Path,
+    access: Access,
+    progress: &Progress,
+) -> Result<(Option<PathBuf>, Option<Stick>)> {
     let Some(place) = Place::parse(path) else {
         return Ok((None, None));
     };
+    // A disk that is broken answers late.
+    let _looking = progress.waiting(Wait::new(format!("looking for {place}")));
     let stick = Stick::mount(place.label, access).await?;
     Ok((Some(stick.locate(place.path)), Some(stick)))
 }

@@ -30,7 +30,7 @@ const FAT_FILE_BYTES: u64 = u32::MAX as u64;
 
 /// Pulls the image that was typed to `to`.
 pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> Result<()> {
-    let (at, stick) = session::plug_in(&to.path, Access::Write).await?;
+    let (at, stick) = session::plug_in(&to.path, Access::Write, progress).await?;
     let mut target = Named::plain(&to.path);
     target.path = at.unwrap_or(target.path);
     if let Some(stick) = &stick {
