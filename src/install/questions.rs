@@ -44,8 +44,8 @@ impl Questions<'_> {
             network: self.seal.network(),
         };
         let (bundle, mut answer) = (self.root.scratch("ask"), String::new());
+        let wait = Wait::new(format!("asking the image's {}", subject(command)));
         let command = command.join(" ");
-        let wait = Wait::new(format!("asking the image: {command}"));
         let _asking = self.progress.waiting(wait.at_most(ANSWER_LIMIT));
         let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, &mut answer))
             .await
@@ -94,6 +94,12 @@ impl Questions<'_> {
     }
 }
 
+/// What a command is about: its words up to the first option.
+fn subject(command: &[String]) -> String {
+    let words = command.iter().take_while(|word| !word.starts_with('-'));
+    words.map(String::as_str).collect::<Vec<_>>().join(" ")
+}
+
 /// Collects what is printed into `answer`.
 async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Result<ExitStatus> {
     let too_much = Notify::new();
@@ -120,6 +126,24 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_question_has_room_on_a_line() {
+        for (command, expected) in [
+            ("bootc --version", "bootc"),
+            (
+                "bootc install to-disk --wipe --karg=a /dev/vda --help",
+                "bootc install to-disk",
+            ),
+            (
+                "bootc install print-configuration",
+                "bootc install print-configuration",
+            ),
+        ] {
+            let command: Vec<_> = command.split(' ').map(String::from).collect();
+            assert_eq!(subject(&command), expected);
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_that_never_comes_is_not_waited_for() {
