@@ -113,6 +113,7 @@ pub async fn unpack_to(
     let to = std::path::absolute(to).with_context(|| format!("{to:?} is no path"))?;
     let parent = to.parent().context("the root directory is not empty")?;
     ensure_empty(&to)?;
+    tell_of_left_behind(parent, progress)?;
     let store = Store::plain(parent)?;
     let layers = pull(source, image, &store, options, progress).await?;
     let _merging = progress.waiting(Wait::new("merging the layers"));
@@ -291,6 +292,24 @@ fn ensure_empty(to: &Path) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(Error::new(error).context(format!("reading {to:?}"))),
     }
+}
+
+/// An error where `parent` is not there: it may be that what belongs there is not mounted.
+fn tell_of_left_behind(parent: &Path, progress: &Progress) -> Result<()> {
+    let left = Store::left_behind(parent).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "there is no directory {}: make it first, or mount what belongs there",
+            parent.display()
+        ),
+        _ => Error::new(error).context(format!("reading {parent:?}")),
+    })?;
+    for path in left {
+        progress.note(format!(
+            "{} was left by a landfall that was killed: remove it",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 fn warn_of_skipped(layers: &[UnpackedLayer], progress: &Progress) {

@@ -9,6 +9,7 @@
 //! left alone. [`Store::close`] leaves nothing behind; dropping a store does the same without saying what failed.
 
 use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +28,9 @@ const BYTES_PER_INODE: u64 = 2048;
 /// Never fewer inodes than this: small images have small files.
 const MIN_INODES: u64 = 65_536;
 
+/// What the names of hidden directories begin with.
+const HIDDEN: &str = ".landfall-";
+
 /// A place for one image.
 #[derive(Debug)]
 pub struct Store {
@@ -35,6 +39,8 @@ pub struct Store {
     budget_bytes: Option<u64>,
     users: Arc<Users>,
     closed: bool,
+    /// The lock of a plain directory, which tells others that it is in use.
+    _lock: Option<File>,
 }
 
 /// Someone who writes into the store; it is not closed before they are gone.
@@ -75,20 +81,39 @@ impl Store {
         })
         .with_context(|| format!("mount(\"tmpfs\", {path:?}, \"{options}\") failed"))
         .inspect_err(|_| drop(fs::remove_dir(&path)))?;
-        Self::fill(path, Some(budget_bytes))
+        Self::fill(path, Some(budget_bytes), None)
     }
 
     /// Makes a hidden directory in `base`, for what is to stay on its file system.
     pub fn plain(base: &Path) -> Result<Self> {
-        Self::fill(new_directory(base, ".landfall-")?, None)
+        let path = new_directory(base, HIDDEN)?;
+        let lock = lock(&path);
+        Self::fill(path, None, lock)
     }
 
-    fn fill(path: PathBuf, budget_bytes: Option<u64>) -> Result<Self> {
+    /// The hidden directories in `base` whose owners were killed.
+    pub fn left_behind(base: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut left = Vec::new();
+        for entry in fs::read_dir(base)? {
+            let entry = entry?;
+            let is_ours = entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(HIDDEN.as_bytes());
+            if is_ours && lock(&entry.path()).is_some() {
+                left.push(entry.path());
+            }
+        }
+        Ok(left)
+    }
+
+    fn fill(path: PathBuf, budget_bytes: Option<u64>, lock: Option<File>) -> Result<Self> {
         let store = Self {
             path,
             budget_bytes,
             users: Arc::default(),
             closed: false,
+            _lock: lock,
         };
         for name in ["l", "b"] {
             let path = store.path.join(name);
@@ -215,6 +240,12 @@ fn new_directory(base: &Path, prefix: &str) -> Result<PathBuf> {
     fs::create_dir_all(base).with_context(|| format!("mkdir({base:?}) failed"))?;
     let template = base.join(format!("{prefix}XXXXXX"));
     nix::unistd::mkdtemp(&template).with_context(|| format!("mkdtemp({template:?}) failed"))
+}
+
+/// The lock of a directory, unless somebody has it or the file system has no locks.
+fn lock(directory: &Path) -> Option<File> {
+    let directory = File::open(directory).ok()?;
+    directory.try_lock().is_ok().then_some(directory)
 }
 
 fn private(path: &Path) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, landfall, output};
+use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, landfall, output, stalling_proxy, start_until};
 use xtask::image::{Entry, Layer};
 
 const UNTOUCHED: Option<i32> = Some(3);
@@ -244,4 +244,32 @@ fn on_a_terminal_an_error_has_its_own_line_and_is_the_last() {
     assert!(bar.is_empty() || bar.ends_with("\r\x1b[2K"), "{ran:#?}");
     let expected = "writing to /nowhere/os: there is no directory /nowhere: make it first, or mount what belongs there\r\n";
     assert_eq!(error, expected);
+}
+
+#[test]
+fn what_a_killed_unpack_left_is_said_by_the_next_and_no_directory_above_is_made() {
+    let lab = Lab::new();
+    let image = lab.image("1", "exit 0");
+    let slow = format!("{}/os/test:1", stalling_proxy(&lab.registry, 100 << 10));
+    let to = |name: &str| lab.directory.path().join(name).to_str().unwrap().to_owned();
+    let unpack = |name: &str| landfall(["unpack", &image, "--tls-verify=false", "--to", &to(name)]);
+    let arguments = ["unpack", &slow, "--tls-verify=false", "--to", &to("root")];
+    let (mut child, finish) = start_until(&arguments, " to pull");
+    let beside = unpack("beside");
+    child.kill().unwrap();
+    finish(child);
+    assert_eq!(beside.code, Some(0), "{beside:#?}");
+    let left = "was left by a landfall that was killed: remove it";
+    assert!(!beside.stderr.contains(left), "{beside:#?}");
+    let next = unpack("root");
+    assert_eq!(next.code, Some(0), "{next:#?}");
+    assert!(next.stderr.contains(left), "{next:#?}");
+
+    let ran = unpack("nowhere/root");
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    assert!(
+        last_line(&ran).ends_with("nowhere: make it first, or mount what belongs there"),
+        "{ran:#?}"
+    );
+    assert!(!fs::exists(to("nowhere")).unwrap());
 }
