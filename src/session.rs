@@ -177,7 +177,12 @@ impl Weighed {
         let allowed = typed
             .memory_budget
             .map_or(available, |budget| budget.min(available));
-        let memory = Memory::plan(purpose, self.unpacked, allowed)?;
+        let plan = Memory::plan(purpose, self.unpacked, allowed);
+        let memory = if allowed < available {
+            plan.context("--memory-budget allows less than this machine has")?
+        } else {
+            plan?
+        };
         if let Some(doubt) = memory.doubt() {
             progress.warn(doubt);
         }

@@ -48,7 +48,7 @@ fn nothing_is_written_when_the_image_or_the_machine_is_not_right() {
         &disk,
         &image,
         &["--memory-budget", "16MiB"],
-        "of memory, 16.0 MiB is available",
+        "--memory-budget allows less than this machine has: the image needs ",
     );
     refused(
         &disk,
