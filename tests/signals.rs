@@ -105,9 +105,21 @@ impl Filesystem {
     }
 
     /// Whoever writes waits, until this is dropped.
-    fn freeze(&self) -> Frozen<'_> {
-        output(Command::new("fsfreeze").arg("--freeze").arg(&self.0));
-        Frozen(self)
+    fn freeze(&self) -> Frozen {
+        // A process of its own thaws it whatever becomes of this one: a machine with a frozen file system can't even sync.
+        let freezing = "fsfreeze --freeze \"$1\" && echo frozen && read -r _; fsfreeze --unfreeze \"$1\"";
+        let mut freezer = Command::new("setsid")
+            .args(["sh", "-c", freezing, "sh"])
+            .arg(&self.0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(freezer.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        assert_eq!(said, "frozen\n");
+        Frozen(freezer)
     }
 }
 
@@ -117,11 +129,13 @@ impl Drop for Filesystem {
     }
 }
 
-struct Frozen<'a>(&'a Filesystem);
+/// A frozen file system. The freezer thaws it when its standard input ends.
+struct Frozen(Child);
 
-impl Drop for Frozen<'_> {
+impl Drop for Frozen {
     fn drop(&mut self) {
-        output(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.0));
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -226,35 +226,3 @@ fn what_cannot_be_written_to_a_stick_is_said() {
         assert_eq!(ran.code, Some(2), "{ran:#?}");
     }
 }
-
-/// FAT has no file of 4 GiB; that is known before anything is pulled.
-#[test]
-fn a_layer_that_is_too_large_for_fat_is_refused() {
-    let known = fs::read_to_string("/proc/filesystems").unwrap();
-    if !known.contains("\tvfat\n")
-        && !Command::new("modprobe")
-            .arg("vfat")
-            .status()
-            .is_ok_and(|ended| ended.success())
-    {
-        xtask::suite::cannot_run("writing to a stick with FAT", "this kernel has no vfat").unwrap();
-        return;
-    }
-    let (lab, name) = lab();
-    let disk = LoopDisk::new(&lab.directory.path().join("fat"), 8 << 30);
-    output(
-        Command::new("mkfs.fat")
-            .args(["-F", "32", "-n", "LANDFALLFAT"])
-            .arg(&disk.device),
-    );
-    succeeded(pull(&name, "oci:LABEL=LANDFALLFAT/images:web"));
-    lab.layout
-        .edit_manifest("1", |manifest| {
-            manifest["layers"][0]["size"] = (5u64 << 30).into()
-        })
-        .unwrap();
-    refused(
-        &pull(&lab.place("1"), "oci:LABEL=LANDFALLFAT/images"),
-        "FAT has none larger than 4 GiB",
-    );
-}
