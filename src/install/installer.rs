@@ -57,9 +57,11 @@ impl Installer {
         probe.check_version()?;
         probe.check_block_setup(typed.bootc.block_setup)?;
         requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
-        let doubted = requirements::doubted_for_podman(&rootfs)?;
-        if !doubted.is_empty() {
-            questions.try_podman(&doubted).await?;
+        // With composefs, bootc has no storage of podman's to set up.
+        if backend == Backend::Ostree {
+            questions
+                .try_podman(&requirements::doubted_for_podman(&rootfs)?)
+                .await?;
         }
         machine::check(typed.bootc.block_setup, backend)?;
         kernel::need_filesystem(&probe.filesystem(&typed.bootc)?)?;

@@ -76,6 +76,9 @@ impl Questions<'_> {
     /// Starts podman as bootc will, on a storage that goes away. If it complains of something that is `doubted`, the
     /// installation would end there.
     pub async fn try_podman(&self, doubted: &[&str]) -> Result<()> {
+        if doubted.is_empty() {
+            return Ok(());
+        }
         let (status, said) = self.ask(&PODMAN_TRIAL.map(String::from)).await?;
         if status.success() {
             return Ok(());
