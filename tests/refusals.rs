@@ -129,7 +129,7 @@ fn nothing_is_written_when_bootc_would_fail() {
     );
 
     let podman = "#!/bin/sh\n[ \"$*\" = '--root /tmp/landfall-podman/root --runroot /tmp/landfall-podman/run images' ] || exit 9\n\
-                  echo 'Error: could not find a working conmon binary' >&2; exit 125\n";
+                  echo 'time=\"now\" level=warning msg=\"cgroups-v1\"' >&2; echo 'Error: could not find a working conmon binary' >&2; exit 125\n";
     let without_conmon = [
         Entry::whiteout("usr/bin/conmon"),
         Entry::program("usr/bin/podman", podman),

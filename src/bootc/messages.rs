@@ -150,6 +150,7 @@ impl Dump {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::SHORT_CHARS;
 
     #[test]
     fn a_refused_argument_in_one_line() {
@@ -170,7 +171,6 @@ mod tests {
             assert_eq!(complaint(said), expected);
         }
     }
-    use crate::text::SHORT_CHARS;
 
     fn reason_of(output: &str) -> String {
         reason(&output.lines().map(str::to_string).collect::<Vec<_>>())

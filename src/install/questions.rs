@@ -83,7 +83,10 @@ impl Questions<'_> {
         if status.success() {
             return Ok(());
         }
-        let why = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        // What it logs before its error is of no use here.
+        let error = said.lines().rfind(|line| line.starts_with("Error:"));
+        let why = error.unwrap_or(&said).split_whitespace().collect::<Vec<_>>();
+        let why = why.join(" ");
         let why = shortened(&why);
         if doubted.iter().any(|name| why.contains(name)) {
             bail!(
