@@ -15,7 +15,7 @@ mod layer;
 use std::fmt::Display;
 use std::path::Path;
 
-use crate::source::registry::fuzz as registry;
+use crate::image::source::registry::fuzz as registry;
 
 /// What the fuzzer calls, and what it begins with.
 pub struct Target {

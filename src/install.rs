@@ -8,29 +8,29 @@ mod installer;
 mod machine;
 mod planning;
 mod questions;
-mod seal;
 mod uefi;
 
 use std::ops::Deref;
 
 use anyhow::Result;
 
-use crate::blocking::pause;
 use crate::cli;
+use crate::commands::config_drives;
 use crate::config_drive;
-use crate::config_drives;
-use crate::disk::{Claim, Disk, InstalledDisk, Unverified};
-use crate::firmware::{EspPath, Variables};
-use crate::meter::Meter;
-use crate::progress::{Phase, Progress, Wait};
+use crate::console::progress::{Phase, Progress, Wait};
+use crate::container::network::Seal;
+use crate::machine::disk::installed::{InstalledDisk, Unverified};
+use crate::machine::disk::target::{Claim, Disk};
+use crate::machine::firmware::{EspPath, Variables};
+use crate::report::meter::Meter;
 use crate::report::{DiskState, Report};
+use crate::sys::blocking::pause;
 use crate::verify;
 use boot_order::Wish;
 use installer::Installer;
 use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
 use questions::Questions;
-pub use seal::Seal;
 
 /// Installs an image as it was typed, and gives the last word. `report` tells what was done, also when this fails or is
 /// dropped half-way.

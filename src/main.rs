@@ -7,15 +7,17 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
+use landfall::commands::disks::Inventory;
+use landfall::commands::{config_drives, inspect, pull, run, unpack};
+use landfall::console::progress::{Event, Progress, Wait};
+use landfall::console::{output, text};
 use landfall::container::{NotStarted, helper};
-use landfall::disks::Inventory;
 use landfall::install::Summary;
-use landfall::meter::Meter;
-use landfall::progress::{Event, Progress, Wait};
+use landfall::report::meter::Meter;
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{config_drives, init, inspect, install, output, run, save, text, unpack, verify};
+use landfall::{init, install, verify};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -41,7 +43,7 @@ fn execute(typed: Cli) -> u8 {
         Command::Install { install, report } => install_and_report(&install, report.as_deref(), &progress),
         Command::Plan { install, json } => attended(plan(&install, json, &progress), &progress),
         Command::Unpack { image, to } => attended(unpack::unpack(&image, &to, &progress), &progress),
-        Command::Pull { image, to } => attended(save::save(&image, &to, &progress), &progress),
+        Command::Pull { image, to } => attended(pull::save(&image, &to, &progress), &progress),
         Command::Inspect { image, json } => attended(inspect(&image, json, &progress), &progress),
         Command::Disks(typed) => status(list_disks(&typed, &progress), UNTOUCHED),
         Command::Verify(typed) => attended(verify_disk(&typed, &progress), &progress),

@@ -14,16 +14,19 @@ use std::fmt;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::blocking::{apart, pause};
 use crate::cli;
-use crate::disk::{self, BootPath, Disk, Partition, Parts, Role, Unverified};
-use crate::filesystem::fat::Volume;
-use crate::filesystem::luks::Header;
-use crate::filesystem::{Condition, FilesystemError, condition};
-use crate::private_mount::{Access, PrivateMount};
-use crate::progress::Progress;
-use crate::rootfs::Rootfs;
-use crate::text::printable;
+use crate::console::progress::Progress;
+use crate::console::text::printable;
+use crate::image::rootfs::Rootfs;
+use crate::machine::disk::installed::{self, BootPath, Parts, Unverified};
+use crate::machine::disk::layout::Role;
+use crate::machine::disk::table::Partition;
+use crate::machine::disk::target::Disk;
+use crate::machine::filesystem::fat::Volume;
+use crate::machine::filesystem::luks::Header;
+use crate::machine::filesystem::{Condition, FilesystemError, condition};
+use crate::machine::private_mount::{Access, PrivateMount};
+use crate::sys::blocking::{apart, pause};
 use entries::Entries;
 use recorded::Known;
 
@@ -122,7 +125,7 @@ impl fmt::Display for Verdict {
 
 /// Checks the disk that was typed.
 pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
-    crate::session::check_root()?;
+    crate::image::root::check_root()?;
     let typed = typed.clone();
     let read = move || -> Result<_> {
         let recorded = typed.report.as_deref().map(report::read).transpose()?;
@@ -186,7 +189,7 @@ fn find_boot_loader(parts: &Parts) -> Outcome {
     let Some(esp) = parts.partition(Role::Esp) else {
         return Failed("there is no EFI system partition".into());
     };
-    match disk::find_boot_loader(parts.region(&esp), parts.arch()) {
+    match installed::find_boot_loader(parts.region(&esp), parts.arch()) {
         Ok(found) if found.is_fallback => Passed(found.path),
         Ok(found) => Passed(format!(
             "{}, which needs a boot entry of the firmware: see that there is one (efibootmgr -v)",
@@ -251,7 +254,7 @@ fn root(parts: &Parts, verdict: &mut Verdict) -> Result<Mounted> {
     };
     let mut region = parts.region(&partition);
     let length = region.length_bytes();
-    let signature = match disk::check_root(&mut region, length) {
+    let signature = match installed::check_root(&mut region, length) {
         Ok(signature) => signature,
         Err(error) => {
             let why = error.to_string();
@@ -309,7 +312,7 @@ impl Mounted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::Arch;
+    use crate::machine::disk::layout::Arch;
     use std::io::{self, Read, Seek, SeekFrom};
 
     /// A disk that has stopped to answer.
@@ -331,11 +334,11 @@ mod tests {
     fn what_cannot_be_read_is_not_checked_and_fails_nothing() {
         let mut verdict = Verdict::default();
         let outcomes: [Outcome; 5] = [
-            disk::find_boot_loader(Broken, None).unwrap_err().into(),
-            disk::find_boot_loader(Broken, Some(Arch::X86_64))
+            installed::find_boot_loader(Broken, None).unwrap_err().into(),
+            installed::find_boot_loader(Broken, Some(Arch::X86_64))
                 .unwrap_err()
                 .into(),
-            disk::check_root(&mut Broken, 1 << 20).unwrap_err().into(),
+            installed::check_root(&mut Broken, 1 << 20).unwrap_err().into(),
             condition(&mut Broken, "ext4").unwrap_err().into(),
             Header::read(&mut Broken).unwrap_err().into(),
         ];
@@ -349,7 +352,7 @@ mod tests {
         verdict.refuse_failures().unwrap();
         verdict.add(
             "another",
-            disk::check_root(&mut io::Cursor::new(vec![0; 1 << 20]), 1 << 20)
+            installed::check_root(&mut io::Cursor::new(vec![0; 1 << 20]), 1 << 20)
                 .unwrap_err()
                 .into(),
         );

@@ -7,8 +7,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use landfall::config_drive::{self, ConfigDrive};
-use landfall::disk::MIB;
-use landfall::filesystem::fat::Volume;
+use landfall::machine::disk::table::MIB;
+use landfall::machine::filesystem::fat::Volume;
 use support::disk::{blkid, image, open, run, text};
 use tempfile::TempDir;
 

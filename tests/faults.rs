@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
-use landfall::oci::Platform;
-use landfall::progress::Progress;
-use landfall::pull::{self, unpack_to};
-use landfall::source::registry::{Options, Registry};
-use landfall::source::resolve::resolve;
+use landfall::console::progress::Progress;
+use landfall::image::oci::Platform;
+use landfall::image::pull::{self, unpack_to};
+use landfall::image::source::registry::{Options, Registry};
+use landfall::image::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
 use support::{GIB, Lab, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until};
 use xtask::image::{Compression, Entry, Image, Layer, Layout};

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 use futures_util::TryStreamExt;
-use landfall::oci::digest::Hasher;
-use landfall::oci::{Image, Platform};
-use landfall::source::name::{ImageName, Opened};
-use landfall::source::registry::Options;
+use landfall::image::oci::digest::Hasher;
+use landfall::image::oci::{Image, Platform};
+use landfall::image::source::name::{ImageName, Opened};
+use landfall::image::source::registry::Options;
 use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
 
 fn sample(compression: Compression) -> image::Image {

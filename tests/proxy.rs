@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use landfall::commands::config_drives;
 use landfall::config_drive::Encoding;
-use landfall::config_drives;
-use landfall::source::registry::{Options, ProxySettings};
+use landfall::image::source::registry::{Options, ProxySettings};
 use xtask::image::{Entry, Image, Layer, Layout};
 use xtask::registry::Registry;
 

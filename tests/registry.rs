@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::TryStreamExt;
-use landfall::oci::digest::Hasher;
-use landfall::oci::{Image, Platform, Reference};
-use landfall::source::Source;
-use landfall::source::registry::{Options, Policy, Registry};
-use landfall::source::resolve::resolve;
+use landfall::image::oci::digest::Hasher;
+use landfall::image::oci::{Image, Platform, Reference};
+use landfall::image::source::Source;
+use landfall::image::source::registry::{Options, Policy, Registry};
+use landfall::image::source::resolve::resolve;
 use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use xtask::registry::Registry as Server;
 

@@ -9,11 +9,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use landfall::oci::{Image, Platform, Reference};
-use landfall::relay::{Blobs, Relay, policy_json, registries_conf};
-use landfall::source::Source;
-use landfall::source::registry::{Options, Registry};
-use landfall::source::resolve::resolve;
+use landfall::container::relay::{Blobs, Relay, policy_json, registries_conf};
+use landfall::image::oci::{Image, Platform, Reference};
+use landfall::image::source::Source;
+use landfall::image::source::registry::{Options, Registry};
+use landfall::image::source::resolve::resolve;
 use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use xtask::registry::Registry as Server;
 
@@ -78,7 +78,7 @@ async fn cache(
     registry: &Registry,
     image: &Image,
     folder: &Path,
-) -> HashMap<landfall::oci::Digest, std::path::PathBuf> {
+) -> HashMap<landfall::image::oci::Digest, std::path::PathBuf> {
     let mut cached = HashMap::new();
     for layer in &image.layers {
         let path = folder.join(format!("layer-{}", layer.index));
@@ -166,7 +166,7 @@ async fn skopeo_gets_nothing_else() {
     };
     let relay = Relay::serve(TcpListener::bind("127.0.0.1:0").unwrap(), image.clone(), blobs).unwrap();
     let configuration = configure(folder.path(), &image, &relay);
-    let other_digest = format!("{NAME}@{}", landfall::oci::digest::sha256(b"other"));
+    let other_digest = format!("{NAME}@{}", landfall::image::oci::digest::sha256(b"other"));
     for (name, expected) in [
         (format!("{NAME}:x"), "rejected by policy"),
         (other_digest, "manifest unknown"),

@@ -5,7 +5,8 @@ mod support;
 use std::fs;
 use std::process::Command;
 
-use landfall::disk::{Layout, LayoutRequest, MIB, Role};
+use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
+use landfall::machine::disk::table::MIB;
 use support::disk::{Loop, image, request, run, stand_in_for_bootc, text};
 use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, Ran, landfall, output};

@@ -11,9 +11,12 @@ use std::thread;
 use std::time::Duration;
 
 use landfall::config_drive::{self, ConfigDrive};
-use landfall::disk::{BootPath, Disk, InstalledDisk, Layout, LayoutRequest, MIB, Role};
-use landfall::filesystem::luks::Header;
-use landfall::filesystem::{Condition, condition};
+use landfall::machine::disk::installed::{BootPath, InstalledDisk};
+use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
+use landfall::machine::disk::table::MIB;
+use landfall::machine::disk::target::Disk;
+use landfall::machine::filesystem::luks::Header;
+use landfall::machine::filesystem::{Condition, condition};
 use support::disk::{
     Loop, copy_sparse, feed, image, open, overwrite, request, run, stand_in_for_bootc, text,
 };

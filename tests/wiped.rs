@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use landfall::cli::config_drive::Show;
-use landfall::config_drives;
-use landfall::source::registry::Options;
+use landfall::commands::config_drives;
+use landfall::image::source::registry::Options;
 use support::disk::{run, text};
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use super::options::{BoundImages, Options};
 use super::probe::Probe;
 use super::uki::Uki;
-use crate::disk::Backend;
+use crate::machine::disk::layout::Backend;
 
 /// Where the SSH keys lie in the sandbox, relative to its root.
 pub const SSH_KEYS_PATH: &str = "etc/landfall/root-ssh-authorized-keys";

@@ -4,7 +4,7 @@
 //! what a program said that it ran, or with a debug dump of that program's arguments. What its programs print themselves
 //! (bootupd, skopeo, mkfs) comes before that, their own errors last.
 
-use crate::text::shortened;
+use crate::console::text::shortened;
 
 /// How many lines of an error are told, and how many of those that were printed before it.
 const ERROR_LINES: usize = 8;
@@ -150,7 +150,7 @@ impl Dump {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::text::SHORT_CHARS;
+    use crate::console::text::SHORT_CHARS;
 
     #[test]
     fn a_refused_argument_in_one_line() {

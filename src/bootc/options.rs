@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use crate::disk::BlockSetup;
+use crate::machine::disk::layout::BlockSetup;
 
 /// Options that are handed on to `bootc install to-disk`.
 #[derive(Args, Clone, Debug, Default)]

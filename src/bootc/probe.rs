@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::options::Options;
-use crate::disk::BlockSetup;
-use crate::text::shortened;
+use crate::console::text::shortened;
+use crate::machine::disk::layout::BlockSetup;
 
 /// What is asked, in this order.
 pub const QUESTIONS: [&[&str]; 3] = [

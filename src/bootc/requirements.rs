@@ -5,8 +5,8 @@ use anyhow::{Result, bail};
 
 use super::options::Options;
 use super::probe::Probe;
-use crate::disk::{Backend, BlockSetup};
-use crate::rootfs::Rootfs;
+use crate::image::rootfs::Rootfs;
+use crate::machine::disk::layout::{Backend, BlockSetup};
 
 /// Programs that every installation runs, and for what.
 const PROGRAMS: [(&str, &str); 13] = [

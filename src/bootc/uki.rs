@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::rootfs::Rootfs;
+use crate::image::rootfs::Rootfs;
 
 const DIRECTORY: &str = "boot/EFI/Linux";
 /// Section tables of images seen have a dozen entries.

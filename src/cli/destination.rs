@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use crate::oci::reference::Selector;
-use crate::source::name::{Form, ImageName};
-use crate::stick::{self, Place};
+use crate::image::oci::reference::Selector;
+use crate::image::source::name::{Form, ImageName};
+use crate::machine::labelled::{self, Place};
 
 /// Where an image is kept, and under which name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl FromStr for Destination {
 
 /// A place on a stick must not become a directory that is called so.
 fn check_label(form: Form, path: &Path) -> Result<(), String> {
-    if !path.to_string_lossy().starts_with(stick::PREFIX) {
+    if !path.to_string_lossy().starts_with(labelled::PREFIX) {
         return Ok(());
     }
     match Place::parse(path) {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use crate::disk::Hints;
+use crate::machine::disk::find::Hints;
 
 /// Which disk.
 #[derive(Args, Clone, Debug)]

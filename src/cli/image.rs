@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::oci::{Platform, Reference};
-use crate::source::name::ImageName;
-use crate::source::registry::Policy;
+use crate::image::oci::{Platform, Reference};
+use crate::image::source::name::ImageName;
+use crate::image::source::registry::Policy;
 
 /// An image and how to get it.
 #[derive(Args, Clone, Debug)]

@@ -7,8 +7,8 @@ use clap::Args;
 use super::image::parse_size;
 use super::{Image, Target};
 use crate::bootc;
-use crate::disk::MIB;
-use crate::firmware::BootEntry;
+use crate::machine::disk::table::MIB;
+use crate::machine::firmware::BootEntry;
 
 /// An installation.
 #[derive(Args, Clone, Debug)]

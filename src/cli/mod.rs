@@ -18,7 +18,7 @@ pub use image::Image;
 pub use install::{Install, NetworkAccess};
 pub use verify::Verify;
 
-use crate::progress::Style;
+use crate::console::progress::Style;
 
 const EXIT_STATUS: &str = "\
 Exit status:

@@ -7,7 +7,7 @@ use super::error::{BuildError, ConfigDriveError};
 use super::form::{Encoding, Kind, MAX_BYTES};
 use super::image;
 use super::tree::Tree;
-use crate::filesystem::NamedFile;
+use crate::machine::filesystem::NamedFile;
 use crate::sys::heap::Wiping;
 
 impl ConfigDrive {

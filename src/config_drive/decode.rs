@@ -12,8 +12,8 @@ use flate2::bufread::MultiGzDecoder;
 use super::error::ConfigDriveError;
 use super::form::{Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
 use super::secret::Secret;
-use crate::filesystem::fat::Volume;
-use crate::filesystem::{identify, iso9660};
+use crate::machine::filesystem::fat::Volume;
+use crate::machine::filesystem::{identify, iso9660};
 use crate::sys::heap::Wiping;
 
 /// Padding may be missing; the rest is strict.

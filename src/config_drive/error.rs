@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use hadris_fs::PathError;
 
 use super::form::{Kind, LABEL, MAX_DEPTH, MAX_FILES};
-use crate::filesystem::FilesystemError;
+use crate::machine::filesystem::FilesystemError;
 
 /// Why something is no config drive.
 #[derive(Debug, thiserror::Error)]

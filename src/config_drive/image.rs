@@ -12,7 +12,7 @@ use super::error::BuildError;
 use super::form::{LABEL, MAX_FILES};
 use super::secret::Secret;
 use super::tree::Tree;
-use crate::filesystem::iso9660::SECTOR_BYTES;
+use crate::machine::filesystem::iso9660::SECTOR_BYTES;
 
 /// What is in the files is for root alone, where the filesystem can say so.
 const FILE_MODE: u32 = 0o400;

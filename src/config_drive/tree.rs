@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 use super::error::BuildError;
 use super::form::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::secret::Secret;
-use crate::filesystem::fat::Volume;
-use crate::filesystem::{NamedFile, iso9660};
+use crate::machine::filesystem::fat::Volume;
+use crate::machine::filesystem::{NamedFile, iso9660};
 
 /// The versions of the metadata that Ironic writes; readers look for either.
 const VERSIONS: [&str; 2] = ["2012-08-10", "latest"];

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::decode::ConfigDrive;
 use super::form::{Kind, LABEL};
-use crate::blocking::pause;
-use crate::filesystem::identify;
-use crate::oci::digest::Hasher;
+use crate::image::oci::digest::Hasher;
+use crate::machine::filesystem::identify;
 use crate::sys::block::{Durable, Region};
+use crate::sys::blocking::pause;
 use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;

@@ -6,6 +6,8 @@
 //! deadlock in the allocator if other threads were alive.
 
 pub mod helper;
+pub mod network;
+pub mod relay;
 pub mod run;
 pub mod spec;
 

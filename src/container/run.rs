@@ -15,7 +15,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use super::ExitStatus;
-use crate::text::printable;
+use crate::console::text::printable;
 
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
 use super::spec::{Sandbox, runtime_spec};

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::firmware::{EspPath, LoadOption};
+use crate::machine::firmware::{EspPath, LoadOption};
 
 pub fn run(data: &[u8]) {
     if let Some(option) = LoadOption::parse(data) {

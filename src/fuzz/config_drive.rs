@@ -24,7 +24,10 @@ pub fn run(data: &[u8]) {
             .files()
             .unwrap_or_else(|error| panic!("what was built can't be read: {error}"));
         let same = |(one, other): (&_, &_)| {
-            let (one, other): (&crate::filesystem::NamedFile, &crate::filesystem::NamedFile) = (one, other);
+            let (one, other): (
+                &crate::machine::filesystem::NamedFile,
+                &crate::machine::filesystem::NamedFile,
+            ) = (one, other);
             one.path == other.path && one.content == other.content
         };
         assert!(files.len() == again.len() && files.iter().zip(&again).all(same));

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use crate::config_drive::ConfigDrive;
-use crate::filesystem::fat::Volume;
-use crate::filesystem::luks::Header;
-use crate::filesystem::{NamedFile, condition, identify, iso9660};
+use crate::machine::filesystem::fat::Volume;
+use crate::machine::filesystem::luks::Header;
+use crate::machine::filesystem::{NamedFile, condition, identify, iso9660};
 
 const LIMIT_BYTES: u64 = 1 << 20;
 

@@ -1,6 +1,6 @@
 //! The target `hints`: root device hints, one or as JSON, against disks.
 
-use crate::disk::{Candidate, Hints};
+use crate::machine::disk::find::{Candidate, Hints};
 
 pub fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -1,10 +1,10 @@
 //! The targets `reference` and `manifest`: what a person, a boot configuration or a registry says of an image.
 
-use crate::oci::digest::sha256;
-use crate::oci::image::{MAX_IMAGE_BYTES, MAX_LAYERS};
-use crate::oci::manifest::{self, Document};
-use crate::oci::{Image, Platform, Reference};
-use crate::source::name::ImageName;
+use crate::image::oci::digest::sha256;
+use crate::image::oci::image::{MAX_IMAGE_BYTES, MAX_LAYERS};
+use crate::image::oci::manifest::{self, Document};
+use crate::image::oci::{Image, Platform, Reference};
+use crate::image::source::name::ImageName;
 
 use super::one_line;
 

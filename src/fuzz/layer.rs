@@ -11,13 +11,13 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::image::MediaType;
 
-use crate::layer::notation::{archive, list};
-use crate::layer::{
+use crate::image::layer::notation::{archive, list};
+use crate::image::layer::{
     Chunks as _, Decompressor, Options, ReadChunks, UnpackedLayer, Windows, merge, remove_all, settle, unpack,
 };
-use crate::oci::digest::{Hasher, sha256};
-use crate::oci::media_type::Compression;
-use crate::oci::{Descriptor, Digest, Layer};
+use crate::image::oci::digest::{Hasher, sha256};
+use crate::image::oci::media_type::Compression;
+use crate::image::oci::{Descriptor, Digest, Layer};
 
 pub use corpus::seeds;
 

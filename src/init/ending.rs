@@ -11,8 +11,8 @@ use nix::sys::reboot::{RebootMode, reboot};
 
 use super::cmdline::{After, AfterFailure};
 use super::network;
-use crate::output::say;
-use crate::text::printable_message;
+use crate::console::output::say;
+use crate::console::text::printable_message;
 
 /// Where a ramdisk may have a shell, and how it is called.
 const SHELLS: [(&str, &[&str]); 4] = [

@@ -5,9 +5,9 @@ use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
 use super::Finished;
-use crate::disk::Disk;
-use crate::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
-use crate::progress::Progress;
+use crate::console::progress::Progress;
+use crate::machine::disk::target::Disk;
+use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.
 pub fn check_bootloader(place: Option<BootEntry>, bootloader: Option<&str>) -> Result<()> {

@@ -6,18 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::blocking::apart;
 use crate::cli::{self, Target};
+use crate::commands::config_drives;
+use crate::commands::disks;
 use crate::config_drive::ConfigDrive;
-use crate::config_drives;
+use crate::console::progress::{Progress, Wait};
+use crate::console::text::size;
 use crate::container;
-use crate::disk::{Arch, Backend, BootcVersion, Disk, Expendable, Layout, LayoutRequest, MIB};
-use crate::disks;
-use crate::kernel;
-use crate::plan::{Memory, Purpose, size};
-use crate::progress::{Progress, Wait};
-use crate::pull::with_filesystem;
-use crate::session::{self, Weighed};
+use crate::image::memory::{Memory, Purpose};
+use crate::image::pull::with_filesystem;
+use crate::image::root::{self, Weighed};
+use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
+use crate::machine::disk::table::MIB;
+use crate::machine::disk::target::{Disk, Expendable};
+use crate::machine::kernel;
+use crate::sys::blocking::apart;
 
 use super::boot_order;
 use super::machine;
@@ -50,7 +53,7 @@ pub struct Plan {
 
 /// Decides all that can be decided, or refuses. Nothing is written.
 pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
-    session::check_machine()?;
+    root::check_machine()?;
     let standard_input = Some(Path::new("-"));
     if typed.config_drive.as_deref() == standard_input && typed.image.pull_secret.as_deref() == standard_input
     {
@@ -58,7 +61,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     }
     let config_drive = match &typed.config_drive {
         Some(place) => {
-            let options = session::source_options(&typed.image, progress);
+            let options = root::source_options(&typed.image, progress);
             Some(config_drives::read(place, &options).await?)
         }
         None => None,
@@ -88,7 +91,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
-    let found = session::find(&typed.image, progress).await?.weigh(progress).await;
+    let found = root::find(&typed.image, progress).await?.weigh(progress).await;
     if found.image.layers.is_empty() {
         bail!(
             "the image has no layers, so there is nothing to install: use the image of a bootable container"
@@ -228,7 +231,7 @@ impl From<&Plan> for Summary {
         let image = &plan.found.image;
         let disk = plan.disk.disk();
         let sector = disk.geometry.sector_bytes;
-        let partition = |name: &str, extent: &crate::disk::Extent| PlannedPartition {
+        let partition = |name: &str, extent: &crate::machine::disk::table::Extent| PlannedPartition {
             name: name.into(),
             start_lba: extent.start_lba,
             size_bytes: extent.sectors * sector,

@@ -6,15 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::sync::Notify;
 
-use super::seal::Seal;
 use crate::bootc::messages;
 use crate::bootc::probe::{Probe, QUESTIONS};
 use crate::bootc::requirements::PODMAN_TRIAL;
+use crate::console::progress::{Progress, Wait};
+use crate::console::text::shortened;
+use crate::container::network::Seal;
 use crate::container::run::Output;
 use crate::container::{self, Devices, ExitStatus, Sandbox};
-use crate::progress::{Progress, Wait};
-use crate::session::Root;
-use crate::text::shortened;
+use crate::image::root::Root;
 
 /// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
 const MAX_ANSWER_BYTES: usize = 1 << 20;

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::disk::Arch;
-use crate::kernel;
+use crate::machine::disk::layout::Arch;
+use crate::machine::kernel;
 
 /// How this machine was booted, as far as that matters to boot loaders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

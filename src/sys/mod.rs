@@ -3,6 +3,7 @@
 
 pub mod attributes;
 pub mod block;
+pub mod blocking;
 pub mod device_mapper;
 pub mod heap;
 pub mod loop_device;
@@ -11,6 +12,8 @@ pub mod namespace;
 pub mod net;
 pub mod packet;
 pub mod process;
+#[cfg(test)]
+pub mod random;
 pub mod signal;
 pub mod terminal;
 pub mod xattr;

@@ -7,11 +7,12 @@ use std::io::{Cursor, Read, Seek};
 use super::Outcome;
 use super::order::Key;
 use crate::bootc::uki;
-use crate::disk::{Arch, BootPath};
-use crate::filesystem::FilesystemError;
-use crate::filesystem::fat::Volume;
-use crate::rootfs::Rootfs;
-use crate::text::printable;
+use crate::console::text::printable;
+use crate::image::rootfs::Rootfs;
+use crate::machine::disk::installed::BootPath;
+use crate::machine::disk::layout::Arch;
+use crate::machine::filesystem::FilesystemError;
+use crate::machine::filesystem::fat::Volume;
 
 const MAX_ENTRY_BYTES: u64 = 64 << 10;
 const MAX_ENTRIES: usize = 128;

@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::Outcome;
 use super::entries::Entry;
-use crate::rootfs::Rootfs;
-use crate::text::printable;
+use crate::console::text::printable;
+use crate::image::rootfs::Rootfs;
 
 const ALEPH: &str = ".bootc-aleph.json";
 const OSTREE_DEPLOYMENTS: &str = "ostree/deploy";
@@ -239,7 +239,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::path::Path;
 
-    use crate::disk::BootPath;
+    use crate::machine::disk::installed::BootPath;
     use crate::verify::entries::Entries;
 
     fn digest(digit: char) -> String {

@@ -10,11 +10,12 @@ use serde::de::IgnoredAny;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::disk::{BootPath, Extent, Parts};
-use crate::filesystem::Signature;
-use crate::oci::digest::Hasher;
+use crate::console::text::printable;
+use crate::image::oci::digest::Hasher;
+use crate::machine::disk::installed::{BootPath, Parts};
+use crate::machine::disk::table::Extent;
+use crate::machine::filesystem::Signature;
 use crate::report::FORMAT;
-use crate::text::printable;
 
 /// How an installation ended, which every report says.
 #[derive(Debug, Deserialize)]

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use landfall::disk::{Arch, Backend, BlockSetup, BootcVersion, Geometry, Layout, LayoutRequest, MIB, Role};
+use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, BootcVersion, Layout, LayoutRequest, Role};
+use landfall::machine::disk::table::{Geometry, MIB};
 use tempfile::TempDir;
 
 /// Runs a program to its end and returns what it printed.

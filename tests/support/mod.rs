@@ -17,7 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use landfall::source::registry::{Options, Policy, Timeouts};
+use landfall::image::source::registry::{Options, Policy, Timeouts};
 use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
 use xtask::able_kernel;

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::ARCHIVE_LIMIT_BYTES;
-use crate::layer::notation::{archive, entry, record};
+use crate::image::layer::notation::{archive, entry, record};
 
 /// All of them, each with a name.
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {

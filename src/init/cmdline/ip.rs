@@ -236,7 +236,7 @@ fn hardware_address(text: &str) -> Result<[u8; 6]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::command_line::words;
+    use crate::machine::kernel::command_line::words;
 
     fn setup(value: &str) -> Result<Setup> {
         Setup::parse(value)

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use crate::cli::{Cli, Command, Install};
-use crate::source::name::ImageName;
-use crate::source::url;
+use crate::image::source::name::ImageName;
+use crate::image::source::url;
 
 /// What happens after a success (`landfall.after=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -243,7 +243,7 @@ mod tests {
     use super::*;
     use crate::cli::Device;
     use crate::cli::Target;
-    use crate::kernel::command_line::words;
+    use crate::machine::kernel::command_line::words;
 
     #[test]
     fn further_arguments_are_split_as_a_shell_does() {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::cmdline::ip::{Method, Network, Setup};
-use crate::progress::{Progress, Wait};
+use crate::console::progress::{Progress, Wait};
 use crate::sys::net::Interfaces;
 use nic::wired;
 use resolver::Resolver;
@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn parsed(cmdline: &str) -> Network {
-        Network::parse(&crate::kernel::command_line::words(cmdline)).unwrap()
+        Network::parse(&crate::machine::kernel::command_line::words(cmdline)).unwrap()
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::device::Device;
 use super::dhcp::{self, Change, Lease};
 use super::nic::Nic;
 use super::resolver::Resolver;
+use crate::console::progress::Progress;
 use crate::init::cmdline::ip::{Method, Setup};
-use crate::progress::Progress;
 use crate::sys::net::{Interfaces, Route, netmask};
 use crate::sys::packet::PacketSocket;
 

@@ -1,0 +1,183 @@
+//! `landfall config-drive show`: the files of a config drive. What may be secret is shown to those alone who ask for it.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::cli::config_drive as typed;
+use crate::config_drive::{ConfigDrive, MAX_BYTES};
+use crate::console::text::printable;
+use crate::console::text::size;
+use crate::machine::disk::table::{Geometry, MIB};
+use crate::machine::disk::target::Contents;
+use crate::machine::filesystem::NamedFile;
+use crate::sys::block::{self, Region};
+use crate::sys::heap::Wiping;
+
+/// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`, `random_seed`,
+/// and whatever people call theirs.
+const SECRET_WORDS: [&str; 7] = [
+    "pass",
+    "secret",
+    "seed",
+    "token",
+    "private",
+    "credential",
+    "api_key",
+];
+
+/// Lists the files of a config drive.
+pub fn show(typed: &typed::Show, out: &mut (impl Write + ?Sized)) -> Result<()> {
+    let _wiping = Wiping::start();
+    let (drive, place) = open(&typed.place)?;
+    let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
+    writeln!(out, "{label}: {kind}, {bytes}, {place}")?;
+    let files = drive.files()?;
+    for file in &files {
+        writeln!(out, "{:>10}  {}", file.content.len(), printable(&file.path))?;
+    }
+    if typed.contents {
+        files
+            .iter()
+            .try_for_each(|file| print(file, typed.secrets, out))?;
+    }
+    Ok(())
+}
+
+fn print(file: &NamedFile, secrets: bool, out: &mut (impl Write + ?Sized)) -> Result<()> {
+    writeln!(out, "\n{}:", printable(&file.path))?;
+    let text = match visible(file, secrets) {
+        Some(text) => text,
+        None => Zeroizing::new("(hidden: --secrets shows it)".into()),
+    };
+    for line in text.lines() {
+        writeln!(out, "  {}", printable(line))?;
+    }
+    Ok(())
+}
+
+/// The text of a file as far as it is no secret. Of files that nobody has heard of, nothing is known to be harmless.
+fn visible(file: &NamedFile, secrets: bool) -> Option<Zeroizing<String>> {
+    let text = || Zeroizing::new(String::from_utf8_lossy(&file.content).into_owned());
+    if secrets {
+        return Some(text());
+    }
+    let name = file.path.rsplit('/').next().unwrap_or_default();
+    if !matches!(name, "meta_data.json" | "network_data.json") {
+        return None;
+    }
+    let mut json: Value = serde_json::from_slice(&file.content).ok()?;
+    hide_secrets(&mut json);
+    serde_json::to_string_pretty(&json).ok().map(Zeroizing::new)
+}
+
+fn hide_secrets(json: &mut Value) {
+    match json {
+        Value::Object(object) => {
+            for (key, value) in object {
+                let key = key.to_lowercase();
+                if SECRET_WORDS.iter().any(|word| key.contains(word)) {
+                    *value = "(hidden)".into();
+                } else {
+                    hide_secrets(value);
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(hide_secrets),
+        _ => {}
+    }
+}
+
+/// The config drive at `place`, and where exactly it is.
+fn open(place: &Path) -> Result<(ConfigDrive, String)> {
+    let shown = place.display();
+    let describe = || format!("config drive {shown}");
+    let mut file = File::open(place).with_context(describe)?;
+    let is_device = file
+        .metadata()
+        .with_context(describe)?
+        .file_type()
+        .is_block_device();
+    let size_bytes = file.seek(SeekFrom::End(0)).with_context(describe)?;
+    file.rewind().with_context(describe)?;
+    let geometries = if is_device {
+        vec![block::limits(&file).with_context(describe)?.into()]
+    } else {
+        vec![
+            Geometry::plain(size_bytes, 512),
+            Geometry::plain(size_bytes, 4096),
+        ]
+    };
+    for geometry in geometries {
+        if let Some((number, start, length)) = in_partition(&file, geometry).with_context(describe)? {
+            let drive = ConfigDrive::read(Region::new(&file, start, length)).with_context(describe)?;
+            return Ok((drive, format!("on partition {number} of {shown}")));
+        }
+    }
+    // A disk or a partition goes on behind the filesystem.
+    let length = if is_device {
+        size_bytes.min(MAX_BYTES)
+    } else {
+        size_bytes
+    };
+    let drive = ConfigDrive::read(Region::new(&file, 0, length)).with_context(describe)?;
+    Ok((drive, format!("in {shown}")))
+}
+
+/// The number, begin and length of the partition that is a config drive.
+fn in_partition(file: &File, geometry: Geometry) -> Result<Option<(u32, u64, u64)>> {
+    // Less than that is no disk; a config drive's image may end with what looks like a table.
+    if geometry.size_bytes < MIB {
+        return Ok(None);
+    }
+    let contents = Contents::read(&mut Region::new(file, 0, geometry.size_bytes), geometry)?;
+    let found = contents.partitions.iter().find(|each| each.is_config_drive());
+    Ok(found.map(|each| {
+        let start = each.extent.start_lba * geometry.sector_bytes;
+        (each.number, start, each.size_bytes.min(MAX_BYTES))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: &str = r#"{"meta_data": {"uuid": "u-1", "hostname": "web", "admin_pass": "hunter2",
+        "public_keys": {"me": "ssh-ed25519 AAAA"}, "nested": [{"RootPassword": "hunter3", "api-token": "hunter6"}]},
+        "user_data": "hunter4", "vendor_data": {"key": "hunter5"}}"#;
+
+    fn shown(contents: bool, secrets: bool) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), JSON).unwrap();
+        let typed = typed::Show {
+            place: file.path().into(),
+            contents,
+            secrets,
+        };
+        let mut out = Vec::new();
+        show(&typed, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn secrets_are_shown_to_those_alone_who_ask() {
+        let list = shown(false, false);
+        assert!(list.starts_with("config-2: ISO 9660, "), "{list}");
+        assert!(list.contains("  openstack/latest/user_data\n"), "{list}");
+        assert!(!list.contains("hunter") && !list.contains("web"), "{list}");
+        let contents = shown(true, false);
+        assert!(contents.contains("\"hostname\": \"web\""), "{contents}");
+        assert!(contents.contains("\"admin_pass\": \"(hidden)\""), "{contents}");
+        assert!(contents.contains("ssh-ed25519"), "{contents}");
+        assert!(!contents.contains("hunter"), "{contents}");
+        let all = shown(true, true);
+        for secret in ["hunter2", "hunter3", "hunter4", "hunter5", "hunter6"] {
+            assert!(all.contains(secret), "{secret} is not in {all}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `landfall inspect`: what an image is, without pulling it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::{Context, Result};
+use oci_spec::image::ImageConfiguration;
+use serde::Serialize;
+
+use crate::cli;
+use crate::console::progress::Progress;
+use crate::console::text::printable;
+use crate::console::text::size;
+use crate::image::oci::manifest::{self, Document};
+use crate::image::oci::{Image, Platform};
+use crate::image::root::{self, Weighed};
+
+/// The label that says that an image is a bootable container.
+const BOOTABLE_LABEL: &str = "containers.bootc";
+
+/// What there is to know of an image.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    image: String,
+    manifest_digest: String,
+    media_type: String,
+    platform: String,
+    /// The platforms that the name stands for, if it is that of an index.
+    platforms: Vec<String>,
+    created: Option<String>,
+    bootable: bool,
+    compressed_bytes: u64,
+    unpacked_bytes_estimate: u64,
+    unpacked_bytes_at_least: u64,
+    unpacked_bytes_is_a_guess: bool,
+    labels: BTreeMap<String, String>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug, Serialize)]
+struct Layer {
+    digest: String,
+    diff_id: String,
+    media_type: String,
+    compressed_bytes: u64,
+}
+
+/// Finds the image that was typed, and tells of it.
+pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspection> {
+    let found = root::find_to_inspect(typed, progress)
+        .await?
+        .weigh(progress)
+        .await;
+    let document = found.source.document(&found.selector).await?;
+    let platforms = match manifest::parse(&document.bytes, document.content_type.as_deref())? {
+        Document::Index(index) => manifest::platforms(&index),
+        Document::Manifest(_) => Vec::new(),
+    };
+    Inspection::of(&found, &platforms)
+}
+
+impl Inspection {
+    fn of(found: &Weighed, platforms: &[Platform]) -> Result<Self> {
+        let image = &*found.image;
+        let configuration =
+            ImageConfiguration::from_reader(image.config.as_slice()).context("reading the image config")?;
+        let labels = configuration
+            .config()
+            .as_ref()
+            .and_then(|config| config.labels().clone());
+        let labels: BTreeMap<_, _> = labels.unwrap_or_default().into_iter().collect();
+        Ok(Self {
+            image: image.reference.to_string(),
+            manifest_digest: image.digest.to_string(),
+            media_type: image.manifest_media_type.clone(),
+            platform: image.platform.to_string(),
+            platforms: platforms.iter().map(ToString::to_string).collect(),
+            created: configuration.created().clone(),
+            bootable: labels.get(BOOTABLE_LABEL).is_some_and(|value| value == "1"),
+            compressed_bytes: image.compressed_bytes(),
+            unpacked_bytes_estimate: found.unpacked.likely_bytes,
+            unpacked_bytes_at_least: found.unpacked.at_least_bytes,
+            unpacked_bytes_is_a_guess: found.unpacked.is_guess,
+            labels,
+            layers: layers(image),
+        })
+    }
+}
+
+fn layers(image: &Image) -> Vec<Layer> {
+    let layer = |layer: &crate::image::oci::Layer| Layer {
+        digest: layer.blob.digest().to_string(),
+        diff_id: layer.diff_id.to_string(),
+        media_type: layer.blob.media_type().to_string(),
+        compressed_bytes: layer.blob.size(),
+    };
+    image.layers.iter().map(layer).collect()
+}
+
+impl fmt::Display for Inspection {
+    /// Whatever comes from the image is text of a stranger.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "image       {} ({})", self.image, printable(&self.platform))?;
+        writeln!(out, "digest      {}", self.manifest_digest)?;
+        if !self.platforms.is_empty() {
+            writeln!(out, "platforms   {}", printable(&self.platforms.join(", ")))?;
+        }
+        if let Some(created) = &self.created {
+            writeln!(out, "created     {}", printable(created))?;
+        }
+        let bootable = if self.bootable {
+            "yes"
+        } else {
+            "it does not say so"
+        };
+        writeln!(out, "bootable    {bootable} (label {BOOTABLE_LABEL})")?;
+        let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
+        let guess = if self.unpacked_bytes_is_a_guess {
+            " (a guess)"
+        } else {
+            ""
+        };
+        writeln!(
+            out,
+            "size        {compressed} compressed, about {unpacked} unpacked{guess}"
+        )?;
+        for (name, value) in &self.labels {
+            writeln!(out, "label       {}={}", printable(name), printable(value))?;
+        }
+        for layer in &self.layers {
+            let (bytes, media_type) = (size(layer.compressed_bytes), printable(&layer.media_type));
+            writeln!(out, "layer       {} {bytes:>10}  {media_type}", layer.digest)?;
+        }
+        Ok(())
+    }
+}

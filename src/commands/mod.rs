@@ -1,0 +1,8 @@
+//! The commands, but for `install`.
+
+pub mod config_drives;
+pub mod disks;
+pub mod inspect;
+pub mod pull;
+pub mod run;
+pub mod unpack;

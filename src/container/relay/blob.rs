@@ -1,0 +1,130 @@
+//! The bytes of a blob on their way to the client: from a cached file, or from the source and verified on the way.
+
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use oci_spec::image::Descriptor;
+
+use crate::image::oci::digest::Hasher;
+use crate::image::source::{BlobStream, Source, file};
+
+/// The bytes `range` of a cached file that holds `blob`. It was verified when it was written, and nobody but us can
+/// write there; a wrong size means that it is none of ours.
+pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> io::Result<BlobStream> {
+    let file = file::open(path).await?;
+    let size = file.metadata().await?.len();
+    if size != blob.size() {
+        let text = format!("{} has {size} bytes instead of {}", path.display(), blob.size());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    file::stream(file, range).await
+}
+
+/// The bytes `range` of `blob` from `source`. All of the blob is read, whatever the range: its last bytes are given
+/// out only when the digest is right.
+pub async fn from_source(source: &dyn Source, blob: &Descriptor, range: Range<u64>) -> Result<BlobStream> {
+    let verifier = Verifier {
+        inner: source.blob(blob, 0).await?,
+        hasher: Some(Hasher::like(blob.digest())?),
+        blob: blob.clone(),
+        at: 0,
+        range,
+        held: None,
+    };
+    Ok(Box::pin(stream::try_unfold(
+        verifier,
+        |mut verifier| async move {
+            let chunk = verifier
+                .next()
+                .await
+                .map_err(|error| io::Error::other(format!("{error:#}")))?;
+            Ok(chunk.map(|chunk| (chunk, verifier)))
+        },
+    )))
+}
+
+struct Verifier {
+    inner: BlobStream,
+    /// Gone when the blob is verified.
+    hasher: Option<Hasher>,
+    blob: Descriptor,
+    at: u64,
+    range: Range<u64>,
+    /// Wanted bytes that wait for the next ones, or for the digest.
+    held: Option<Bytes>,
+}
+
+impl Verifier {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        while let Some(hasher) = &mut self.hasher {
+            let Some(chunk) = self.inner.next().await else {
+                self.finish()?;
+                break;
+            };
+            let chunk = chunk.with_context(|| format!("relaying blob {}", self.blob.digest()))?;
+            hasher.update(&chunk);
+            let wanted = part(&chunk, self.at, &self.range);
+            self.at += chunk.len() as u64;
+            ensure!(
+                self.at <= self.blob.size(),
+                "blob {} is longer than its size",
+                self.blob.digest()
+            );
+            if !wanted.is_empty()
+                && let Some(before) = self.held.replace(wanted)
+            {
+                return Ok(Some(before));
+            }
+        }
+        Ok(self.held.take())
+    }
+
+    /// Compares size and digest; only then is the last piece free.
+    fn finish(&mut self) -> Result<()> {
+        let (blob, at) = (&self.blob, self.at);
+        ensure!(
+            at == blob.size(),
+            "blob {} ends after {at} of {} bytes",
+            blob.digest(),
+            blob.size()
+        );
+        let found = self.hasher.take().map(Hasher::finish);
+        ensure!(
+            found.as_ref() == Some(blob.digest()),
+            "blob {} came with another digest: the source's copy is damaged",
+            blob.digest()
+        );
+        Ok(())
+    }
+}
+
+/// Of `chunk`, which begins at byte `at` of the blob, what lies in `range`.
+fn part(chunk: &Bytes, at: u64, range: &Range<u64>) -> Bytes {
+    let within = |position: u64| position.saturating_sub(at).min(chunk.len() as u64) as usize;
+    chunk.slice(within(range.start)..within(range.end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_of_a_chunk_that_is_wanted() {
+        let chunk = Bytes::from_static(b"0123456789");
+        for (at, range, expected) in [
+            (0, 0..10, "0123456789"),
+            (0, 3..5, "34"),
+            (0, 10..20, ""),
+            (100, 0..100, ""),
+            (100, 0..101, "0"),
+            (100, 109..110, "9"),
+            (100, 105..500, "56789"),
+        ] {
+            assert_eq!(part(&chunk, at, &range), expected.as_bytes(), "{at} {range:?}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The relay: a read-only registry (OCI distribution spec, "pull") that has exactly one image and nothing else.
+//!
+//! The image that installs itself asks it for itself: by its own name, on a loopback where nobody else is. Everything it
+//! gives out was verified: manifest and config by [`Image`], cached blobs when they were pulled, and what is streamed
+//! from the source again has its last bytes held back until the digest is right.
+
+mod blob;
+mod drop_in;
+mod range;
+mod serve;
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use drop_in::{policy_json, registries_conf};
+
+use crate::console::text::size;
+use crate::image::oci::{Digest, Image};
+use crate::image::source::Source;
+
+/// So many clients are served at once; more wait.
+const MAX_CONNECTIONS: usize = 16;
+/// A client that says nothing for so long is sent away.
+const IDLE: Duration = Duration::from_secs(120);
+/// So many failures are remembered.
+const MAX_FAILURES: usize = 8;
+
+/// Where the relay takes the layers' blobs from.
+pub struct Blobs {
+    /// Files that hold verified blobs. They may vanish at any time; then the source is asked.
+    pub cached: HashMap<Digest, PathBuf>,
+    /// Where the other blobs come from, unverified.
+    pub source: Arc<dyn Source>,
+}
+
+/// What the relay gave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// How many requests there were.
+    pub requests: u64,
+    /// How many of them asked for something else than the image, or to write.
+    pub refused: u64,
+    /// Bytes of blobs that came from the cache, the config included.
+    pub bytes_from_cache: u64,
+    /// Bytes of blobs that came from the source again.
+    pub bytes_from_source: u64,
+    /// Why blobs could not be given, at most a few different reasons.
+    pub failures: Vec<String>,
+}
+
+/// A running relay. It ends when dropped.
+pub struct Relay {
+    address: SocketAddr,
+    state: Arc<State>,
+    task: JoinHandle<()>,
+}
+
+/// What all connections share.
+struct State {
+    image: Arc<Image>,
+    blobs: Blobs,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    requests: AtomicU64,
+    refused: AtomicU64,
+    from_cache: AtomicU64,
+    from_source: AtomicU64,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Relay {
+    /// Answers on `listener` for `image`. Must be called within a tokio runtime; the listener may live in another
+    /// network namespace.
+    pub fn serve(listener: TcpListener, image: Arc<Image>, blobs: Blobs) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let state = Arc::new(State {
+            image,
+            blobs,
+            counters: Counters::default(),
+        });
+        let task = tokio::spawn(accept(listener, state.clone()));
+        Ok(Self { address, state, task })
+    }
+
+    /// Where the relay answers.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What was given out so far.
+    pub fn served(&self) -> Served {
+        let counters = &self.state.counters;
+        Served {
+            requests: Counters::read(&counters.requests),
+            refused: Counters::read(&counters.refused),
+            bytes_from_cache: Counters::read(&counters.from_cache),
+            bytes_from_source: Counters::read(&counters.from_source),
+            failures: counters
+                .failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+
+    /// Something that says how far the image has fetched itself.
+    pub fn tell_progress(&self) -> impl Fn() -> String + Send + Sync + use<> {
+        let state = Arc::clone(&self.state);
+        move || {
+            let served =
+                Counters::read(&state.counters.from_cache) + Counters::read(&state.counters.from_source);
+            let total = state.image.compressed_bytes() + state.image.config.len() as u64;
+            format!(
+                "the image's installer has fetched {} of {}",
+                size(served),
+                size(total)
+            )
+        }
+    }
+
+    /// Hangs up on everybody and tells what was given out.
+    pub async fn shutdown(mut self) -> Served {
+        self.task.abort();
+        // An aborted task ends with an error that says just that.
+        let _ = (&mut self.task).await;
+        self.served()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn read(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self, why: String) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        // Clients try again.
+        if failures.len() < MAX_FAILURES && !failures.contains(&why) {
+            failures.push(why);
+        }
+    }
+}
+
+/// Accepts connections until it is aborted, which aborts them all.
+async fn accept(listener: tokio::net::TcpListener, state: Arc<State>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = slots
+            .clone()
+            .acquire_owned()
+            .await
+            .expect("the semaphore is never closed");
+        while connections.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of file descriptors, or a client that is gone already.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let state = state.clone();
+        connections.spawn(async move {
+            let answer = service_fn(move |request| serve::answer(state.clone(), request));
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE)
+                .serve_connection(TokioIo::new(stream), answer);
+            // Whatever ends a connection is the client's affair; a blob that fails was noted.
+            let _ = connection.await;
+            drop(slot);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

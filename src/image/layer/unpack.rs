@@ -1,0 +1,193 @@
+//! The whole way of one layer, and what is said of a layer that fails.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Error, Result};
+use nix::errno::Errno;
+
+use super::ahead::Stage;
+use super::archive::Archive;
+use super::cache::Tee;
+use super::chunks::Chunks;
+use super::decompress::Decompressor;
+use super::diff_id::{ArchiveTooLong, DiffIdHasher, DiffIdMismatch};
+use super::directory::{open_root, remove_all};
+use super::path::RelativePath;
+use super::untar::{Unpacked, untar};
+use super::verify::{BlobError, VerifiedBlob, Verifier};
+use super::windows::Windows;
+use crate::image::oci::Layer;
+
+/// Below this size of a blob, in bytes, threads cost more than they save.
+const THREADED_BYTES: u64 = 1 << 20;
+
+/// How a layer is to be unpacked.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// An empty file for a copy of the blob. A copy that does not fit is given up.
+    pub copy: Option<File>,
+    /// The largest uncompressed archive, in bytes; `None` for one that only the space at hand bounds.
+    pub archive_limit_bytes: Option<u64>,
+    /// The memory that its decoder shares with those of other layers.
+    pub windows: Windows,
+}
+
+/// A layer whose blob and archive are what the image says, in a directory in overlayfs's form.
+#[derive(Debug)]
+pub struct UnpackedLayer {
+    layer: Layer,
+    path: PathBuf,
+    blob: VerifiedBlob,
+    archive_bytes: u64,
+    has_copy: bool,
+    unpacked: Unpacked,
+}
+
+/// The source of a blob failed, and not the blob: what is to be told is what the source says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct SourceFailed(pub Error);
+
+impl UnpackedLayer {
+    /// The layer, as the image has it.
+    pub fn layer(&self) -> &Layer {
+        &self.layer
+    }
+
+    /// The directory that it is in.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The blob that it came from.
+    pub fn blob(&self) -> &VerifiedBlob {
+        &self.blob
+    }
+
+    /// The size of the uncompressed archive, in bytes.
+    pub fn archive_bytes(&self) -> u64 {
+        self.archive_bytes
+    }
+
+    /// How many entries the archive had.
+    pub fn entries(&self) -> u64 {
+        self.unpacked.entries
+    }
+
+    /// How many extended attributes were left out because the file system does not know them.
+    pub fn skipped_xattrs(&self) -> u64 {
+        self.unpacked.skipped_xattrs
+    }
+
+    /// Whether the copy of the blob is complete.
+    pub fn has_copy(&self) -> bool {
+        self.has_copy
+    }
+
+    /// Directories that no entry described.
+    pub(super) fn implied(&self) -> &[RelativePath] {
+        &self.unpacked.implied
+    }
+
+    /// Whether there is anything in it that only overlayfs understands.
+    pub(super) fn has_marks(&self) -> bool {
+        self.unpacked.has_marks
+    }
+}
+
+/// Unpacks `layer`, whose blob is `blob`, into `path`, which must not exist; if anything fails, it doesn't afterwards.
+/// Must be run by root. Blocks.
+pub fn unpack<C: Chunks + Send + 'static>(
+    blob: C,
+    layer: &Layer,
+    path: &Path,
+    options: Options,
+) -> Result<UnpackedLayer> {
+    nix::unistd::mkdir(path, nix::sys::stat::Mode::S_IRWXU)
+        .with_context(|| format!("mkdir({path:?}) failed"))?;
+    let unpacked = open_root(path).and_then(|root| run(blob, layer, root, path, options));
+    if unpacked.is_err() {
+        // What failed first is what is told.
+        let _ = remove_all(path);
+    }
+    unpacked
+}
+
+fn run<C: Chunks + Send + 'static>(
+    blob: C,
+    layer: &Layer,
+    root: OwnedFd,
+    path: &Path,
+    options: Options,
+) -> Result<UnpackedLayer> {
+    let threaded = layer.blob.size() >= THREADED_BYTES;
+    let limit = options.archive_limit_bytes.unwrap_or(u64::MAX);
+    let start = "starting a thread";
+    let verifier = Verifier::new(Tee::new(blob, options.copy), &layer.blob)?;
+    let verifier = Stage::start(threaded, "verify", verifier).context(start)?;
+    let inflate =
+        Stage::start(threaded, "inflate", Decompressor::new(verifier, options.windows)).context(start)?;
+    let hasher = DiffIdHasher::new(inflate, &layer.diff_id, limit)?;
+    let mut archive = Archive::new(Stage::start(threaded, "diff-id", hasher).context(start)?);
+
+    let outcome = untar(&mut archive, root).map_err(cause);
+    if outcome.as_ref().is_err_and(is_final) {
+        return Err(outcome.expect_err("just seen"));
+    }
+    let mut hasher = archive.into_inner().into_inner();
+    let outcome = outcome.and_then(|unpacked| {
+        let archive_bytes = hasher.finish(&layer.diff_id).map_err(cause)?;
+        Ok((unpacked, archive_bytes))
+    });
+    if outcome.as_ref().is_err_and(is_final) {
+        return Err(outcome.expect_err("just seen"));
+    }
+    let inflate = hasher.into_inner().into_inner().into_inner();
+    let verifier = inflate.context("starting the decoder")?.into_inner();
+    // A damaged blob breaks everything behind it: then that is what is told.
+    let (blob, tee) = verifier.finish().map_err(|error| cause(error.into()))?;
+    let (unpacked, archive_bytes) =
+        outcome.map_err(|error| match error.downcast_ref::<DiffIdMismatch>() {
+            Some(_) => error,
+            None => error.context("its blob is intact, but it cannot be unpacked"),
+        })?;
+    Ok(UnpackedLayer {
+        layer: layer.clone(),
+        path: path.into(),
+        blob,
+        archive_bytes,
+        has_copy: tee.is_complete(),
+        unpacked,
+    })
+}
+
+/// What a source or the verifier said, in the place of what became of it on its way through the stages.
+fn cause(error: Error) -> Error {
+    let is_wrapped = |error: &io::Error| {
+        let inner = error.get_ref();
+        inner.is_some_and(|inner| {
+            inner.is::<SourceFailed>() || inner.is::<BlobError>() || inner.is::<ArchiveTooLong>()
+        })
+    };
+    if !error.downcast_ref::<io::Error>().is_some_and(is_wrapped) {
+        return error;
+    }
+    let unwrap = |error: io::Error| {
+        (error.downcast::<SourceFailed>().map(Error::new))
+            .or_else(|error| error.downcast::<BlobError>().map(Error::new))
+            .or_else(|error| error.downcast::<ArchiveTooLong>().map(Error::new))
+            .unwrap_or_else(Error::new)
+    };
+    error.downcast::<io::Error>().map_or_else(|error| error, unwrap)
+}
+
+/// Whether nothing else can be the reason for `error`, while a damaged blob can be the reason for everything else.
+fn is_final(error: &Error) -> bool {
+    error.is::<SourceFailed>()
+        || error.is::<BlobError>()
+        || error.is::<ArchiveTooLong>()
+        || error.is::<Errno>()
+}

@@ -1,0 +1,239 @@
+//! An image on its way to a mounted root: resolved, weighed, pulled, mounted. `install`, `run` and `unpack` begin alike.
+
+use std::collections::HashMap;
+use std::fs;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cli;
+use crate::console::progress::{Progress, Wait};
+use crate::image::layer::UnpackedLayer;
+use crate::image::memory::{Memory, Purpose};
+use crate::image::oci::reference::Selector;
+use crate::image::oci::{Digest, Image, Platform};
+use crate::image::overlay::{ExtraFile, OverlayMount};
+use crate::image::pull::{self, Estimate, Options};
+use crate::image::source::Source;
+use crate::image::source::policy;
+use crate::image::source::registry::{self, Places, Policy};
+use crate::image::store::Store;
+use crate::machine::disk::target::Disk;
+use crate::machine::kernel;
+use crate::machine::labelled::{Place, Stick};
+use crate::machine::memory::available_memory_bytes;
+use crate::machine::private_mount::Access;
+use crate::sys::namespace::private_directory;
+
+/// An image that was found, and where.
+pub struct Found {
+    /// The image.
+    pub image: Arc<Image>,
+    /// Its source.
+    pub source: Arc<dyn Source>,
+    /// What the source was asked for.
+    pub selector: Selector,
+    /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
+    stick: Option<Stick>,
+}
+
+/// An image that was found, and how large it is about to become.
+pub struct Weighed {
+    found: Found,
+    /// Its size in a store.
+    pub unpacked: Estimate,
+}
+
+impl Deref for Weighed {
+    type Target = Found;
+
+    fn deref(&self) -> &Found {
+        &self.found
+    }
+}
+
+/// An image's root, mounted. Nothing of it is left when it is dropped.
+pub struct Root {
+    // The order is that of dropping.
+    overlay: OverlayMount,
+    store: Store,
+    /// What its layers take in a file system, in bytes.
+    pub unpacked_bytes: u64,
+}
+
+/// How to speak to whatever has the image or a config drive.
+pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
+    registry::Options {
+        authfile: typed.authfile.clone(),
+        pull_secret: typed.pull_secret.clone(),
+        registries_conf: typed.registries_conf.clone(),
+        mirrors: typed.mirrors.clone(),
+        ca_cert: typed.ca_cert.clone(),
+        tls_verify: typed.tls_verify != Some(false),
+        heed_insecure: typed.tls_verify.is_none(),
+        policy: Policy {
+            retries: typed.retries,
+            ..Policy::default()
+        },
+        progress: progress.clone(),
+        ..registry::Options::default()
+    }
+}
+
+/// Finds the image that was typed, if this machine's policy accepts it.
+pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    let policy = policy::Policy::load(&Places::usual(), typed.policy.as_deref())?;
+    find_under(policy.as_ref(), typed, progress).await
+}
+
+/// Finds the image that was typed, whatever the policy says: to look at it.
+pub async fn find_to_inspect(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+    find_under(None, typed, progress).await
+}
+
+async fn find_under(
+    policy: Option<&policy::Policy>,
+    typed: &cli::Image,
+    progress: &Progress,
+) -> Result<Found> {
+    let _looking = progress.waiting(Wait::new(format!("looking for {}", typed.image)));
+    let options = source_options(typed, progress);
+    let name = &typed.image;
+    let (at, stick) = match name.path() {
+        Some(path) => plug_in(path, Access::Read, progress).await?,
+        None => (None, None),
+    };
+    let opened = name.open(&options, at.clone()).await?;
+    if let Some(policy) = policy {
+        policy.check(name, at.as_deref())?;
+    }
+    let platform = typed.platform.clone().unwrap_or_else(Platform::host);
+    let image = Arc::new(opened.resolve(&platform).await?);
+    Ok(Found {
+        image,
+        source: opened.source,
+        selector: opened.selector,
+        stick,
+    })
+}
+
+/// Mounts the stick that `path` is on, if it's on one, and says where it is then.
+pub async fn plug_in(
+    path: &Path,
+    access: Access,
+    progress: &Progress,
+) -> Result<(Option<PathBuf>, Option<Stick>)> {
+    let Some(place) = Place::parse(path) else {
+        return Ok((None, None));
+    };
+    // A disk that is broken answers late.
+    let _looking = progress.waiting(Wait::new(format!("looking for {place}")));
+    let stick = Stick::mount(place.label, access).await?;
+    Ok((Some(stick.locate(place.path)), Some(stick)))
+}
+
+/// Checks that this user may do the work.
+pub fn check_root() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("this needs root: start it as the superuser");
+    }
+    Ok(())
+}
+
+/// Checks that this user may do the work, and that this kernel can.
+pub fn check_machine() -> Result<()> {
+    check_root()?;
+    kernel::need_filesystem("overlay")
+}
+
+impl Found {
+    /// An error if the image is on the disk that it is to be installed to.
+    pub fn refuse_as_target(&self, disk: &Disk) -> Result<()> {
+        match self.stick.as_ref().filter(|stick| stick.is_on(&disk.name)) {
+            None => Ok(()),
+            Some(stick) => bail!(
+                "{} is in use: the image is on it, {stick} is mounted; install to another disk",
+                disk.path.display()
+            ),
+        }
+    }
+
+    /// Estimates what it takes when it is unpacked. That costs a request for each layer.
+    pub async fn weigh(self, progress: &Progress) -> Weighed {
+        let _asking = progress.waiting(Wait::new("asking for the sizes of the layers"));
+        Weighed {
+            unpacked: pull::estimate_unpacked(&*self.source, &self.image).await,
+            found: self,
+        }
+    }
+}
+
+impl Weighed {
+    /// Shares out the memory that the machine has and the user allows; a doubt is told.
+    pub fn memory(&self, typed: &cli::Image, purpose: Purpose, progress: &Progress) -> Result<Memory> {
+        let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;
+        let allowed = typed
+            .memory_budget
+            .map_or(available, |budget| budget.min(available));
+        let plan = Memory::plan(purpose, self.unpacked, allowed);
+        let memory = if allowed < available {
+            plan.context("--memory-budget allows less than this machine has")?
+        } else {
+            plan?
+        };
+        if let Some(doubt) = memory.doubt() {
+            progress.warn(doubt);
+        }
+        Ok(memory)
+    }
+
+    /// Pulls the layers into memory and mounts them under `extra` files.
+    pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
+        let store = Store::mount(private_directory()?, memory.store_bytes)?;
+        let options = Options {
+            unpacked_bytes: memory.keep_blobs.then_some(self.unpacked.likely_bytes),
+            ..Options::default()
+        };
+        let layers = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress).await?;
+        let overlay = OverlayMount::new(store.path(), &layers, extra)?;
+        let archives = layers.iter().map(UnpackedLayer::archive_bytes);
+        Ok(Root {
+            overlay,
+            store,
+            unpacked_bytes: pull::with_filesystem(archives.sum()),
+        })
+    }
+}
+
+impl Root {
+    /// Where the root is mounted.
+    pub fn path(&self) -> &Path {
+        self.overlay.root()
+    }
+
+    /// The blobs of `image` that were kept, by digest.
+    pub fn kept_blobs(&self, image: &Image) -> Result<HashMap<Digest, PathBuf>> {
+        let mut kept = HashMap::new();
+        for layer in &image.layers {
+            let digest = layer.blob.digest();
+            let path = self.store.blob_path(digest);
+            if fs::exists(&path).with_context(|| format!("stat({})", path.display()))? {
+                kept.insert(digest.clone(), path);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// A place for a directory of this name, beside the layers.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.store.path().join(name)
+    }
+
+    /// Unmounts everything.
+    pub fn close(self) -> Result<()> {
+        self.overlay.unmount()?;
+        self.store.close()
+    }
+}

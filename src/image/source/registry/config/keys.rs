@@ -1,0 +1,372 @@
+//! Credentials for one repository: where they may be, and which come first.
+//!
+//! ```text
+//! --pull-secret (for the image's own registry alone)
+//! then what `credential-helpers` of registries.conf says, and without that:
+//! --authfile or REGISTRY_AUTH_FILE, if given; else auth.json of the login, of the user, docker's config.json, .dockercfg
+//! ```
+//!
+//! Files are read at once, programs are run when a registry asks for credentials.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Error, Result, bail};
+use tokio::sync::OnceCell;
+use zeroize::Zeroizing;
+
+use super::auth_file::{AuthFile, Found};
+use super::helper;
+use super::places::Places;
+use crate::image::source::registry::error::Cause;
+
+/// The word in `credential-helpers` that stands for the files.
+const THE_FILES: &str = "containers-auth.json";
+
+/// What proves who we are. Wiped from memory when dropped; never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credentials {
+    /// User and password.
+    Password {
+        /// The user's name.
+        user: String,
+        /// The password.
+        password: Zeroizing<String>,
+    },
+    /// A token that a token server exchanges for others.
+    IdentityToken(Zeroizing<String>),
+    /// A token that the registry itself takes.
+    Bearer(Zeroizing<String>),
+}
+
+impl Credentials {
+    /// From `USER:PASSWORD`.
+    pub fn from_pair(text: &str) -> Option<Self> {
+        let (user, password) = text.split_once(':')?;
+        Some(Self::Password {
+            user: user.into(),
+            // Docker once padded passwords with NULs.
+            password: Zeroizing::new(password.trim_matches('\0').into()),
+        })
+    }
+
+    fn described(&self) -> String {
+        match self {
+            Self::Password { user, .. } => format!("the credentials of user {user:?}"),
+            Self::IdentityToken(_) => "the identity token".into(),
+            Self::Bearer(_) => "the token".into(),
+        }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.described())
+    }
+}
+
+/// Credentials, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// The credentials.
+    pub credentials: Credentials,
+    /// For messages: `the credentials of user "bob" (reg.lab in /root/auth.json)`.
+    pub described: String,
+}
+
+impl Known {
+    /// `origin` says where they are.
+    pub fn new(credentials: Credentials, origin: &str) -> Self {
+        let described = format!("{} ({origin})", credentials.described());
+        Self {
+            credentials,
+            described,
+        }
+    }
+}
+
+/// What may have credentials.
+#[derive(Debug)]
+enum Candidate {
+    Known(Known),
+    /// The program `docker-credential-NAME`, and what asks for it.
+    Helper {
+        name: String,
+        origin: String,
+    },
+}
+
+/// The credentials for one repository, as far as they were looked for.
+#[derive(Debug)]
+pub struct Keys {
+    registry: String,
+    candidates: Vec<Candidate>,
+    found: OnceCell<Option<Known>>,
+    /// Files in usual places that this user may not read: somebody else's.
+    pub left_out: Vec<PathBuf>,
+}
+
+/// Where credentials are looked for.
+pub struct Search<'a> {
+    /// The file that the user named.
+    pub authfile: Option<&'a Path>,
+    /// What registries.conf says.
+    pub helpers: Option<&'a [String]>,
+    /// Where files are.
+    pub places: &'a Places,
+}
+
+impl Keys {
+    /// No credentials but these.
+    pub fn only(registry: &str, known: Known) -> Self {
+        Self::of(registry, vec![Candidate::Known(known)])
+    }
+
+    /// Looks for credentials for `repository` at `registry` (`HOST[:PORT]`).
+    pub fn search(registry: &str, repository: &str, search: &Search<'_>) -> Result<Self> {
+        let files = [THE_FILES.to_owned()];
+        let helpers = search.helpers.filter(|helpers| !helpers.is_empty());
+        let (mut candidates, mut left_out) = (Vec::new(), Vec::new());
+        for helper in helpers.unwrap_or(&files) {
+            if helper == THE_FILES {
+                candidates.extend(in_files(registry, repository, search, &mut left_out)?);
+            } else {
+                candidates.push(Candidate::Helper {
+                    name: helper.clone(),
+                    origin: "credential-helpers in registries.conf".into(),
+                });
+            }
+        }
+        Ok(Self {
+            left_out,
+            ..Self::of(registry, candidates)
+        })
+    }
+
+    fn of(registry: &str, candidates: Vec<Candidate>) -> Self {
+        Self {
+            registry: registry.into(),
+            candidates,
+            found: OnceCell::new(),
+            left_out: Vec::new(),
+        }
+    }
+
+    /// The credentials. Asks programs for them, if need be.
+    pub async fn find(&self) -> Result<Option<&Known>, Cause> {
+        let found = self.found.get_or_try_init(|| self.look());
+        Ok(found.await?.as_ref())
+    }
+
+    async fn look(&self) -> Result<Option<Known>, Cause> {
+        let mut failures = Vec::new();
+        for candidate in &self.candidates {
+            match candidate {
+                Candidate::Known(known) => return Ok(Some(known.clone())),
+                Candidate::Helper { name, origin } => match helper::get(name, &self.registry).await {
+                    Ok(Some(credentials)) => {
+                        let origin = format!("docker-credential-{name}, as {origin} says");
+                        return Ok(Some(Known::new(credentials, &origin)));
+                    }
+                    Ok(None) => {}
+                    Err(error) => failures.push(format!("{error:#} (it is asked as {origin} says)")),
+                },
+            }
+        }
+        if failures.is_empty() {
+            Ok(None)
+        } else {
+            Err(Cause::Credentials(failures.join("; ")))
+        }
+    }
+
+    /// For messages: whose credentials were found so far.
+    pub fn described(&self) -> Option<String> {
+        let known = self.found.get()?.as_ref()?;
+        Some(known.described.clone())
+    }
+}
+
+/// What the files have, up to the first that has credentials themselves.
+fn in_files(
+    registry: &str,
+    repository: &str,
+    search: &Search<'_>,
+    left_out: &mut Vec<PathBuf>,
+) -> Result<Vec<Candidate>> {
+    let mut candidates = Vec::new();
+    for (path, file) in files(search, left_out)? {
+        let found = file
+            .lookup(registry, repository)
+            .map_err(|error| error.context(format!("reading credentials from {}", path.display())))?;
+        match found {
+            Some(Found::Helper(name)) => candidates.push(Candidate::Helper {
+                name: name.into(),
+                origin: path.display().to_string(),
+            }),
+            Some(Found::Credentials(key, credentials)) => {
+                let known = Known::new(credentials, &format!("{key} in {}", path.display()));
+                candidates.push(Candidate::Known(known));
+                break;
+            }
+            None => {}
+        }
+    }
+    Ok(candidates)
+}
+
+fn files(search: &Search<'_>, left_out: &mut Vec<PathBuf>) -> Result<Vec<(PathBuf, AuthFile)>> {
+    if let Some(path) = search.authfile.or(search.places.named_auth_file()) {
+        return match AuthFile::read(path)? {
+            Some(file) => Ok(vec![(path.into(), file)]),
+            None => bail!(
+                "reading credentials from {}: there is no such file",
+                path.display()
+            ),
+        };
+    }
+    let mut files = Vec::new();
+    let paths = search.places.auth_files();
+    let (old, usual) = paths.split_last().expect("there are some");
+    let usual = usual.iter().map(|path| (path, AuthFile::read(path)));
+    for (path, file) in usual.chain([(old, AuthFile::read_old(old))]) {
+        match file {
+            Err(error) if is_denied(&error) => left_out.push(path.clone()),
+            file => files.extend(file?.map(|file| (path.clone(), file))),
+        }
+    }
+    Ok(files)
+}
+
+fn is_denied(error: &Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    fn places(root: &Path) -> Places {
+        Places::new(root, 0, |_| None)
+    }
+
+    fn write(root: &Path, path: &str, entries: &[(&str, &str)]) {
+        let entries: Vec<String> = entries
+            .iter()
+            .map(|(key, secret)| format!(r#""{key}": {{"auth": "{}"}}"#, STANDARD.encode(secret)))
+            .collect();
+        let inner = format!("{{{}}}", entries.join(","));
+        let old = path.ends_with(".dockercfg");
+        let text = if old {
+            inner
+        } else {
+            format!(r#"{{"auths":{inner}}}"#)
+        };
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    async fn found(registry: &str, search: &Search<'_>) -> Option<String> {
+        let keys = Keys::search(registry, "os/web", search).unwrap();
+        let known = keys.find().await.unwrap().cloned();
+        assert_eq!(
+            keys.described(),
+            known.as_ref().map(|known| known.described.clone())
+        );
+        known.map(|known| known.described)
+    }
+
+    #[tokio::test]
+    async fn the_first_file_that_has_them_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for (path, entries) in [
+            ("run/containers/0/auth.json", &[("a.lab", "a:1")][..]),
+            (
+                "root/.config/containers/auth.json",
+                &[("a.lab", "b:1"), ("b.lab/os", "b:2")],
+            ),
+            ("root/.docker/config.json", &[("b.lab", "c:1"), ("c.lab", "c:2")]),
+            ("root/.dockercfg", &[("https://d.lab/v1/", "d:1")]),
+        ] {
+            write(root, path, entries);
+        }
+        let places = places(root);
+        let usual = Search {
+            authfile: None,
+            helpers: None,
+            places: &places,
+        };
+        for (registry, expected) in [
+            (
+                "a.lab",
+                Some("user \"a\" (a.lab in ROOT/run/containers/0/auth.json)"),
+            ),
+            (
+                "b.lab",
+                Some("user \"b\" (b.lab/os in ROOT/root/.config/containers/auth.json)"),
+            ),
+            (
+                "c.lab",
+                Some("user \"c\" (c.lab in ROOT/root/.docker/config.json)"),
+            ),
+            ("d.lab", Some("user \"d\" (d.lab in ROOT/root/.dockercfg)")),
+            ("e.lab", None),
+        ] {
+            let described = found(registry, &usual).await;
+            let shown = described.map(|text| text.replace(root.to_str().unwrap(), "ROOT"));
+            let expected = expected.map(|text| format!("the credentials of {text}"));
+            assert_eq!(shown, expected, "{registry}");
+        }
+
+        let named = root.join("named.json");
+        write(root, "named.json", &[("c.lab", "n:1")]);
+        let only = Search {
+            authfile: Some(&named),
+            ..usual
+        };
+        assert!(found("c.lab", &only).await.unwrap().contains("named.json"));
+        assert_eq!(found("a.lab", &only).await, None);
+        let missing = Search {
+            authfile: Some(Path::new("/nonexistent/auth.json")),
+            ..only
+        };
+        let error = Keys::search("a.lab", "x", &missing).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/auth.json"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_is_missing_is_named_with_what_asks_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("root/.docker/config.json");
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, r#"{"credsStore":"landfall-has-no-such"}"#).unwrap();
+        let places = places(folder.path());
+        let search = Search {
+            authfile: None,
+            helpers: None,
+            places: &places,
+        };
+        let keys = Keys::search("a.lab", "x", &search).unwrap();
+        let error = keys.find().await.unwrap_err().to_string();
+        assert!(
+            error.contains("docker-credential-landfall-has-no-such") && error.contains("config.json"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        for credentials in [
+            Credentials::from_pair("user:s3cret").unwrap(),
+            Credentials::IdentityToken(Zeroizing::new("s3cret".into())),
+            Credentials::Bearer(Zeroizing::new("s3cret".into())),
+        ] {
+            assert!(!format!("{:?}", Known::new(credentials, "x")).contains("s3cret"));
+        }
+    }
+}

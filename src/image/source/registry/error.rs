@@ -1,0 +1,421 @@
+//! What a registry failed at: one line that names the registry, says what it answered and what to try. Answers are
+//! capped and redacted: whatever a stranger sends is neither a secret's way into a log nor a novel.
+
+mod tls;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use oci_client::errors::{OciEnvelope, OciErrorCode};
+use reqwest::StatusCode;
+
+use self::tls::{tls_error, tls_failure};
+use crate::image::oci::one_line;
+
+/// How much of an error's text is shown, in characters.
+const MAX_SHOWN: usize = 300;
+
+/// A request to a registry that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("registry {registry}, asked for {wanted}, {cause}{}{}", tried(*tries), without(mirrors))]
+pub struct RegistryError {
+    /// `HOST[:PORT]` as the user knows it.
+    pub registry: String,
+    /// What was asked for: `os/web:1.4`, `layer sha256:…`.
+    pub wanted: String,
+    /// What happened.
+    pub cause: Cause,
+    /// How often it was tried.
+    pub tries: u32,
+    /// The mirrors that failed before.
+    pub mirrors: Vec<String>,
+}
+
+fn without(mirrors: &[String]) -> String {
+    match mirrors {
+        [] => String::new(),
+        [one] => format!("; its mirror {one} failed before"),
+        several => format!("; its mirrors {} failed before", several.join(", ")),
+    }
+}
+
+fn tried(tries: u32) -> String {
+    if tries > 1 {
+        format!(" (tried {tries} times)")
+    } else {
+        String::new()
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub enum Cause {
+    /// An HTTP answer that is none of those hoped for.
+    Answered(Box<Answer>),
+    /// Another host failed, to which the registry sent us.
+    Elsewhere(Errand, String, Box<Cause>),
+    /// No connection, or none that holds.
+    Connection(Connection),
+    /// No answer, or no further byte, for so long.
+    TimedOut(Duration),
+    /// An answer that is not there as a whole after so long.
+    Lengthy(Duration),
+    /// Fewer bytes than this came in so long.
+    TooSlow(u64, Duration),
+    /// The body is longer than it may be, in bytes.
+    TooLarge(u64),
+    /// The body ended too early.
+    Ended {
+        /// How many bytes there were.
+        at: u64,
+        /// How many there should be.
+        size: u64,
+    },
+    /// It wants credentials, and looking for them failed.
+    Credentials(String),
+    /// Something that the protocol doesn't allow.
+    Protocol(String),
+}
+
+/// What a registry sends its clients to other hosts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// A token.
+    Token,
+    /// What they asked for.
+    Redirect,
+}
+
+/// An HTTP answer, as far as it matters.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The registry's own error code, if it gave one.
+    pub code: Option<OciErrorCode>,
+    /// What it said, cleaned.
+    pub said: String,
+    /// The host that answered, where a redirect led to another one.
+    pub redirected_to: Option<String>,
+    /// What it asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Whose credentials were sent; `None` without any.
+    pub credentials: Option<String>,
+    /// The token that was sent is none that it knows, whatever it allows.
+    pub token_refused: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum Connection {
+    /// Nobody listens there.
+    Refused,
+    /// The name has no address.
+    NoAddress,
+    /// The server speaks plain HTTP where TLS was expected.
+    PlainHttp,
+    /// The certificate isn't believed, and why.
+    Untrusted(String),
+    /// The certificate is believed, but it's not this server's: which names it has.
+    WrongName(String),
+    /// The certificate's time is not now.
+    WrongTime(String),
+    /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
+    Unwelcome(String),
+    /// It broke in the middle of an answer, in the words of the layers below.
+    Broken(String),
+    /// Anything else, in the words of the layers below.
+    Other(String),
+}
+
+/// Whether to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail in the same way.
+    Never,
+    /// It may go away; the server asked to wait for so long.
+    After(Option<Duration>),
+}
+
+impl Cause {
+    /// Whether the same request may succeed later.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Answered(answer) => answer.retry(),
+            Self::Elsewhere(_, _, cause) => cause.retry(),
+            Self::Connection(
+                Connection::Refused | Connection::NoAddress | Connection::Broken(_) | Connection::Other(_),
+            ) => Retry::After(None),
+            Self::TimedOut(_) | Self::Lengthy(_) | Self::TooSlow(..) | Self::Ended { .. } => {
+                Retry::After(None)
+            }
+            Self::Connection(_) | Self::TooLarge(_) | Self::Credentials(_) | Self::Protocol(_) => {
+                Retry::Never
+            }
+        }
+    }
+
+    /// Whether it is worth waiting for, even where somebody else could be asked: a connection that broke, a server that
+    /// named a time.
+    pub fn is_hitch(&self) -> bool {
+        match self {
+            Self::Ended { .. } | Self::Connection(Connection::Broken(_) | Connection::Other(_)) => true,
+            Self::Answered(answer) => answer.retry_after.is_some(),
+            Self::Elsewhere(_, _, cause) => cause.is_hitch(),
+            _ => false,
+        }
+    }
+
+    /// Whether nobody listens at the registry itself.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Connection(Connection::Refused))
+    }
+
+    /// What failures of the same kind have in common.
+    pub fn kind(&self) -> String {
+        match self {
+            Self::Answered(answer) => answer.status.to_string(),
+            Self::Elsewhere(_, host, cause) => format!("{host} {}", cause.kind()),
+            Self::Ended { .. } => "ended".into(),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether it concerns nothing but what was asked for.
+    pub fn is_particular(&self) -> bool {
+        match self {
+            Self::Answered(answer) => {
+                answer.redirected_to.is_some() || matches!(answer.status.as_u16(), 404 | 416)
+            }
+            Self::TooLarge(_) | Self::Protocol(_) => true,
+            Self::Elsewhere(Errand::Redirect, _, cause) => cause.is_particular(),
+            _ => false,
+        }
+    }
+}
+
+impl Answer {
+    fn retry(&self) -> Retry {
+        let status = self.status;
+        // A blob store's refusal is mostly an expired signature; the registry gives a new one.
+        let expired = self.redirected_to.is_some() && matches!(status.as_u16(), 400 | 401 | 403);
+        if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+            || matches!(status.as_u16(), 408 | 425 | 429)
+            || expired
+        {
+            Retry::After(self.retry_after)
+        } else {
+            Retry::Never
+        }
+    }
+
+    fn advice(&self) -> Option<String> {
+        use StatusCode as S;
+        let credentials = || match &self.credentials {
+            Some(whose) => format!("{whose} may not read it: check them"),
+            None => "no credentials were found for it: give them with --authfile or --pull-secret".into(),
+        };
+        match self.status {
+            S::UNAUTHORIZED if self.token_refused => Some(
+                "it does not accept the token that its own token server gave: compare their clocks and keys"
+                    .into(),
+            ),
+            S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
+            S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
+                (Some(OciErrorCode::ManifestUnknown), _) => {
+                    "there is no such image: check name and tag".into()
+                }
+                (Some(OciErrorCode::NameUnknown), _) => "there is no such repository: check the name".into(),
+                (_, Some(_)) => "the registry's storage has lost it: push the image again".into(),
+                (Some(_), None) => {
+                    "the registry does not have it: check the name, or push the image again".into()
+                }
+                (None, None) => "check the image's name, and that this is a registry".into(),
+            }),
+            S::METHOD_NOT_ALLOWED => Some("check that this is a registry".into()),
+            S::PROXY_AUTHENTICATION_REQUIRED => Some(
+                "the proxy wants user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
+                    .into(),
+            ),
+            S::TOO_MANY_REQUESTS => Some("try again later, or with credentials".into()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status;
+        write!(out, "answered {}", status.as_u16())?;
+        if let Some(reason) = status.canonical_reason() {
+            write!(out, " {reason}")?;
+        }
+        if let Some(host) = &self.redirected_to {
+            write!(out, " from {host}, where it sent us")?;
+        }
+        if !self.said.is_empty() {
+            write!(out, " ({})", self.said)?;
+        }
+        match self.advice() {
+            Some(advice) => write!(out, ": {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answered(answer) => write!(out, "{answer}"),
+            Self::Elsewhere(Errand::Token, host, cause) => {
+                write!(out, "wants a token from {host}, which {cause}")
+            }
+            Self::Elsewhere(Errand::Redirect, host, cause) => write!(out, "sent us to {host}, which {cause}"),
+            Self::Connection(connection) => write!(out, "{connection}"),
+            Self::TimedOut(after) => {
+                write!(
+                    out,
+                    "was silent for {} s: check the network between here and there",
+                    after.as_secs_f32()
+                )
+            }
+            Self::Lengthy(limit) => write!(
+                out,
+                "took longer than {} s for its answer: check the network between here and there",
+                limit.as_secs_f32()
+            ),
+            Self::TooSlow(bytes, within) => write!(
+                out,
+                "sent less than {bytes} bytes in {} s: check the network between here and there",
+                within.as_secs_f32()
+            ),
+            Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
+            Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
+            Self::Credentials(why) => write!(out, "wants credentials: {why}"),
+            Self::Protocol(what) => out.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => out.write_str("refuses connections: check that it runs, and its port"),
+            Self::NoAddress => out.write_str("has no address: check its name, and this machine's DNS"),
+            Self::PlainHttp => {
+                out.write_str("speaks plain HTTP, not TLS: allow that with --tls-verify=false")
+            }
+            Self::Untrusted(why) => write!(
+                out,
+                "has a certificate that is not trusted ({why}): give the authority that signed it with --ca-cert, \
+                 or trust anybody with --tls-verify=false"
+            ),
+            Self::WrongName(why) => write!(
+                out,
+                "has a certificate for another name ({why}): call it by a name that it has, or trust anybody with \
+                 --tls-verify=false"
+            ),
+            Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
+            Self::Unwelcome(why) => write!(
+                out,
+                "wants a client certificate that it knows ({why}): put it into certs.d/HOST:PORT, as *.cert with its *.key"
+            ),
+            Self::Broken(why) => {
+                write!(out, "broke off ({why}): check the network between here and there")
+            }
+            Self::Other(why) => write!(out, "cannot be reached: {why}"),
+        }
+    }
+}
+
+/// What the layers below made of a request that got no (whole) answer.
+pub fn connection_failure(error: &reqwest::Error) -> Connection {
+    let mut last = error.to_string();
+    let mut level: Option<&(dyn StdError + 'static)> = error.source();
+    while let Some(cause) = level {
+        last = cause.to_string();
+        if last.starts_with("dns error") {
+            return Connection::NoAddress;
+        }
+        let inner = cause.downcast_ref::<io::Error>();
+        if inner.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return Connection::Refused;
+        }
+        if let Some(tls) = tls_error(cause) {
+            return tls_failure(tls, SystemTime::now());
+        }
+        level = cause.source();
+    }
+    if error.is_connect() {
+        Connection::Other(clean(&last))
+    } else {
+        Connection::Broken(clean(&last))
+    }
+}
+
+/// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
+/// else came.
+pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
+    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several names.
+    #[derive(serde::Deserialize)]
+    struct Plain {
+        error: Option<String>,
+        #[serde(alias = "error_description", alias = "message")]
+        details: Option<String>,
+    }
+    if let Ok(OciEnvelope { errors }) = serde_json::from_slice(body) {
+        let Some(first) = errors.into_iter().next() else {
+            return (None, String::new());
+        };
+        let name = serde_json::to_value(&first.code).ok();
+        let name = name.as_ref().and_then(|value| value.as_str()).unwrap_or_default();
+        let said = [name, &first.message].into_iter().filter(|part| !part.is_empty());
+        let said = clean(&said.collect::<Vec<_>>().join(": "));
+        return (Some(first.code), said);
+    }
+    if let Ok(Plain { error, details }) = serde_json::from_slice(body)
+        && (error.is_some() || details.is_some())
+    {
+        let said: Vec<String> = error.into_iter().chain(details).collect();
+        return (None, clean(&said.join(": ")));
+    }
+    let text = String::from_utf8_lossy(body);
+    // A page of HTML says less than the status alone.
+    if text.trim_start().starts_with('<') {
+        (None, String::new())
+    } else {
+        (None, clean(&text))
+    }
+}
+
+/// A stranger's text fit to be shown: one line, short, without what may be a secret (credentials, tokens, the query of
+/// a signed URL).
+pub fn clean(text: &str) -> String {
+    let printable = one_line(text);
+    let mut shown: Vec<&str> = Vec::new();
+    let mut after_scheme = false;
+    for word in printable.split_whitespace() {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
+        let secret = after_scheme || bare.starts_with("eyJ");
+        let url_query = word
+            .contains("://")
+            .then(|| word.split_once(['?', '#']))
+            .flatten();
+        match (secret, url_query) {
+            (true, _) => shown.push("[redacted]"),
+            (false, Some((address, _))) => shown.extend([address, "[redacted]"]),
+            (false, None) => shown.push(word),
+        }
+        after_scheme = ["bearer", "basic"].contains(&bare.to_ascii_lowercase().as_str());
+    }
+    let line = shown.join(" ");
+    match line.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! From a name to an [`Image`]: document, through indexes, to manifest and config, each compared with the digest that
+//! was asked for (image-spec `image-index.md`, `manifest.md`).
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::StreamExt;
+use oci_spec::image::ImageManifest;
+
+use super::Source;
+use crate::image::oci::manifest::{self, Document, MAX_CONFIG_BYTES};
+use crate::image::oci::media_type::{self, DocumentKind};
+use crate::image::oci::reference::Selector;
+use crate::image::oci::{Descriptor, Digest, Image, Platform, Reference, digest};
+
+/// An index may name an index, and so on, so many times.
+const MAX_DEPTH: usize = 4;
+/// So many documents are read in search of a manifest.
+const MAX_DOCUMENTS: usize = 32;
+
+/// A manifest that has the digest it was asked for by.
+struct Verified {
+    digest: Digest,
+    bytes: Vec<u8>,
+    manifest: Box<ImageManifest>,
+}
+
+/// Finds the image that `reference` names at `source` and that suits `platform`.
+pub async fn resolve(source: &dyn Source, reference: &Reference, platform: &Platform) -> Result<Image> {
+    resolve_selected(source, &reference.selector(), reference, platform).await
+}
+
+/// Finds the image that `selector` names at `source`; `reference` is what it is called.
+pub async fn resolve_selected(
+    source: &dyn Source,
+    selector: &Selector,
+    reference: &Reference,
+    platform: &Platform,
+) -> Result<Image> {
+    let doing = || format!("resolving {reference}");
+    let found = find_manifest(source, selector.clone(), platform)
+        .await
+        .with_context(doing)?;
+    let config = fetch_config(source, found.manifest.config())
+        .await
+        .with_context(doing)?;
+    let manifest = (found.bytes, found.manifest.as_ref());
+    Image::new(reference.clone(), found.digest, manifest, config, platform).with_context(doing)
+}
+
+/// A document that may lead to the manifest.
+struct Lead {
+    selector: Selector,
+    /// The size that the index says, in bytes.
+    size: Option<u64>,
+    depth: usize,
+}
+
+/// Follows the leads, the likeliest first.
+async fn find_manifest(source: &dyn Source, selector: Selector, platform: &Platform) -> Result<Verified> {
+    let mut leads = vec![Lead {
+        selector,
+        size: None,
+        depth: 0,
+    }];
+    let mut first_miss = None;
+    for _ in 0..MAX_DOCUMENTS {
+        let Some(lead) = leads.pop() else { break };
+        ensure!(
+            lead.depth <= MAX_DEPTH,
+            "indexes are nested more than {MAX_DEPTH} deep: name a manifest by its digest"
+        );
+        let raw = source.document(&lead.selector).await?;
+        let digest = check(&raw.bytes, &lead.selector, lead.size)?;
+        match manifest::parse(&raw.bytes, raw.content_type.as_deref())? {
+            Document::Manifest(manifest) => {
+                return Ok(Verified {
+                    digest,
+                    bytes: raw.bytes,
+                    manifest,
+                });
+            }
+            Document::Index(index) => match manifest::select(&index, platform) {
+                Ok(entry) => leads = vec![follow(entry, lead.depth)],
+                Err(miss) => {
+                    let nested = index
+                        .manifests()
+                        .iter()
+                        .rev()
+                        .filter(|entry| is_unlabelled_index(entry));
+                    leads.extend(nested.take(MAX_DOCUMENTS).map(|entry| follow(entry, lead.depth)));
+                    first_miss.get_or_insert(miss);
+                }
+            },
+        }
+    }
+    match first_miss {
+        Some(miss) if leads.is_empty() => Err(miss.into()),
+        _ => bail!("more than {MAX_DOCUMENTS} indexes were looked through: name a manifest by its digest"),
+    }
+}
+
+fn follow(entry: &Descriptor, depth: usize) -> Lead {
+    Lead {
+        selector: Selector::Digest(entry.digest().clone()),
+        size: Some(entry.size()),
+        depth: depth + 1,
+    }
+}
+
+/// Whether an entry is an index that doesn't say what it is for.
+fn is_unlabelled_index(entry: &Descriptor) -> bool {
+    entry.platform().is_none() && media_type::document_kind(entry.media_type()) == Some(DocumentKind::Index)
+}
+
+/// The digest of `bytes`, which is the one asked for.
+fn check(bytes: &[u8], selector: &Selector, size: Option<u64>) -> Result<Digest> {
+    if let Some(size) = size {
+        let found = bytes.len();
+        ensure!(
+            found as u64 == size,
+            "the manifest has {found} bytes, the index says {size}: it is damaged"
+        );
+    }
+    match selector {
+        Selector::Tag(_) => Ok(digest::sha256(bytes)),
+        Selector::Digest(wanted) => {
+            let same = digest::matches(bytes, wanted)?;
+            ensure!(
+                same,
+                "what came for {wanted} has another digest: the source's copy is damaged"
+            );
+            Ok(wanted.clone())
+        }
+    }
+}
+
+/// The config's bytes. They have the digest that the descriptor says, or there is no place left that might.
+async fn fetch_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
+    let size = config.size();
+    ensure!(
+        size <= MAX_CONFIG_BYTES,
+        "the image config has {size} bytes, at most {MAX_CONFIG_BYTES} are read"
+    );
+    loop {
+        let bytes = read_config(source, config)
+            .await
+            .with_context(|| format!("reading the image config ({})", config.digest()))?;
+        // [`Image::new`] refuses the bytes, if nobody has better ones.
+        if digest::matches(&bytes, config.digest())? || !source.distrust(config) {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// As many bytes as the descriptor says.
+async fn read_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
+    let size = config.size();
+    let mut stream = source.blob(config, 0).await?;
+    let mut bytes = Vec::with_capacity(size as usize);
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk?);
+        ensure!(
+            bytes.len() as u64 <= size,
+            "it is longer than the {size} bytes of its manifest"
+        );
+    }
+    let found = bytes.len();
+    ensure!(
+        found as u64 == size,
+        "it ends after {found} of the {size} bytes of its manifest"
+    );
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! Which disk is meant: what disks there are, what they are called, and what Ironic's hints say of them.
+
+pub(super) mod discover;
+pub(super) mod hints;
+pub(super) mod identity;
+pub(super) mod links;
+#[cfg(test)]
+mod machines;
+mod path_id;
+pub(super) mod sysfs;
+#[cfg(test)]
+pub(super) mod sysfs_fixture;
+mod transport;
+
+pub use discover::{Found, NoDisk, Rejected, Wish, choose, disks};
+pub use hints::{Candidate, HintError, Hints};
+pub use identity::Identity;
+pub use sysfs::KernelPartition;

@@ -1,0 +1,17 @@
+//! The target disk: which one it is, what is on it, how it will be laid out, and whether that came true.
+//!
+//! The way of a disk, each step a type that only the step before can make:
+//!
+//! ```text
+//! Disk::probe ──► Disk::contents ──► Contents::expendable ──► Disk::claim ──► (bootc) ──► InstalledDisk::verify
+//!      └────────► Layout::plan ────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other
+//! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
+
+pub mod find;
+pub mod installed;
+pub mod layout;
+pub mod table;
+pub mod target;

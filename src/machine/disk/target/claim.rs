@@ -1,0 +1,115 @@
+//! The right to change a disk: given once its contents are given up and nothing uses it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, anyhow};
+
+use super::contents::{Contents, Expendable};
+use super::device::Disk;
+use super::fingerprint::{Fingerprint, ends_of};
+use crate::sys::block::{self, Region};
+use crate::sys::device_mapper;
+
+/// Why a disk can't be changed after all.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Another disk answers by this name now.
+    #[error("{path} is not the disk that was looked at: it was taken out or has changed its size since")]
+    Changed {
+        /// The disk.
+        path: PathBuf,
+    },
+}
+
+/// A disk that may be changed. Whoever holds it must end in a verified installation or call [`Claim::clear`].
+#[derive(Debug)]
+#[must_use]
+pub struct Claim {
+    disk: Disk,
+    /// What was on it when it was claimed.
+    contents: Contents,
+    before: anyhow::Result<Fingerprint>,
+}
+
+impl Disk {
+    /// Claims the disk whose contents are given up. It is looked at again: a pull may lie between plan and claim.
+    pub fn claim(expendable: Expendable) -> anyhow::Result<Claim> {
+        let Expendable { disk, contents } = expendable;
+        disk.probe_again()?;
+        disk.refuse_read_only()?;
+        disk.refuse_if_in_use()?;
+        let before = Fingerprint::take(&disk, &contents);
+        Ok(Claim {
+            disk,
+            contents,
+            before,
+        })
+    }
+
+    /// Probes the disk again and makes sure that it is the one that was looked at.
+    pub(in crate::machine::disk) fn probe_again(&self) -> anyhow::Result<Self> {
+        let now = Self::probe(&self.node)?;
+        let same = now.number == self.number
+            && now.sequence == self.sequence
+            && now.geometry.size_bytes == self.geometry.size_bytes
+            && now.geometry.sector_bytes == self.geometry.sector_bytes;
+        if same {
+            Ok(now)
+        } else {
+            let path = self.path.clone();
+            Err(ClaimError::Changed { path }.into())
+        }
+    }
+}
+
+impl Claim {
+    /// The disk.
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// Whether nothing was written to the disk since it was claimed. An error means that this can't be told.
+    pub fn is_untouched(&self) -> anyhow::Result<bool> {
+        let before = self.before.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+        Ok(*before == Fingerprint::take(&self.disk.probe_again()?, &self.contents)?)
+    }
+
+    /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted root: an
+    /// installer that fails may leave them. Returns the names of those that are closed. A volume that is still mounted
+    /// somewhere goes when it is unmounted.
+    pub fn release(&self) -> Vec<String> {
+        let Ok(control) = File::open("/dev/mapper/control") else {
+            return Vec::new();
+        };
+        let mut names = self.disk.mapped_volumes().unwrap_or_default();
+        names.retain(|name| device_mapper::remove(&control, name).is_ok());
+        names
+    }
+
+    /// Destroys the partition table and the boot sector, so that what is on the disk can't boot.
+    ///
+    /// For installations that failed: half a system that boots is worse than none.
+    pub fn clear(&self) -> anyhow::Result<()> {
+        self.clear_tables()
+            .with_context(|| format!("clearing the partition table of {}", self.disk.path.display()))
+    }
+
+    fn clear_tables(&self) -> anyhow::Result<()> {
+        self.disk.probe_again()?;
+        let file = self.disk.open_for_writing()?;
+        for (start, length) in ends_of(0, self.disk.geometry.size_bytes) {
+            zero(&mut Region::new(&file, start, length))?;
+        }
+        file.sync_all()?;
+        // A partition that is still mounted keeps the kernel's view; the disk is cleared all the same.
+        let _ = block::reread_partitions(&file);
+        Ok(())
+    }
+}
+
+fn zero(region: &mut Region<'_>) -> io::Result<()> {
+    let zeros = vec![0; region.length_bytes() as usize];
+    region.write_all(&zeros)
+}

@@ -1,0 +1,16 @@
+//! The disk that an image is installed to, until the installation begins: what is on it, who uses it, and whose it is.
+
+pub(super) mod claim;
+pub(super) mod contents;
+pub(super) mod device;
+mod fingerprint;
+pub(super) mod in_use;
+mod stale;
+mod trial;
+
+pub use claim::{Claim, ClaimError};
+pub use contents::{Contents, Expendable, HoldsData, OldPartition, TableKind};
+pub use device::{Disk, ProbeError};
+pub use in_use::{InUse, Use};
+pub use stale::{StaleConfigDrive, stale_config_drives};
+pub use trial::kernel_reads_gpt;

@@ -1,0 +1,134 @@
+//! How long each phase took, and how much memory the machine had in use for it. What is told of a phase and what is measured of
+//! it are the same: it begins when it is said, and ends when the next begins.
+//!
+//! Memory is what the whole machine has less of than at the start: the store, this process, the image's programs and
+//! what they hold in page caches that cannot be dropped. It's sampled, so a peak shorter than the interval is missed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::console::progress::{Event, Phase, Progress};
+use crate::machine::memory::available_memory_bytes;
+
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// What one phase cost.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cost {
+    /// The phase.
+    pub phase: Phase,
+    /// Wall-clock time.
+    pub seconds: f64,
+    /// The most memory in use at once, in bytes, beyond what was in use at the start.
+    pub peak_memory_bytes: u64,
+}
+
+/// Measures phase after phase.
+pub struct Meter {
+    progress: Progress,
+    lowest_available: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    available_at_start: u64,
+    phases: Mutex<Phases>,
+}
+
+#[derive(Default)]
+struct Phases {
+    over: Vec<Cost>,
+    current: Option<(Phase, Instant)>,
+}
+
+impl Meter {
+    /// Starts sampling. `progress` is told of phases.
+    pub fn start(progress: &Progress) -> Self {
+        let available_at_start = available_memory_bytes().unwrap_or(0);
+        let meter = Self {
+            progress: progress.clone(),
+            lowest_available: Arc::new(AtomicU64::new(available_at_start)),
+            stop: Arc::default(),
+            available_at_start,
+            phases: Mutex::default(),
+        };
+        let (lowest, stop) = (Arc::clone(&meter.lowest_available), Arc::clone(&meter.stop));
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                sample(&lowest);
+                thread::sleep(INTERVAL);
+            }
+        });
+        meter
+    }
+
+    /// Begins `phase` and says so. The one before is over.
+    pub fn enter(&self, phase: Phase) {
+        let mut phases = self.phases();
+        self.end(&mut phases);
+        self.progress.tell(Event::Phase(phase));
+        self.lowest_available.store(u64::MAX, Ordering::Relaxed);
+        sample(&self.lowest_available);
+        phases.current = Some((phase, Instant::now()));
+    }
+
+    /// What each phase cost. The last one is over now.
+    pub fn costs(&self) -> Vec<Cost> {
+        let mut phases = self.phases();
+        self.end(&mut phases);
+        phases.over.clone()
+    }
+
+    fn phases(&self) -> MutexGuard<'_, Phases> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, phases: &mut Phases) {
+        let Some((phase, since)) = phases.current.take() else {
+            return;
+        };
+        sample(&self.lowest_available);
+        let lowest = self.lowest_available.load(Ordering::Relaxed);
+        phases.over.push(Cost {
+            phase,
+            seconds: since.elapsed().as_secs_f64(),
+            peak_memory_bytes: self.available_at_start.saturating_sub(lowest),
+        });
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn sample(lowest: &AtomicU64) {
+    if let Some(available) = available_memory_bytes() {
+        lowest.fetch_min(available, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_what_is_told() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let meter = Meter::start(&Progress::to(move |event| {
+            if let Event::Phase(phase) = event {
+                sink.lock().unwrap().push(phase);
+            }
+        }));
+        assert!(meter.costs().is_empty());
+        meter.enter(Phase::Plan);
+        meter.enter(Phase::Pull);
+        let measured: Vec<_> = meter.costs().iter().map(|cost| cost.phase).collect();
+        assert_eq!(measured, [Phase::Plan, Phase::Pull]);
+        assert_eq!(*told.lock().unwrap(), measured);
+        assert_eq!(meter.costs().len(), 2);
+    }
+}
