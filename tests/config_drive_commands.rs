@@ -404,7 +404,7 @@ fn an_old_config_drive_is_found_and_removed_whole() {
     let device = Loop::over(&image(&directory, 200 * MIB), 512);
     run("sgdisk", &["--clear", "--new=1:1M:+40M", text(&device.0)]);
     written(&source(&directory, "node"), &device);
-    let disk = landfall::machine::disk::target::Disk::probe(&device.0).unwrap();
+    let disk = landfall::machine::disk::chosen::Disk::probe(&device.0).unwrap();
     let found = disk.config_drives().unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(

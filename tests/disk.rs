@@ -9,10 +9,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
+use landfall::machine::disk::chosen::{Disk, TableKind};
 use landfall::machine::disk::installed::{BootPath, InstalledDisk, find_boot_loader};
 use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::{Extent, Geometry, MIB, Table};
-use landfall::machine::disk::target::{Disk, TableKind};
 use landfall::machine::filesystem::identify;
 use support::disk::{
     Loop, assert_sgdisk_is_content, blkid, dump, esp, feed, image, open, overwrite, request, run,

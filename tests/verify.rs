@@ -11,10 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use landfall::config_drive::{self, ConfigDrive};
+use landfall::machine::disk::chosen::Disk;
 use landfall::machine::disk::installed::{BootPath, InstalledDisk};
 use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::MIB;
-use landfall::machine::disk::target::Disk;
 use landfall::machine::filesystem::luks::Header;
 use landfall::machine::filesystem::{Condition, condition};
 use support::disk::{

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::cli::{self, Device, Target};
 use crate::console::text::size;
+use crate::machine::disk::chosen::{Contents, Disk, Use};
 use crate::machine::disk::find::{self, Found, Hints, NoDisk, Wish};
-use crate::machine::disk::target::{Contents, Disk, Use};
 
 /// The disk that was typed: by its name, by hints, or the obvious one.
 pub fn find(target: &Target) -> Result<Disk> {

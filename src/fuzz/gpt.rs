@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use uuid::uuid;
 
+use crate::machine::disk::chosen::Contents;
 use crate::machine::disk::table::{Extent, Geometry, Table};
-use crate::machine::disk::target::Contents;
 
 const SECTOR_BYTES: u64 = 512;
 const SECTORS: u64 = 512;

@@ -20,7 +20,7 @@ use crate::image::source::Source;
 use crate::image::source::policy;
 use crate::image::source::registry::{self, Places, Policy};
 use crate::image::store::Store;
-use crate::machine::disk::target::Disk;
+use crate::machine::disk::chosen::Disk;
 use crate::machine::kernel;
 use crate::machine::labelled::{Place, Stick};
 use crate::machine::memory::available_memory_bytes;

@@ -26,7 +26,7 @@ use crate::commands::disks;
 use crate::console::output::say;
 use crate::console::progress::{Progress, Style, Wait};
 use crate::image::source::name::ImageName;
-use crate::machine::disk::target::Disk;
+use crate::machine::disk::chosen::Disk;
 use crate::machine::kernel::command_line;
 use crate::machine::kernel::modules::{self, Loaded, Loader};
 use crate::machine::labelled::Place;

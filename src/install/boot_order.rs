@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Finished;
 use crate::console::progress::Progress;
-use crate::machine::disk::target::Disk;
+use crate::machine::disk::chosen::Disk;
 use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, stderr, stdin};
 use anyhow::{Context, Result, bail};
 
 use crate::console::progress::{Event, Progress};
-use crate::machine::disk::target::Expendable;
+use crate::machine::disk::chosen::Expendable;
 
 /// Says what the disk will lose. Where a person sits at a terminal and did not say `--yes`, waits for a "yes".
 pub async fn obtain(disk: &Expendable, assumed: bool, progress: &Progress) -> Result<()> {

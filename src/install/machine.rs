@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use crate::machine::disk::chosen;
 use crate::machine::disk::layout::{Backend, BlockSetup};
-use crate::machine::disk::target;
 use crate::machine::kernel;
 use crate::machine::kernel::modules::{self, Loader};
 
@@ -23,7 +23,7 @@ pub fn check_kernel() -> Result<Option<String>> {
         return Ok(None);
     }
     let _ = modules::load(&["loop"]);
-    match target::kernel_reads_gpt() {
+    match chosen::kernel_reads_gpt() {
         Ok(true) => Ok(None),
         Ok(false) => bail!(
             "this kernel makes no partitions from a GUID Partition Table, so no bootc installs under it: use a kernel with \

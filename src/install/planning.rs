@@ -16,9 +16,9 @@ use crate::container;
 use crate::image::memory::{Memory, Purpose};
 use crate::image::pull::with_filesystem;
 use crate::image::root::{self, Weighed};
+use crate::machine::disk::chosen::{Disk, Expendable};
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
 use crate::machine::disk::table::MIB;
-use crate::machine::disk::target::{Disk, Expendable};
 use crate::machine::kernel;
 use crate::sys::blocking::apart;
 

@@ -10,8 +10,8 @@
 //! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other
 //! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
 
+pub mod chosen;
 pub mod find;
 pub mod installed;
 pub mod layout;
 pub mod table;
-pub mod target;

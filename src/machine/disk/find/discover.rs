@@ -13,7 +13,7 @@ use super::identity::Identity;
 use super::links;
 use super::sysfs::{attribute, device_number, flag, holders_in, is_multipath, kernel_partitions};
 use super::transport::transport;
-use crate::machine::disk::target::device::Disk;
+use crate::machine::disk::chosen::device::Disk;
 
 /// What `auto` takes at least, in bytes.
 const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;

@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::room::{CONFIG_DRIVE_NAME, Place};
 use super::verify::bytes_of;
+use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::installed::{KernelView, show_to_kernel};
 use crate::machine::disk::layout::LINUX_TYPE;
 use crate::machine::disk::table::gpt::Table;
-use crate::machine::disk::target::device::Disk;
 use crate::sys::block::{self, Region};
 
 /// Room for a config drive on a disk that stays what it is. The config drive is written first, and then [`Room::take`]

@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use self::room::CONFIG_DRIVE_NAME;
 pub use self::verify::{BootLoader, BootPath, Unverified, VerifyError};
+use crate::machine::disk::chosen::claim::Claim;
+use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::layout::{LINUX_TYPE, Layout, Role};
 use crate::machine::disk::table::geometry::{Extent, Geometry};
 use crate::machine::disk::table::gpt::{Partition, Table};
-use crate::machine::disk::target::claim::Claim;
-use crate::machine::disk::target::device::Disk;
 use crate::machine::filesystem::{Signature, identify};
 use crate::sys::block::{self, Region};
 

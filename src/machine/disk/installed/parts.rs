@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::verify::{self, BootLoader, Unverified, VerifyError, bytes_of};
+use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::find::sysfs::{attribute, kernel_partitions};
 use crate::machine::disk::installed::{KernelView, show_to_kernel};
 use crate::machine::disk::layout::{Arch, BlockSetup, Role};
 use crate::machine::disk::table::gpt::{Partition, Table};
-use crate::machine::disk::target::device::Disk;
 use crate::machine::filesystem::{Signature, identify};
 use crate::sys::block::Region;
 

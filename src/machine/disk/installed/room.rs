@@ -5,11 +5,11 @@
 
 use std::io::{self, Read, Seek};
 
+use crate::machine::disk::chosen::contents::{Contents, OldPartition, TableKind};
 use crate::machine::disk::layout::{CONFIG_DRIVE_MIB, config_drive_extent};
 use crate::machine::disk::table::geometry::{Extent, Geometry};
 use crate::machine::disk::table::gpt::{GptError, Table};
 use crate::machine::disk::table::mbr::{self, Mbr};
-use crate::machine::disk::target::contents::{Contents, OldPartition, TableKind};
 
 /// The name of a config drive's partition in a GPT. Readers look for the filesystem's label; this one is for people.
 pub const CONFIG_DRIVE_NAME: &str = "config-2";

@@ -97,8 +97,8 @@ fn writes_in(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::disk::chosen::contents::OldPartition;
     use crate::machine::disk::table::geometry::Extent;
-    use crate::machine::disk::target::contents::OldPartition;
     use std::io::Cursor;
 
     #[test]
