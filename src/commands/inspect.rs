@@ -11,9 +11,10 @@ use crate::cli;
 use crate::console::progress::Progress;
 use crate::console::text::printable;
 use crate::console::text::size;
+use crate::image::estimate::Estimate;
 use crate::image::oci::manifest::{self, Document};
 use crate::image::oci::{Image, Platform};
-use crate::image::root::{self, Weighed};
+use crate::image::root;
 
 /// The label that says that an image is a bootable container.
 const BOOTABLE_LABEL: &str = "containers.bootc";
@@ -47,21 +48,18 @@ struct Layer {
 
 /// Finds the image that was typed, and tells of it.
 pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspection> {
-    let found = root::find_to_inspect(typed, progress)
-        .await?
-        .weigh(progress)
-        .await;
+    let found = root::find_to_inspect(typed, progress).await?;
+    let unpacked = found.estimate(progress).await;
     let document = found.source.document(&found.selector).await?;
     let platforms = match manifest::parse(&document.bytes, document.content_type.as_deref())? {
         Document::Index(index) => manifest::platforms(&index),
         Document::Manifest(_) => Vec::new(),
     };
-    Inspection::of(&found, &platforms)
+    Inspection::of(&found.image, unpacked, &platforms)
 }
 
 impl Inspection {
-    fn of(found: &Weighed, platforms: &[Platform]) -> Result<Self> {
-        let image = &*found.image;
+    fn of(image: &Image, unpacked: Estimate, platforms: &[Platform]) -> Result<Self> {
         let configuration =
             ImageConfiguration::from_reader(image.config.as_slice()).context("reading the image config")?;
         let labels = configuration
@@ -78,9 +76,9 @@ impl Inspection {
             created: configuration.created().clone(),
             bootable: labels.get(BOOTABLE_LABEL).is_some_and(|value| value == "1"),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: found.unpacked.likely_bytes,
-            unpacked_bytes_at_least: found.unpacked.at_least_bytes,
-            unpacked_bytes_is_a_guess: found.unpacked.is_guess,
+            unpacked_bytes_estimate: unpacked.likely_bytes,
+            unpacked_bytes_at_least: unpacked.at_least_bytes,
+            unpacked_bytes_is_a_guess: unpacked.is_guess,
             labels,
             layers: layers(image),
         })

@@ -13,9 +13,9 @@ use crate::image::root;
 /// Runs `command` in the image that was typed; its output is ours.
 pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     root::check_machine()?;
-    let found = root::find(typed, progress).await?.weigh(progress).await;
+    let found = root::find(typed, progress).await?;
     container::spec::environment(&found.image.environment)?;
-    let memory = found.memory(typed, Purpose::Run, progress)?;
+    let memory = found.memory(typed, Purpose::Run, progress).await?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;
     let seal = Seal::new(NetworkAccess::None)?;

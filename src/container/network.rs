@@ -13,7 +13,7 @@ use crate::container::Network;
 use crate::container::relay::{self, Blobs, Relay};
 use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
-use crate::image::root::{Found, Root};
+use crate::image::root::{FoundImage, Root};
 use crate::sys::net::loopback_only_namespace;
 
 /// The network of the container, with a socket in it that is ours.
@@ -79,7 +79,7 @@ impl Seal {
     }
 
     /// Starts answering for the image.
-    pub fn serve(&self, found: &Found, root: &Root) -> Result<Relay> {
+    pub fn serve(&self, found: &FoundImage, root: &Root) -> Result<Relay> {
         let listener = self.listener.try_clone().context("dup")?;
         let blobs = Blobs {
             cached: root.kept_blobs(&found.image)?,

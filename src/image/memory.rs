@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 use crate::console::text::size;
-use crate::image::pull::Estimate;
+use crate::image::estimate::Estimate;
 
 /// What Landfall itself needs while it pulls, in bytes.
 const PULL_BYTES: u64 = 64 << 20;
@@ -23,6 +23,9 @@ pub enum Purpose {
 /// How memory is shared out, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
+    /// What the image takes in the store.
+    #[serde(skip)]
+    pub unpacked: Estimate,
     /// What is surely needed.
     pub needed_at_least_bytes: u64,
     /// What is likely needed.
@@ -56,6 +59,7 @@ impl Memory {
         // What is kept free for programs isn't the store's; what the estimate was wrong by may be.
         let store_bytes = available_bytes - beside;
         Ok(Self {
+            unpacked,
             needed_at_least_bytes,
             needed_bytes: unpacked.likely_bytes.saturating_add(beside),
             is_guess: unpacked.is_guess,

@@ -4,6 +4,7 @@
 //! reference ─► source ─► image ─► layers, pulled into a store ─► overlay ─► root
 //! ```
 
+pub mod estimate;
 pub mod layer;
 pub mod memory;
 pub mod oci;

@@ -4,8 +4,6 @@
 //! memory is bounded too. The largest layers begin first, so that no core waits for one of them at the end. The
 //! future can be dropped at any time: the threads stop at their next chunk, and the store waits for them.
 
-mod estimate;
-
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -24,8 +22,6 @@ use crate::image::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer, 
 use crate::image::oci::{Digest, Image, Layer};
 use crate::image::source::{Source, url};
 use crate::image::store::{Store, User};
-
-pub use estimate::{Estimate, estimate_unpacked, with_filesystem};
 
 /// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
 /// hundred KiB.
@@ -334,4 +330,4 @@ fn finished<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

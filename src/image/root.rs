@@ -1,8 +1,7 @@
-//! An image on its way to a mounted root: resolved, weighed, pulled, mounted. `install`, `run` and `unpack` begin alike.
+//! An image on its way to a mounted root: resolved, pulled, mounted. `install`, `run` and `unpack` begin alike.
 
 use std::collections::HashMap;
 use std::fs;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,12 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::cli;
 use crate::console::progress::{Progress, Wait};
+use crate::image::estimate::{Estimate, estimate_unpacked, with_filesystem};
 use crate::image::layer::UnpackedLayer;
 use crate::image::memory::{Memory, Purpose};
 use crate::image::oci::reference::Selector;
 use crate::image::oci::{Digest, Image, Platform};
 use crate::image::overlay::{ExtraFile, OverlayMount};
-use crate::image::pull::{self, Estimate, Options};
+use crate::image::pull::{self, Options};
 use crate::image::source::Source;
 use crate::image::source::policy;
 use crate::image::source::registry::{self, Places, Policy};
@@ -28,7 +28,7 @@ use crate::machine::private_mount::Access;
 use crate::sys::namespace::private_directory;
 
 /// An image that was found, and where.
-pub struct Found {
+pub struct FoundImage {
     /// The image.
     pub image: Arc<Image>,
     /// Its source.
@@ -37,21 +37,6 @@ pub struct Found {
     pub selector: Selector,
     /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
     stick: Option<Stick>,
-}
-
-/// An image that was found, and how large it is about to become.
-pub struct Weighed {
-    found: Found,
-    /// Its size in a store.
-    pub unpacked: Estimate,
-}
-
-impl Deref for Weighed {
-    type Target = Found;
-
-    fn deref(&self) -> &Found {
-        &self.found
-    }
 }
 
 /// An image's root, mounted. Nothing of it is left when it is dropped.
@@ -83,13 +68,13 @@ pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Opti
 }
 
 /// Finds the image that was typed, if this machine's policy accepts it.
-pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<FoundImage> {
     let policy = policy::Policy::load(&Places::usual(), typed.policy.as_deref())?;
     find_under(policy.as_ref(), typed, progress).await
 }
 
 /// Finds the image that was typed, whatever the policy says: to look at it.
-pub async fn find_to_inspect(typed: &cli::Image, progress: &Progress) -> Result<Found> {
+pub async fn find_to_inspect(typed: &cli::Image, progress: &Progress) -> Result<FoundImage> {
     find_under(None, typed, progress).await
 }
 
@@ -97,7 +82,7 @@ async fn find_under(
     policy: Option<&policy::Policy>,
     typed: &cli::Image,
     progress: &Progress,
-) -> Result<Found> {
+) -> Result<FoundImage> {
     let _looking = progress.waiting(Wait::new(format!("looking for {}", typed.image)));
     let options = source_options(typed, progress);
     let name = &typed.image;
@@ -111,7 +96,7 @@ async fn find_under(
     }
     let platform = typed.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
-    Ok(Found {
+    Ok(FoundImage {
         image,
         source: opened.source,
         selector: opened.selector,
@@ -148,7 +133,7 @@ pub fn check_machine() -> Result<()> {
     kernel::need_filesystem("overlay")
 }
 
-impl Found {
+impl FoundImage {
     /// An error if the image is on the disk that it is to be installed to.
     pub fn refuse_as_target(&self, disk: &Disk) -> Result<()> {
         match self.stick.as_ref().filter(|stick| stick.is_on(&disk.name)) {
@@ -161,23 +146,19 @@ impl Found {
     }
 
     /// Estimates what it takes when it is unpacked. That costs a request for each layer.
-    pub async fn weigh(self, progress: &Progress) -> Weighed {
+    pub async fn estimate(&self, progress: &Progress) -> Estimate {
         let _asking = progress.waiting(Wait::new("asking for the sizes of the layers"));
-        Weighed {
-            unpacked: pull::estimate_unpacked(&*self.source, &self.image).await,
-            found: self,
-        }
+        estimate_unpacked(&*self.source, &self.image).await
     }
-}
 
-impl Weighed {
     /// Shares out the memory that the machine has and the user allows; a doubt is told.
-    pub fn memory(&self, typed: &cli::Image, purpose: Purpose, progress: &Progress) -> Result<Memory> {
+    pub async fn memory(&self, typed: &cli::Image, purpose: Purpose, progress: &Progress) -> Result<Memory> {
+        let unpacked = self.estimate(progress).await;
         let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;
         let allowed = typed
             .memory_budget
             .map_or(available, |budget| budget.min(available));
-        let plan = Memory::plan(purpose, self.unpacked, allowed);
+        let plan = Memory::plan(purpose, unpacked, allowed);
         let memory = if allowed < available {
             plan.context("--memory-budget allows less than this machine has")?
         } else {
@@ -193,7 +174,7 @@ impl Weighed {
     pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
         let store = Store::mount(private_directory()?, memory.store_bytes)?;
         let options = Options {
-            unpacked_bytes: memory.keep_blobs.then_some(self.unpacked.likely_bytes),
+            unpacked_bytes: memory.keep_blobs.then_some(memory.unpacked.likely_bytes),
             ..Options::default()
         };
         let layers = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress).await?;
@@ -202,7 +183,7 @@ impl Weighed {
         Ok(Root {
             overlay,
             store,
-            unpacked_bytes: pull::with_filesystem(archives.sum()),
+            unpacked_bytes: with_filesystem(archives.sum()),
         })
     }
 }

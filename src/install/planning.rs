@@ -13,9 +13,9 @@ use crate::config_drive::ConfigDrive;
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
 use crate::container;
+use crate::image::estimate::with_filesystem;
 use crate::image::memory::{Memory, Purpose};
-use crate::image::pull::with_filesystem;
-use crate::image::root::{self, Weighed};
+use crate::image::root::{self, FoundImage};
 use crate::machine::disk::chosen::{Disk, Expendable};
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
 use crate::machine::disk::table::MIB;
@@ -36,7 +36,7 @@ const MAX_SSH_KEYS_BYTES: u64 = 1 << 20;
 /// Everything that was decided before anything is pulled.
 pub struct Plan {
     /// The image, and where it comes from.
-    pub found: Weighed,
+    pub found: FoundImage,
     /// How memory is shared out.
     pub memory: Memory,
     /// The disk, whose contents may go.
@@ -91,7 +91,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
     config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
-    let found = root::find(&typed.image, progress).await?.weigh(progress).await;
+    let found = root::find(&typed.image, progress).await?;
     if found.image.layers.is_empty() {
         bail!(
             "the image has no layers, so there is nothing to install: use the image of a bootable container"
@@ -101,7 +101,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     // A stick that the image is on is mounted only now.
     found.refuse_as_target(disk.disk())?;
     disk.disk().refuse_if_in_use()?;
-    let memory = found.memory(&typed.image, Purpose::Install, progress)?;
+    let memory = found.memory(&typed.image, Purpose::Install, progress).await?;
     let lay_out = |bytes| {
         lay_out(
             typed,
@@ -112,8 +112,8 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
             BootcVersion::default(),
         )
     };
-    let layout = lay_out(with_filesystem(found.unpacked.at_least_bytes))?;
-    if let Err(doubt) = lay_out(found.unpacked.likely_bytes) {
+    let layout = lay_out(with_filesystem(memory.unpacked.at_least_bytes))?;
+    if let Err(doubt) = lay_out(memory.unpacked.likely_bytes) {
         progress.warn(format!(
             "the image may turn out to be too large for the disk: {doubt:#}"
         ));
@@ -156,7 +156,7 @@ fn left_to_the_image(typed: &cli::Install, booted: Booted) -> impl Iterator<Item
 /// The layout for an image that takes `unpacked_bytes` in a file system, as far as it is known.
 pub fn lay_out(
     typed: &cli::Install,
-    found: &Weighed,
+    found: &FoundImage,
     unpacked_bytes: u64,
     disk: &Disk,
     backend: Backend,
@@ -176,7 +176,7 @@ pub fn lay_out(
 }
 
 /// What the image runs on.
-pub fn arch(found: &Weighed) -> Result<Arch> {
+pub fn arch(found: &FoundImage) -> Result<Arch> {
     let architecture = found.image.platform.architecture.to_string();
     Arch::from_oci(&architecture)
         .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))
@@ -252,9 +252,9 @@ impl From<&Plan> for Summary {
             platform: image.platform.to_string(),
             layers: image.layers.len(),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: plan.found.unpacked.likely_bytes,
-            unpacked_bytes_at_least: plan.found.unpacked.at_least_bytes,
-            unpacked_bytes_is_a_guess: plan.found.unpacked.is_guess,
+            unpacked_bytes_estimate: plan.memory.unpacked.likely_bytes,
+            unpacked_bytes_at_least: plan.memory.unpacked.at_least_bytes,
+            unpacked_bytes_is_a_guess: plan.memory.unpacked.is_guess,
             memory: plan.memory,
             disk: disk.path.display().to_string(),
             disk_bytes: disk.geometry.size_bytes,

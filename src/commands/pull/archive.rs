@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::console::progress::{Event, Progress, Wait};
-use crate::image::root::Found;
+use crate::image::root::FoundImage;
 use crate::image::source::file::Named;
 use crate::image::source::layout::blob_path;
 use crate::sys::blocking::apart;
@@ -18,7 +18,7 @@ use crate::sys::blocking::apart;
 const BLOCK_BYTES: u64 = 512;
 
 /// Writes the image as an archive to `path`, which must not exist. What is not complete yet is beside it.
-pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progress) -> Result<()> {
+pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Progress) -> Result<()> {
     let doing = || format!("writing {target}");
     let path = &target.path;
     match fs::symlink_metadata(path) {
@@ -82,7 +82,7 @@ impl Archive {
         })
     }
 
-    async fn write(&mut self, found: &Found, name: &str, progress: &Progress) -> Result<()> {
+    async fn write(&mut self, found: &FoundImage, name: &str, progress: &Progress) -> Result<()> {
         let image = &*found.image;
         let index = serde_json::to_vec(&index::with(index::empty(), image, name)?)?;
         let documents: [(&str, &[u8]); 4] = [

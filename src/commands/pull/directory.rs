@@ -17,7 +17,7 @@ use crate::console::progress::{Event, Progress, Wait};
 use crate::console::text::size;
 use crate::image::oci::digest::Hasher;
 use crate::image::oci::{Descriptor, Digest};
-use crate::image::root::Found;
+use crate::image::root::FoundImage;
 use crate::image::source::Source;
 use crate::image::source::file::Named;
 use crate::image::source::layout::blob_path;
@@ -29,7 +29,7 @@ const PARALLEL: usize = 4;
 const PARTIAL: &str = ".landfall-partial";
 
 /// Makes `directory` a layout that has the image as `name`, or adds it to the one there.
-pub async fn write(found: &Found, target: &Named, name: &str, progress: &Progress) -> Result<()> {
+pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Progress) -> Result<()> {
     let doing = || format!("writing to {target}");
     let layout = Layout::open(target).with_context(doing)?;
     let image = &*found.image;
@@ -105,7 +105,7 @@ impl Layout {
         Ok(())
     }
 
-    async fn pull(&self, found: &Found, progress: &Progress) -> Result<()> {
+    async fn pull(&self, found: &FoundImage, progress: &Progress) -> Result<()> {
         let mut waiting = layers(&found.image).into_iter();
         let mut under_way: JoinSet<Result<()>> = JoinSet::new();
         loop {
@@ -131,7 +131,7 @@ impl Layout {
     }
 
     /// Gives the image its name: from here on it's there.
-    fn name(&self, found: &Found, name: &str) -> Result<()> {
+    fn name(&self, found: &FoundImage, name: &str) -> Result<()> {
         let index = index::with(self.index.clone(), &found.image, name)?;
         self.replace("oci-layout", index::OCI_LAYOUT.as_bytes())?;
         self.replace("index.json", &serde_json::to_vec(&index)?)?;

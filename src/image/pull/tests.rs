@@ -115,7 +115,7 @@ async fn pull_into(store: &Store, source: Memory, image: &Image) -> Result<Vec<U
 }
 
 /// An image that is made of `layers`.
-pub(super) fn image_of(layers: Vec<Layer>) -> Image {
+pub fn image_of(layers: Vec<Layer>) -> Image {
     Image {
         reference: "reg.lab/os:1".parse().unwrap(),
         digest: sha256(b"manifest"),
