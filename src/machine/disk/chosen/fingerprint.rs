@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 
 use super::contents::Contents;
 use super::device::Disk;
-use crate::image::oci::digest::Hasher;
 use crate::machine::disk::find::sysfs::{attribute, flag, kernel_partitions};
 use crate::machine::disk::installed::verify::bytes_of;
 use crate::machine::disk::table::geometry::{Geometry, MIB};
@@ -21,7 +20,7 @@ pub struct Fingerprint {
     /// Requests to write and to discard that the kernel has counted; `None` where it doesn't.
     writes: Option<u64>,
     /// The hash of the ends.
-    digest: String,
+    digest: Vec<u8>,
 }
 
 impl Fingerprint {
@@ -65,8 +64,8 @@ fn ends(contents: &Contents, geometry: &Geometry) -> Vec<(u64, u64)> {
     ends
 }
 
-fn digest_of<D: Read + Seek>(disk: &mut D, ranges: &[(u64, u64)]) -> std::io::Result<String> {
-    let mut hasher = Hasher::sha256();
+fn digest_of<D: Read + Seek>(disk: &mut D, ranges: &[(u64, u64)]) -> std::io::Result<Vec<u8>> {
+    let mut hasher = ring::digest::Context::new(&ring::digest::SHA256);
     let mut buffer = vec![0; MIB as usize];
     for (start, length) in ranges {
         let bytes = &mut buffer[..*length as usize];
@@ -74,7 +73,7 @@ fn digest_of<D: Read + Seek>(disk: &mut D, ranges: &[(u64, u64)]) -> std::io::Re
         disk.read_exact(bytes)?;
         hasher.update(bytes);
     }
-    Ok(hasher.finish().to_string())
+    Ok(hasher.finish().as_ref().into())
 }
 
 fn writes(disk: &Disk) -> Option<u64> {
