@@ -15,13 +15,13 @@ use support::{landfall, output};
 /// cloud-init and the Python modules that it needs, unpacked and not installed: nothing of it runs at the next boot.
 fn cloud_init() -> PathBuf {
     const PACKAGE: &str = "cloud-init";
-    let directory = xtask::target().join(format!("{PACKAGE}-{}", xtask::apt::candidate(PACKAGE).unwrap()));
+    let directory = lab::target().join(format!("{PACKAGE}-{}", lab::apt::candidate(PACKAGE).unwrap()));
     if !directory.exists() {
         let unfinished = directory.with_extension("unfinished");
         let _ = fs::remove_dir_all(&unfinished);
         fs::create_dir_all(&unfinished).unwrap();
         let is_module = |name: &str| name.starts_with("python3-");
-        xtask::apt::unpack(PACKAGE, is_module, &unfinished).unwrap();
+        lab::apt::unpack(PACKAGE, is_module, &unfinished).unwrap();
         fs::rename(&unfinished, &directory).unwrap();
     }
     directory.join("usr/lib/python3/dist-packages")

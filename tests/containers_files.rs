@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use lab::image::{Digest, Entry, Image, Layer, Layout};
+use lab::registry::Registry;
 use support::faulty::{At, Fault, Faulty, Rule};
-use xtask::image::{Digest, Entry, Image, Layer, Layout};
-use xtask::registry::Registry;
 
 /// Everything that is asked for.
 const REPOSITORIES: [&str; 3] = ["real/os/web", "near/os/web", "os/web"];
@@ -58,7 +58,7 @@ struct Reached {
 
 impl Lab {
     fn new() -> Self {
-        let directory = xtask::tempdir().unwrap();
+        let directory = lab::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         let image = Image::new().layer(Layer::new([Entry::file("word", "word")]));
         layout.add(&image, "1").unwrap();
@@ -664,7 +664,7 @@ struct Mirrored {
 
 impl Mirrored {
     fn new() -> Self {
-        let directory = xtask::tempdir().unwrap();
+        let directory = lab::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         let noise: Vec<u8> = (0..1u32 << 20)
             .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
@@ -718,7 +718,7 @@ impl Mirrored {
 fn a_layer_that_a_mirror_has_damaged_comes_from_the_next() {
     let lab = Mirrored::new();
     let (mirror, origin) = (lab.mirror.host(), lab.origin.host());
-    xtask::image::flip_byte(&lab.mirror.blob(&lab.layer), 1 << 20).unwrap();
+    lab::image::flip_byte(&lab.mirror.blob(&lab.layer), 1 << 20).unwrap();
     let said = lab.unpack(&mirror);
     let told = format!(
         "mirror {mirror} has something else for blob {}; asking {origin}",

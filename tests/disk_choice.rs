@@ -8,10 +8,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use lab::able_kernel;
 use nix::pty::openpty;
 use serde_json::Value;
 use support::{GIB, LANDFALL, Lab, landfall, output};
-use xtask::able_kernel;
 
 fn inventory(arguments: &[&str]) -> (Option<i32>, Value, String) {
     let ran = landfall([&["disks", "--json"], arguments].concat());

@@ -5,8 +5,8 @@ mod support;
 use std::fs;
 use std::process::{Command, Stdio};
 
+use lab::image::{Entry, Layer};
 use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, landfall, output, stalling_proxy, start_until};
-use xtask::image::{Entry, Layer};
 
 const UNTOUCHED: Option<i32> = Some(3);
 const CHANGED: Option<i32> = Some(4);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
+use lab::image::{Compression, Entry, Image, Layer, Layout};
+use lab::registry::Registry as Server;
 use landfall::console::progress::Progress;
 use landfall::image::oci::Platform;
 use landfall::image::pull::{self, unpack_to};
@@ -16,8 +18,6 @@ use landfall::image::source::registry::{Options, Registry};
 use landfall::image::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
 use support::{GIB, Lab, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until};
-use xtask::image::{Compression, Entry, Image, Layer, Layout};
-use xtask::registry::Registry as Server;
 
 /// What goes wrong with the first request, `>` with the second, and so on; `…`: with all that follow too. A fault at `*`
 /// is three: at the first, the middle and the last byte of the body. Then, for each of the three kinds of things that are
@@ -226,7 +226,7 @@ struct Origin {
 
 impl Origin {
     fn new(server: Server) -> Self {
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         let layout = Layout::create(&folder.path().join("layout")).unwrap();
         let below = Layer::new([Entry::directory("etc"), Entry::file("etc/motd", "old")]);
         let above = [
@@ -284,7 +284,7 @@ fn tree_fault(root: &Path) -> Option<String> {
 
 /// Pulls through a proxy that does what the row says; gives what is not as it should be.
 async fn run(row: &Row, origin: &Origin) -> Option<String> {
-    let (proxy, folder) = (row.proxy(origin), xtask::tempdir().unwrap());
+    let (proxy, folder) = (row.proxy(origin), lab::tempdir().unwrap());
     let name = format!("{}/{}", proxy.host(), origin.name);
     let unpacked = unpack(&name, &row.options(), &folder.path().join("root")).await;
     let error = unpacked.err().map(|error| format!("{error:#}"));
@@ -315,7 +315,7 @@ fn the_command_ends_in_the_same_way() {
     let elsewhere = Elsewhere::new(&origin.server);
     for (faults, what, expected) in BY_COMMAND {
         let row = Row::new(faults, what, expected, &elsewhere);
-        let (proxy, folder) = (row.proxy(&origin), xtask::tempdir().unwrap());
+        let (proxy, folder) = (row.proxy(&origin), lab::tempdir().unwrap());
         let name = format!("{}/{}", proxy.host(), origin.name);
         let to = folder.path().join("root");
         let ran = landfall([
@@ -346,7 +346,7 @@ async fn no_credentials_follow_a_redirect() {
     for host in [elsewhere.whole.host(), elsewhere.whole.other_name()] {
         let blobs = Rule::always("/blobs/", Fault::Redirect(host));
         let proxy = Faulty::start(&guarded.server.host(), vec![blobs]);
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         let authfile = folder.path().join("auth.json");
         let auth = STANDARD.encode("bob:s3cret");
         let entry = format!(r#"{{"auths":{{"{}":{{"auth":"{auth}"}}}}}}"#, proxy.host());
@@ -386,7 +386,7 @@ async fn a_redirect_that_expired_is_asked_for_again() {
     let storage = Faulty::start(&origin.server.host(), vec![Rule::once("/blobs/", expired)]);
     let blobs = Rule::always("/blobs/", Fault::Redirect(storage.host()));
     let proxy = Faulty::start(&origin.server.host(), vec![blobs]);
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let to = folder.path().join("root");
     unpack(&format!("{}/{}", proxy.host(), origin.name), &quick(), &to)
         .await
@@ -475,7 +475,7 @@ async fn a_mirror_that_drips_hands_over_at_that_byte() {
         mirrors: vec![mirror.host()],
         ..impatient()
     };
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let to = folder.path().join("root");
     unpack(&format!("{}/{}", registry.host(), origin.name), &options, &to)
         .await
@@ -517,7 +517,7 @@ fn what_happens_to_all_blobs_is_said_once() {
         and_so_on: false,
     };
     let proxy = Faulty::start(&origin.server.host(), vec![layers]);
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let name = format!("{}/{}", proxy.host(), origin.name);
     let to = folder.path().join("root");
     let ran = landfall([

@@ -9,13 +9,13 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use lab::image::{Compression, Digest, Entry, Image, Layer, Layout};
+use lab::registry::Registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use support::network::{CACHE_ADDRESS, Network, ORIGIN_ADDRESS, inside};
 use support::{LANDFALL, Ran, noise};
-use xtask::image::{Compression, Digest, Entry, Image, Layer, Layout};
-use xtask::registry::Registry;
 
 const NODES: u8 = 16;
 
@@ -31,7 +31,7 @@ impl Fleet {
         let network = Network::new(NODES);
         let builder = Registry::builder().network(&network.origin(), ORIGIN_ADDRESS);
         let origin = builder.start().unwrap();
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         let layout = Layout::create(&folder.path().join("layout")).unwrap();
         layout.add(&image(), "1").unwrap();
         origin.place(&layout, "1", "os/test:1").unwrap();
@@ -131,7 +131,7 @@ struct Nginx {
 
 impl Nginx {
     fn start(fleet: &Fleet) -> Self {
-        let directory = xtask::tempdir().unwrap();
+        let directory = lab::tempdir().unwrap();
         // The workers of a server that root starts are another user's.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let configuration = include_str!("fleet/nginx.conf")

@@ -12,10 +12,10 @@ use std::process::Command;
 
 use flate2::GzBuilder;
 use flate2::write::GzEncoder;
+use lab::image::{Compression, Entry, Flavor, Image, Layer, Layout};
+use lab::registry::Registry;
 use serde_json::json;
 use support::{landfall, noise, output};
-use xtask::image::{Compression, Entry, Flavor, Image, Layer, Layout};
-use xtask::registry::Registry;
 
 /// An inode as it is compared: everything that an image says of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ struct Lab {
 
 impl Lab {
     fn new() -> Self {
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         Self {
             layout: Layout::create(&folder.path().join("layout")).unwrap(),
             registry: Registry::start().unwrap(),

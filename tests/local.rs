@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::Command;
 
 use futures_util::TryStreamExt;
+use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use landfall::image::oci::digest::Hasher;
 use landfall::image::oci::{Image, Platform};
 use landfall::image::source::name::{ImageName, Opened};
 use landfall::image::source::registry::Options;
-use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
 
 fn sample(compression: Compression) -> image::Image {
     let layer = |name: &str| Layer::new([Entry::file(name, name.repeat(200_000))]).compressed(compression);
@@ -29,7 +29,7 @@ fn layout(folder: &Path) -> Layout {
 
 fn skopeo(from: &str, to: &str) {
     let copy = ["--insecure-policy", "copy", "--quiet", from, to];
-    xtask::command::run(Command::new("skopeo").args(copy)).unwrap();
+    lab::command::run(Command::new("skopeo").args(copy)).unwrap();
 }
 
 async fn find(name: &str) -> anyhow::Result<(Opened, Image)> {
@@ -60,7 +60,7 @@ async fn check_layers(opened: &Opened, image: &Image) {
 
 #[tokio::test]
 async fn layouts_and_archives_give_what_they_hold() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = layout(folder.path());
     let place = layout.path().display().to_string();
     let (archive, saved) = (folder.path().join("web.tar"), folder.path().join("saved.tar"));
@@ -97,7 +97,7 @@ async fn layouts_and_archives_give_what_they_hold() {
 
 #[tokio::test]
 async fn what_is_wrong_is_said() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = layout(folder.path());
     let place = layout.path().display().to_string();
     let zstd = layout.resolve("zstd").unwrap();

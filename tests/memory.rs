@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use lab::image::{Compression, Entry, Image, Layer, Layout};
 use support::LANDFALL;
-use xtask::image::{Compression, Entry, Image, Layer, Layout};
 
 const MIB: u64 = 1 << 20;
 /// What the window of one layer takes.
@@ -25,7 +25,7 @@ fn peak_bytes(pid: u32) -> Option<u64> {
 
 #[test]
 fn layers_with_large_windows_take_no_more_than_one_of_them() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = Layout::create(&folder.path().join("layout")).unwrap();
     // Enough for a decoder to use all of its window.
     let content = vec![0; (WINDOW_BYTES + 4 * MIB) as usize];

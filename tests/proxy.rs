@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use lab::image::{Entry, Image, Layer, Layout};
+use lab::registry::Registry;
 use landfall::commands::config_drives;
 use landfall::config_drive::Encoding;
 use landfall::image::source::registry::{Options, ProxySettings};
-use xtask::image::{Entry, Image, Layer, Layout};
-use xtask::registry::Registry;
 
 /// A proxy for everything that is at `upstream`, whatever it is called, for those who say `ann:pr0xy`.
 struct Proxy {
@@ -117,7 +117,7 @@ fn pull(directory: &Path, environment: &[(&str, &str)], options: &[&str]) -> (bo
 
 #[test]
 fn tls_goes_through_a_tunnel() {
-    let directory = xtask::tempdir().unwrap();
+    let directory = lab::tempdir().unwrap();
     let registry = Registry::builder().user("bob", "s3cret").tls().start().unwrap();
     place(&registry, directory.path());
     let proxy = Proxy::start(registry.host());
@@ -194,7 +194,7 @@ async fn a_config_drive_comes_the_same_way() {
 
 #[test]
 fn plain_http_is_asked_of_the_proxy_itself() {
-    let directory = xtask::tempdir().unwrap();
+    let directory = lab::tempdir().unwrap();
     let registry = Registry::start().unwrap();
     place(&registry, directory.path());
     let proxy = Proxy::start(registry.host());

@@ -8,10 +8,10 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use lab::image::{self, Entry, Flavor, Layer};
 use serde_json::Value;
 use support::pull::{lab, layer, pull, sample, skopeo_digest, stopped_half_way};
 use support::{landfall, output};
-use xtask::image::{self, Entry, Flavor, Layer};
 
 const UNTOUCHED: Option<i32> = Some(3);
 

@@ -9,11 +9,11 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lab::able_kernel;
+use lab::image::{Compression, Entry, Image, Layer, flip_byte, truncate};
+use lab::registry::Registry;
 use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, noise, output};
-use xtask::able_kernel;
-use xtask::image::{Compression, Entry, Image, Layer, flip_byte, truncate};
-use xtask::registry::Registry;
 
 const UNTOUCHED: Option<i32> = Some(3);
 
@@ -159,7 +159,7 @@ fn nothing_is_written_when_bootc_would_fail() {
 #[test]
 fn nothing_is_written_when_the_disk_would_not_boot_by_uefi() {
     if Path::new("/sys/firmware/efi").exists() {
-        xtask::suite::cannot_run("an installation without UEFI", "this machine was booted by UEFI").unwrap();
+        lab::cannot_run("an installation without UEFI", "this machine was booted by UEFI").unwrap();
         return;
     }
     let lab = Lab::new();
@@ -333,7 +333,7 @@ fn nothing_is_written_when_the_registry_lies() {
         let layer = lab.layout.manifest(tag).unwrap()["layers"][2].clone();
         let blob = lab
             .registry
-            .blob(&xtask::image::Digest::in_descriptor(&layer).unwrap());
+            .blob(&lab::image::Digest::in_descriptor(&layer).unwrap());
         let size = fs::metadata(&blob).unwrap().len();
         match tag {
             "flipped" => flip_byte(&blob, i64::try_from(size / 2).unwrap()).unwrap(),

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::TryStreamExt;
+use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
+use lab::registry::Registry as Server;
 use landfall::image::oci::digest::Hasher;
 use landfall::image::oci::{Image, Platform, Reference};
 use landfall::image::source::Source;
 use landfall::image::source::registry::{Options, Policy, Registry};
 use landfall::image::source::resolve::resolve;
-use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
-use xtask::registry::Registry as Server;
 
 fn options() -> Options {
     let policy = Policy {
@@ -93,7 +93,7 @@ async fn check_layers(registry: &Registry, image: &Image) {
 
 #[tokio::test]
 async fn every_shape_of_image_is_found_by_tag_and_by_digest() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = layout(folder.path());
     let server = Server::start().unwrap();
     for (tag, layers) in [("oci", 3), ("docker", 2), ("index", 3), ("list", 2)] {
@@ -117,7 +117,7 @@ async fn every_shape_of_image_is_found_by_tag_and_by_digest() {
 
 #[tokio::test]
 async fn what_is_not_there_is_said() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let server = Server::start().unwrap();
     server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
     let host = server.host();
@@ -153,7 +153,7 @@ async fn what_is_not_there_is_said() {
 
 #[tokio::test]
 async fn a_damaged_copy_is_refused() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = layout(folder.path());
     let server = Server::start().unwrap();
     let digest = server.place(&layout, "index", "os/web:1").unwrap();
@@ -172,7 +172,7 @@ async fn a_damaged_copy_is_refused() {
 
 #[tokio::test]
 async fn passwords() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let server = Server::builder().user("bob", "s3cret").start().unwrap();
     server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
     let name = format!("{}/os/web:1", server.host());
@@ -201,7 +201,7 @@ async fn passwords() {
 
 #[tokio::test]
 async fn a_private_authority() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let server = Server::builder().user("bob", "s3cret").tls().start().unwrap();
     server.place(&layout(folder.path()), "oci", "os/web:1").unwrap();
     let name = format!("{}/os/web:1", server.host());
@@ -253,7 +253,7 @@ impl SelfSigned {
         for extension in extensions {
             make.args(["-addext", extension]);
         }
-        xtask::command::run(&mut make).unwrap();
+        lab::command::run(&mut make).unwrap();
         let mut serve = Command::new("openssl");
         serve.args(["s_server", "-accept", "127.0.0.1:0", "-cert"]);
         serve.arg(&certificate).arg("-key").arg(&key);
@@ -281,7 +281,7 @@ impl Drop for SelfSigned {
 
 #[tokio::test]
 async fn what_is_wrong_with_a_certificate_is_said() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     for (extensions, expected) in [
         (
             ["basicConstraints=CA:TRUE", "subjectAltName=IP:127.0.0.1"],

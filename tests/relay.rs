@@ -9,13 +9,13 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
+use lab::registry::Registry as Server;
 use landfall::container::relay::{Blobs, Relay, policy_json, registries_conf};
 use landfall::image::oci::{Image, Platform, Reference};
 use landfall::image::source::Source;
 use landfall::image::source::registry::{Options, Registry};
 use landfall::image::source::resolve::resolve;
-use xtask::image::{self, Compression, Entry, Flavor, Layer, Layout};
-use xtask::registry::Registry as Server;
 
 /// The image's own name; no such host exists.
 const NAME: &str = "registry.example.com/os/x";
@@ -97,7 +97,7 @@ async fn cache(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_gets_the_image_by_its_own_name() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = Layout::create(&folder.path().join("layout")).unwrap();
     let server = Server::start().unwrap();
     for (tag, flavor, compression, cached) in [
@@ -153,7 +153,7 @@ async fn skopeo_gets_the_image_by_its_own_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skopeo_gets_nothing_else() {
-    let folder = xtask::tempdir().unwrap();
+    let folder = lab::tempdir().unwrap();
     let layout = Layout::create(&folder.path().join("layout")).unwrap();
     let server = Server::start().unwrap();
     layout.add(&sample(Flavor::Oci, Compression::Gzip), "x").unwrap();

@@ -9,13 +9,13 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use lab::able_kernel;
+use lab::image::{Entry, Layer};
+use lab::registry::Registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::disk::run;
 use support::{GIB, Lab, Ran, assert_nothing_left, landfall, output, start_until};
-use xtask::able_kernel;
-use xtask::image::{Entry, Layer};
-use xtask::registry::Registry;
 
 const CHANGED: Option<i32> = Some(4);
 const UNTOUCHED: Option<i32> = Some(3);

@@ -5,12 +5,12 @@ mod support;
 use std::fs;
 use std::process::Command;
 
+use lab::image::{Entry, Layer};
 use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::MIB;
 use support::disk::{Loop, image, request, run, stand_in_for_bootc, text};
 use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, Ran, landfall, output};
-use xtask::image::{Entry, Layer};
 
 /// Clears the screen, sets its title, changes the colour in the 8-bit way; then what can't be seen: an override of the order of
 /// characters, an isolate, a space of no width, a soft hyphen, a tag, two that end a line or a paragraph.

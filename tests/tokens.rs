@@ -7,6 +7,8 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
+use lab::image::{self, Entry, Layer, Layout};
+use lab::registry::Registry as Server;
 use landfall::image::oci::digest::Hasher;
 use landfall::image::oci::{Image, Platform, Reference};
 use landfall::image::source::Source;
@@ -15,8 +17,6 @@ use landfall::image::source::resolve::resolve;
 use support::faulty::{At, Fault, Faulty, Rule};
 use support::quick;
 use support::tokens::{Answer, Asked, SERVICE, TokenServer};
-use xtask::image::{self, Entry, Layer, Layout};
-use xtask::registry::Registry as Server;
 
 const TOKEN: Answer = (200, r#"{"token":"TOKEN"}"#);
 const DENIED: Answer = (
@@ -34,7 +34,7 @@ struct Origin {
 
 impl Origin {
     fn new(server: Server) -> Self {
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         let layout = Layout::create(&folder.path().join("layout")).unwrap();
         let layer = |name: &str| Layer::new([Entry::file(name, name.repeat(40_000))]);
         let image = image::Image::new().layers(["one", "two", "three", "four"].map(layer));

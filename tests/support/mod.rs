@@ -17,12 +17,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use lab::able_kernel;
+use lab::image::{Entry, Image, Layer, Layout};
+use lab::registry::Registry;
 use landfall::image::source::registry::{Options, Policy, Timeouts};
 use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
-use xtask::able_kernel;
-use xtask::image::{Entry, Image, Layer, Layout};
-use xtask::registry::Registry;
 
 pub const LANDFALL: &str = env!("CARGO_BIN_EXE_landfall");
 pub const GIB: u64 = 1 << 30;
@@ -97,7 +97,7 @@ impl Lab {
         // Nor is there one in another program.
         let lock = File::create(std::env::temp_dir().join("landfall-lab.lock")).unwrap();
         lock.lock().unwrap();
-        let directory = xtask::tempdir().unwrap();
+        let directory = lab::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
         Self {
             _alone: (alone, lock),

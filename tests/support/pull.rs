@@ -6,9 +6,9 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use lab::image::{self, Compression, Digest, Entry, Layer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use xtask::image::{self, Compression, Digest, Entry, Layer};
 
 use super::{Lab, Ran, landfall, output, stalling_proxy, start_until};
 

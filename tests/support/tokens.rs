@@ -11,13 +11,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use lab::registry::{Builder, Registry, tls::Authority};
 use reqwest::Url;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use xtask::registry::{Builder, Registry, tls::Authority};
 
 use super::faulty::{Request, read_request};
 
@@ -57,7 +57,7 @@ pub struct TokenServer {
 impl TokenServer {
     /// Answers as `answer` says.
     pub fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
-        let folder = xtask::tempdir().unwrap();
+        let folder = lab::tempdir().unwrap();
         let authority = Authority::new(folder.path()).unwrap();
         let identity = authority.issue("tokens", &["DNS:tokens"]).unwrap();
         let signer = Signer::new(

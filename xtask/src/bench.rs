@@ -24,11 +24,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use lab::image::Compression;
+use lab::registry::Registry;
+use lab::{command, product};
 use serde_json::{Value, json};
 
-use crate::image::Compression;
-use crate::registry::Registry;
-use crate::{command, setup};
+use crate::setup;
 use cgroup::Cost;
 use contender::{Contender, Job};
 use image::Shape;
@@ -105,7 +106,7 @@ fn pull(options: &Options) -> Result<()> {
     let floors = floors.collect::<Result<Vec<_>>>()?;
     let sizes: Vec<_> = sizes.into_iter().map(|(name, size, _)| (name, size)).collect();
     print!("{}", table::pull(&runs, &sizes, &floors));
-    fs::write(crate::root().join("xtask/bench/pull.svg"), chart::draw(&runs))?;
+    fs::write(lab::root().join("xtask/bench/pull.svg"), chart::draw(&runs))?;
     bench.keep("pull", table::json(&runs, &sizes, &floors))
 }
 
@@ -152,7 +153,7 @@ impl Stage {
     fn new(options: &Options) -> Result<Self> {
         let landfall = match &options.binary {
             Some(binary) => fs::canonicalize(binary).with_context(|| format!("finding {binary:?}"))?,
-            None => build()?,
+            None => product::build()?,
         };
         Ok(Self {
             registry: Registry::start()?,
@@ -190,14 +191,14 @@ impl Stage {
             landfall: &self.landfall,
             disk: &self.disk.device,
         };
-        let log = crate::target().join("bench/log");
+        let log = lab::target().join("bench/log");
         cgroup::run(&who.script(&job), who.marker(), &log)
     }
 
     fn keep(&self, name: &str, mut figures: Value) -> Result<()> {
         figures["machine"] = machine()?;
         figures["versions"] = json!(self.tools.versions()?);
-        let file = crate::target().join(format!("bench/{name}.json"));
+        let file = lab::target().join(format!("bench/{name}.json"));
         fs::write(&file, serde_json::to_vec_pretty(&figures)?)?;
         println!("\nkept in {}", file.display());
         Ok(())
@@ -212,7 +213,7 @@ struct Disk {
 
 impl Disk {
     fn new() -> Result<Self> {
-        let directory = crate::tempdir()?;
+        let directory = lab::tempdir()?;
         let file = directory.path().join("disk");
         fs::File::create(&file)?.set_len(16 << 30)?;
         let device = command::output(Command::new("losetup").args(["--find", "--show"]).arg(&file))?;
@@ -227,14 +228,6 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let _ = command::run(Command::new("losetup").arg("--detach").arg(&self.device));
     }
-}
-
-fn build() -> Result<PathBuf> {
-    command::show(command::cargo().args(["build", "--release", "--package", "landfall"]))?;
-    let found = fs::read_dir(crate::target())?
-        .filter_map(|entry| Some(entry.ok()?.path().join("release/landfall")))
-        .find(|path| path.exists());
-    found.context("cargo built no landfall")
 }
 
 fn machine() -> Result<Value> {

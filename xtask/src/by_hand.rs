@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use lab::registry::Registry;
+use lab::scenario::{self, Installation};
+use lab::vm::{Disk, Machine};
+use lab::{fixture, product};
 
-use crate::demo::{self, Steps};
-use crate::registry::Registry;
-use crate::scenario::{self, Installation};
-use crate::vm::{Disk, Machine};
-use crate::{fixture, setup};
+use crate::demo::Steps;
+use crate::setup;
 
 /// What to install in which machine.
 #[derive(Debug, clap::Args)]
@@ -54,7 +55,7 @@ fn sector_size(text: &str) -> Result<u32, String> {
 pub fn run(wanted: &Virtual) -> Result<()> {
     let mut steps = Steps::default();
     setup::ensure()?;
-    let landfall = steps.run("Building Landfall", demo::build_landfall)?;
+    let landfall = steps.run("Building Landfall", product::build)?;
     let registry = match wanted.image {
         None => Some(steps.run("Serving the fixture image", || serve(&wanted.variant))?),
         Some(_) => None,
@@ -99,7 +100,7 @@ fn disk(wanted: &Virtual) -> Result<Disk> {
     let path = wanted
         .disk
         .clone()
-        .unwrap_or_else(|| crate::target().join("vm/disk.img"));
+        .unwrap_or_else(|| lab::target().join("vm/disk.img"));
     if let Some(directory) = path.parent() {
         std::fs::create_dir_all(directory)?;
     }

@@ -1,27 +1,25 @@
 //! `cargo xtask demo`: from a clean clone to an installed, booted machine, every step shown.
 
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use lab::registry::Registry;
+use lab::scenario::{self, Installation};
+use lab::vm::Disk;
+use lab::{config_drive, fixture, product};
 
-use crate::command;
-use crate::registry::Registry;
-use crate::scenario::{self, Installation};
-use crate::vm::Disk;
-use crate::{config_drive, fixture, setup};
+use crate::setup;
 
 /// Runs the demo.
 pub fn run() -> Result<()> {
-    let directory = crate::target().join("demo");
+    let directory = lab::target().join("demo");
     std::fs::create_dir_all(&directory)?;
     let mut steps = Steps::default();
     steps.run(
         "Installing what the demo needs (packages of this distribution)",
         setup::ensure,
     )?;
-    let landfall = steps.run("Building Landfall", build_landfall)?;
+    let landfall = steps.run("Building Landfall", product::build)?;
     let layout = steps.run(
         "Making a bootable image from packages, with a stand-in for bootc",
         fixture::layout,
@@ -58,33 +56,6 @@ pub fn run() -> Result<()> {
         disk.path.display()
     );
     Ok(())
-}
-
-/// Builds the product and gives its path.
-pub fn build_landfall() -> Result<PathBuf> {
-    let output = command::cargo()
-        .args(["build", "--release", "--workspace", "--bins"])
-        .arg("--message-format=json-render-diagnostics")
-        .stderr(Stdio::inherit())
-        .output()
-        .context("starting cargo")?;
-    if !output.status.success() {
-        bail!("Landfall doesn't build; the reason is above");
-    }
-    let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let built = messages
-        .lines()
-        .filter_map(executable)
-        .find(|path| path.ends_with("landfall"));
-    built.context("cargo built no program named landfall")
-}
-
-fn executable(message: &str) -> Option<PathBuf> {
-    let message: serde_json::Value = serde_json::from_str(message).ok()?;
-    message["executable"]
-        .as_str()
-        .map(Path::new)
-        .map(Path::to_path_buf)
 }
 
 /// Steps that are announced, timed and listed at the end.

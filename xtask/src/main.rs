@@ -1,14 +1,31 @@
-//! Landfall's chores, run as `cargo xtask <chore>`.
+//! Landfall's chores, run as `cargo xtask <chore>`, made of what the laboratory has: the crate `lab`.
+//!
+//! | module | chore |
+//! |---|---|
+//! | [`setup`] | the distribution's packages that everything here stands on |
+//! | [`demo`] | install a machine and boot it, every step shown |
+//! | [`by_hand`] | the same for any image |
+//! | [`suite`] | every test |
+//! | [`bench`] | what pulling costs |
+//! | [`vendor`] | the dependencies' sources |
+
+mod bench;
+mod by_hand;
+mod demo;
+mod setup;
+mod suite;
+mod vendor;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use xtask::bench::{self, Bench};
-use xtask::by_hand::{self, Virtual};
-use xtask::vm::{Disk, Machine};
-use xtask::{demo, fixture, setup, suite, vendor};
+use lab::fixture;
+use lab::vm::{Disk, Machine};
+
+use bench::Bench;
+use by_hand::Virtual;
 
 /// Landfall's chores
 #[derive(Parser)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, bail};
 
-use crate::apt;
+use lab::apt;
 
 /// Every package, with what it is for.
 const PACKAGES: &[(&str, &str)] = &[
@@ -105,7 +105,7 @@ fn install_qemu() -> Result<()> {
 }
 
 /// Whether this process may do what only root may.
-pub fn is_root() -> bool {
+fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 

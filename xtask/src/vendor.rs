@@ -3,15 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-
-use crate::command;
+use lab::command;
 
 /// Fills `vendor/crates` and writes `vendor/config.toml`, which tells cargo to use it.
 pub fn run() -> Result<()> {
     let mut cargo = command::cargo();
     cargo.args(["vendor", "--locked", "--versioned-dirs", "vendor/crates"]);
     let config = command::output(&mut cargo).context("fetching the dependencies' sources")?;
-    fs::write(crate::root().join("vendor/config.toml"), &config)?;
+    fs::write(lab::root().join("vendor/config.toml"), &config)?;
     println!(
         "vendor/crates holds the sources, vendor/config.toml says so to cargo. Take the whole tree along; there:"
     );

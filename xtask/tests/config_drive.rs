@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use lab::kernel::Kernel;
+use lab::ramdisk::Builder;
+use lab::vm::{Disk, Machine};
+use lab::{apt, command, config_drive, product, scenario};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use xtask::kernel::Kernel;
-use xtask::ramdisk::Builder;
-use xtask::vm::{Disk, Machine};
-use xtask::{apt, command, config_drive, demo, scenario, suite};
 
 const MIB: u64 = 1 << 20;
 
@@ -83,15 +83,15 @@ fn an_mbr_and_large_sectors_get_a_config_drive_that_the_kernel_mounts() -> Resul
     let missing = apt::missing(&["qemu-system-x86", "ovmf", "busybox-static"]);
     if !missing.is_empty() {
         let reason = format!("{} missing; run `cargo xtask setup`", missing.join(", "));
-        return suite::cannot_run("writing config drives in a virtual machine", &reason);
+        return lab::cannot_run("writing config drives in a virtual machine", &reason);
     }
-    let directory = xtask::tempdir()?;
+    let directory = lab::tempdir()?;
     let file = |name: &str| directory.path().join(name);
     config_drive::create(&file("config-drive.iso"), config_drive::FILES)?;
     config_drive::lay_out(&file("tree"), config_drive::FILES)?;
     fs::write(file("init"), INIT)?;
     let kernel = Kernel::fetch()?;
-    let landfall = demo::build_landfall()?;
+    let landfall = product::build()?;
     let mut ramdisk = Builder::new(&kernel, &file("init"))?
         .program(Path::new("/bin/busybox"), "bin/busybox")?
         .program(&landfall, "usr/bin/landfall")?

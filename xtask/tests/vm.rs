@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use lab::registry::Registry;
+use lab::scenario::{self, Installation};
+use lab::vm::{self, Disk};
+use lab::{apt, command, config_drive, fixture, product};
 use tempfile::TempDir;
-use xtask::registry::Registry;
-use xtask::scenario::{self, Installation};
-use xtask::vm::{self, Disk};
-use xtask::{apt, command, config_drive, demo, fixture, suite};
 
 /// What every scenario has: an image in a registry, and a disk.
 struct Scene {
@@ -29,14 +29,14 @@ impl Scene {
     /// With the fixture's image `tag`; `None`, and said so, where this machine can't run it.
     fn set(tag: &str, disk_mib: u64) -> Result<Option<Self>> {
         if let Some(reason) = what_is_missing() {
-            suite::cannot_run("the scenario in a virtual machine", &reason)?;
+            lab::cannot_run("the scenario in a virtual machine", &reason)?;
             return Ok(None);
         }
         let registry = Registry::start()?;
         let digest = registry.place(&fixture::layout()?, tag, "os/fixture:1")?;
-        let directory = xtask::tempdir()?;
+        let directory = lab::tempdir()?;
         Ok(Some(Self {
-            landfall: demo::build_landfall()?,
+            landfall: product::build()?,
             image: format!("{}/os/fixture:1", registry.host_for_vm()),
             digest: digest.to_string(),
             disk: Disk::create(&directory.path().join("disk.img"), disk_mib)?,
@@ -328,7 +328,7 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
     for line in scenario::check_disk(&scene.disk, Some(&drive))? {
         println!("{line}");
     }
-    let esp = xtask::gpt::partitions(&scene.disk)?;
+    let esp = lab::gpt::partitions(&scene.disk)?;
     let esp = esp.iter().find(|partition| partition.name == "EFI-SYSTEM");
     assert_eq!(esp.map(|esp| esp.size_bytes), Some(1 << 30));
 
@@ -364,6 +364,6 @@ fn a_failure_leaves_no_encrypted_volume_open_and_no_partition_table() -> Result<
             "closed /dev/mapper/root, which the installation left open",
         ],
     );
-    assert_eq!(xtask::gpt::partitions(&scene.disk)?, []);
+    assert_eq!(lab::gpt::partitions(&scene.disk)?, []);
     Ok(())
 }

@@ -110,11 +110,11 @@ fn umoci_unpacks_the_same_holes() {
 /// The fixture's image, which is made of Debian's packages, layer upon layer.
 #[test]
 fn a_debian_image_is_the_same() {
-    let layout = xtask::fixture::layout().unwrap();
-    let manifest = layout.manifest(xtask::fixture::BOOTABLE).unwrap();
+    let layout = lab::fixture::layout().unwrap();
+    let manifest = layout.manifest(lab::fixture::BOOTABLE).unwrap();
     let archives: Vec<_> = (manifest["layers"].as_array().unwrap().iter())
         .map(|layer| {
-            let digest = xtask::image::Digest::in_descriptor(layer).unwrap();
+            let digest = lab::image::Digest::in_descriptor(layer).unwrap();
             let blob = fs::File::open(layout.blob(&digest)).unwrap();
             let mut archive = Vec::new();
             let mut reader = ChunkReader::new(Decompressor::new(

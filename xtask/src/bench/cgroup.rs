@@ -157,10 +157,7 @@ pub fn run(script: &str, marker: Option<&str>, log: &Path) -> Result<Cost> {
     });
     let Some((wall, cpu)) = marked else {
         let said = fs::read_to_string(log).unwrap_or_default();
-        bail!(
-            "a run failed:\n{script}\n{}",
-            crate::command::last_lines(&said, 20)
-        );
+        bail!("a run failed:\n{script}\n{}", lab::command::last_lines(&said, 20));
     };
     let (user_after, system_after) = cpu?;
     Ok(Cost {

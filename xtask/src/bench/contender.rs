@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::tools::Tools;
-use crate::able_kernel;
+use lab::able_kernel;
 
 /// A way to get an image's files into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use ring::digest::{Context as Hash, SHA256};
 
 use super::place::Place;
-use crate::image::Layout;
+use lab::image::Layout;
 
 const CHUNK_BYTES: usize = 128 << 10;
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use sha2::{Digest as _, Sha256};
 
-use crate::image::{Compression, Digest, Entry, Image, Layer, Layout};
-use crate::{apt, command};
+use lab::image::{Compression, Digest, Entry, Image, Layer, Layout};
+use lab::{apt, command};
 
 /// How many packages have a layer of their own, as tools that split images by package make them.
 const ALONE: usize = 40;
@@ -53,14 +53,14 @@ pub struct Size {
 
 /// A layout whose only tag is `latest`; made if it isn't there yet.
 pub fn layout(shape: Shape, compression: Compression) -> Result<Layout> {
-    let parent = crate::target().join("bench/images");
+    let parent = lab::target().join("bench/images");
     fs::create_dir_all(&parent)?;
     let debs = packages()?;
     let name = format!("{}-{compression:?}-{}", shape.name(), inputs(&debs)?).to_lowercase();
     let directory = parent.join(&name);
     if !directory.exists() {
         eprintln!("making the benchmark's image {name} (once)");
-        let unfinished = crate::tempdir()?;
+        let unfinished = lab::tempdir()?;
         build(shape, compression, &debs, unfinished.path()).with_context(|| format!("making {name}"))?;
         fs::rename(unfinished.keep(), &directory)?;
     }
@@ -109,7 +109,7 @@ fn inputs(debs: &[PathBuf]) -> Result<String> {
 }
 
 fn list(name: &str) -> Result<String> {
-    let path = crate::root().join("fixtures/bench").join(name);
+    let path = lab::root().join("fixtures/bench").join(name);
     fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
 }
 
@@ -122,7 +122,7 @@ fn words(list: &str) -> Vec<&str> {
 
 /// The packages, the largest first.
 fn packages() -> Result<Vec<PathBuf>> {
-    let directory = crate::target().join("bench/packages");
+    let directory = lab::target().join("bench/packages");
     apt::download_closure(&words(&list("packages")?), &directory)?;
     apt::download_of_component(FIRMWARE_COMPONENT, &words(&list("firmware")?), &directory)?;
     let mut found = Vec::new();

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::command;
+use lab::command;
 
 /// An empty file system in memory, gone when it is dropped.
 pub struct Place {
@@ -15,7 +15,7 @@ pub struct Place {
 impl Place {
     /// Mounts one.
     pub fn new() -> Result<Self> {
-        let path = crate::tempdir()?.keep();
+        let path = lab::tempdir()?.keep();
         let mut mount = Command::new("mount");
         mount
             .args(["-t", "tmpfs", "-o", "size=100%,mode=0755", "landfall-bench"])

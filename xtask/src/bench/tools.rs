@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{apt, command};
+use lab::{apt, command};
 
 /// The suite: the first that has crane, and an umoci that knows zstd.
 const SUITE: &str = "forky";
@@ -23,10 +23,10 @@ pub struct Tools {
 impl Tools {
     /// Fetches them from the machine's own mirror, if they aren't there yet.
     pub fn fetch() -> Result<Self> {
-        let root = crate::target().join("bench/tools").join(SUITE);
+        let root = lab::target().join("bench/tools").join(SUITE);
         if !root.exists() {
             eprintln!("fetching podman, skopeo, umoci and crane from {SUITE} (once)");
-            let unfinished = crate::tempdir()?;
+            let unfinished = lab::tempdir()?;
             install(unfinished.path())?;
             fs::create_dir_all(root.parent().expect("has one"))?;
             fs::rename(unfinished.keep(), &root)?;

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! use xtask::registry::Registry;
+//! use lab::registry::Registry;
 //! let registry = Registry::builder().user("ann", "secret").tls().start()?;
 //! registry.push("target/layout".as_ref(), "1.4", "os/web:1.4")?;
 //! println!("{}/os/web:1.4", registry.host());

@@ -1,8 +1,10 @@
-//! What the chores and the tests share: registries, images, ramdisks, virtual machines.
+//! The laboratory, which the tests and the chores share: registries, images, ramdisks, virtual machines.
 //!
 //! | module | gives |
 //! |---|---|
-//! | [`setup`] | the distribution's packages that everything here stands on |
+//! | [`product`] | the release build of Landfall |
+//! | [`command`] | other programs, with their last words where they fail |
+//! | [`apt`], [`kernel`] | packages from the machine's own sources, and the distribution's kernel |
 //! | [`registry`] | a real registry on loopback, ended when its guard is dropped |
 //! | [`image`] | OCI images made for a test, as a layout on disk that may be edited and corrupted |
 //! | [`fixture`] | the bootable image, made from Debian packages, with its stand-in `bootc` |
@@ -12,35 +14,32 @@
 //! | [`gpt`] | where a disk image's partitions are |
 //! | [`config_drive`] | an ISO 9660 config drive as OpenStack has it |
 //! | [`scenario`] | Landfall installs in a machine, the disk is checked and booted |
-//! | [`demo`], [`suite`], [`by_hand`], [`bench`], [`vendor`] | the chores made of these |
 //!
 //! Guards ([`registry::Registry`], [`vm::Running`]) own one child process each and end that one only.
 
 pub mod able_kernel;
 pub mod apt;
-pub mod bench;
-pub mod by_hand;
 pub mod command;
 pub mod config_drive;
-pub mod demo;
 pub mod fixture;
 pub mod gpt;
 pub mod image;
 pub mod kernel;
+pub mod product;
 pub mod ramdisk;
 pub mod registry;
 pub mod scenario;
-pub mod setup;
-pub mod suite;
-pub mod vendor;
 pub mod vm;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, bail};
+
 /// The top of the work tree.
 pub fn root() -> PathBuf {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().expect("xtask lies in the work tree").to_path_buf()
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let root = xtask.and_then(Path::parent);
+    root.expect("xtask/lab lies in the work tree").to_path_buf()
 }
 
 /// Where everything that is built goes: cargo's own target directory.
@@ -49,8 +48,17 @@ pub fn target() -> PathBuf {
 }
 
 /// A temporary directory on the file system of [`target`], so that files can be hard-linked into it.
-pub fn tempdir() -> anyhow::Result<tempfile::TempDir> {
+pub fn tempdir() -> Result<tempfile::TempDir> {
     let parent = target().join("tmp");
     std::fs::create_dir_all(&parent)?;
     Ok(tempfile::tempdir_in(parent)?)
+}
+
+/// For a test that this machine can't run: says so where a person sees it, and fails where nobody looks (`CI=true`).
+pub fn cannot_run(test: &str, reason: &str) -> Result<()> {
+    if std::env::var_os("CI").is_some_and(|value| value == "true") {
+        bail!("{test} can't run here: {reason}");
+    }
+    eprintln!("\n*** NOT RUN: {test}: {reason}\n");
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! use xtask::image::{Compression, Entry, Image, Layer, Layout};
+//! use lab::image::{Compression, Entry, Image, Layer, Layout};
 //! let base = Layer::new([
 //!     Entry::directory("etc"),
 //!     Entry::file("etc/motd", "hello\n").mode(0o600).owner(10, 20),

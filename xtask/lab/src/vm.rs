@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
-//! use xtask::vm::{Disk, Machine};
+//! use lab::vm::{Disk, Machine};
 //! let disk = Disk::create("disk.img".as_ref(), 2048)?.sector_size(4096);
 //! let installer = Machine::new(&disk)
 //!     .kernel("vmlinuz".as_ref(), "ramdisk".as_ref(), "console=ttyS0 landfall.after=poweroff")

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::Result;
-use xtask::command;
-use xtask::image::{Compression, Entry, Flavor, Image, Layer, Layout, flip_byte};
-use xtask::registry::Registry;
+use lab::command;
+use lab::image::{Compression, Entry, Flavor, Image, Layer, Layout, flip_byte};
+use lab::registry::Registry;
 
 fn layout(directory: &std::path::Path, flavor: Flavor) -> Result<Layout> {
     let layer = |name: &str, compression| Layer::new([Entry::file(name, name)]).compressed(compression);
@@ -32,7 +32,7 @@ fn skopeo(registry: &Registry, arguments: &[&str], name: &str) -> Result<String>
 
 #[test]
 fn pushed_by_skopeo_keeps_its_digest() -> Result<()> {
-    let directory = xtask::tempdir()?;
+    let directory = lab::tempdir()?;
     let layout = layout(directory.path(), Flavor::Oci)?;
     let registry = Registry::start()?;
     registry.push(layout.path(), "1.4", "os/web:1.4")?;
@@ -43,7 +43,7 @@ fn pushed_by_skopeo_keeps_its_digest() -> Result<()> {
 
 #[test]
 fn placed_images_can_be_pulled_behind_tls_and_password() -> Result<()> {
-    let directory = xtask::tempdir()?;
+    let directory = lab::tempdir()?;
     let registry = Registry::builder().user("ann", "secret").tls().start()?;
     for (flavor, name) in [(Flavor::Oci, "os/oci:1"), (Flavor::Docker, "os/docker:1")] {
         let layout = layout(directory.path(), flavor)?;
@@ -63,7 +63,7 @@ fn placed_images_can_be_pulled_behind_tls_and_password() -> Result<()> {
 
 #[test]
 fn damage_in_the_registry_is_served_and_leaves_the_layout_whole() -> Result<()> {
-    let directory = xtask::tempdir()?;
+    let directory = lab::tempdir()?;
     let layout = layout(directory.path(), Flavor::Oci)?;
     let registry = Registry::start()?;
     let digest = registry.place(&layout, "1.4", "os/web:1.4")?;
