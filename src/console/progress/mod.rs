@@ -2,6 +2,7 @@
 //!
 //! Whatever comes from the image is text of a stranger: no byte of it that could steer a terminal gets through.
 
+mod event;
 mod plain;
 mod terminal;
 mod wait;
@@ -13,52 +14,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use serde::Serialize;
 
 use crate::console::output::say;
 use crate::console::text::printable;
 use crate::sys::terminal::has_a_size;
+use event::Sink;
+pub use event::{Event, Phase};
 use plain::Plain;
 use terminal::Bars;
-pub use wait::{Wait, Waiting};
+pub use wait::Wait;
 
 /// How often a sink is asked whether it has something to say by itself.
 const BEAT: Duration = Duration::from_secs(1);
-
-/// The steps of an installation, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Finding the image and checking all that can be checked.
-    Plan,
-    /// Pulling, verifying and unpacking the layers.
-    Pull,
-    /// Looking for what bootc needs, and asking it.
-    Examine,
-    /// Pulling the layers into a layout, verified.
-    Save,
-    /// The image installs itself.
-    Install,
-    /// Checking what is on the disk.
-    Verify,
-    /// Writing the config drive.
-    ConfigDrive,
-}
-
-impl Phase {
-    /// What a person reads while it goes on.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Plan => "Planning",
-            Self::Pull => "Pulling and unpacking the layers",
-            Self::Examine => "Examining the image",
-            Self::Save => "Pulling the layers",
-            Self::Install => "Running the image's installer",
-            Self::Verify => "Verifying the disk",
-            Self::ConfigDrive => "Writing the config drive",
-        }
-    }
-}
 
 /// How a person sees progress (`--progress`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -73,45 +40,6 @@ pub enum Style {
     Plain,
     /// Nothing but questions, warnings and errors.
     None,
-}
-
-/// One thing that happened.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// A phase begins; the one before is over.
-    Phase(Phase),
-    /// The phase is over, and no other begins: what follows speaks for itself.
-    PhaseOver,
-    /// The pull begins: so many layers with so many compressed bytes.
-    PullStarted {
-        /// The number of layers.
-        layers: usize,
-        /// The compressed size of all layers, in bytes.
-        compressed_bytes: u64,
-    },
-    /// So many more compressed bytes have arrived.
-    Received(u64),
-    /// A layer is verified and unpacked.
-    LayerDone {
-        /// The layer's position from the bottom, from 0.
-        index: usize,
-    },
-    /// Something begins that may take long.
-    Wait(Wait),
-    /// It is over.
-    WaitOver(Wait),
-    /// A line that the image's own programs printed.
-    Output(String),
-    /// Something worth knowing.
-    Note(String),
-    /// Something worth worrying about.
-    Warning(String),
-    /// Something that is waited for until a person types it.
-    Question(String),
-    /// What goes on has failed or was stopped, and an error will say so: nothing is shown beside that.
-    Failed,
-    /// The last word of a command that did what it was asked for. It is shown with the time that it took.
-    Done(String),
 }
 
 /// Where events go. Cheap to clone and to share between threads.
@@ -158,7 +86,11 @@ impl Progress {
 
     /// Tells that something is waited for, as long as what this gives is kept.
     pub fn waiting(&self, wait: Wait) -> Waiting {
-        Waiting::begin(self.clone(), wait)
+        self.tell(Event::Wait(wait.clone()));
+        Waiting {
+            progress: self.clone(),
+            wait,
+        }
     }
 
     /// Tells something worth knowing.
@@ -172,12 +104,17 @@ impl Progress {
     }
 }
 
-/// Something that shows events.
-trait Sink {
-    fn show(&mut self, event: Event, now: Instant);
+/// As long as there is one, what it is made of is waited for.
+#[must_use = "the wait is over when it is dropped"]
+pub struct Waiting {
+    progress: Progress,
+    wait: Wait,
+}
 
-    /// Time goes by: what is quiet for too long is said to be alive.
-    fn beat(&mut self, now: Instant);
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.progress.tell(Event::WaitOver(self.wait.clone()));
+    }
 }
 
 /// A sink that once panicked in another thread can still show what follows.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::HumanBytes;
 
+use super::event::{Event, Phase, Sink};
 use super::wait::{Waits, human, seconds};
-use super::{Event, Phase, Sink};
 use crate::console::output::say;
 use crate::console::text::printable;
 

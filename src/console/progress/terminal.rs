@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::event::{Event, Phase, Sink};
 use super::wait::{Wait, Waits, human};
-use super::{Event, Phase, Sink};
 use crate::console::output::say;
 use crate::console::text::printable;
 

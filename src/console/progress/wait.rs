@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Event, Progress};
-
 /// Something that may take long.
 #[derive(Clone)]
 pub struct Wait(Arc<Awaited>);
@@ -44,26 +42,6 @@ impl Wait {
 impl fmt::Debug for Wait {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Wait({:?})", (self.0.what)())
-    }
-}
-
-/// As long as there is one, what it is made of is waited for.
-#[must_use = "the wait is over when it is dropped"]
-pub struct Waiting {
-    progress: Progress,
-    wait: Wait,
-}
-
-impl Waiting {
-    pub(super) fn begin(progress: Progress, wait: Wait) -> Self {
-        progress.tell(Event::Wait(wait.clone()));
-        Self { progress, wait }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.progress.tell(Event::WaitOver(self.wait.clone()));
     }
 }
 

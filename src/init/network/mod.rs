@@ -6,10 +6,10 @@ mod device;
 mod dhcp;
 mod nic;
 mod resolver;
+mod state;
 mod worker;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,12 +21,10 @@ use anyhow::{Result, bail};
 use super::cmdline::ip::{Method, Network, Setup};
 use crate::console::progress::{Progress, Wait};
 use crate::sys::net::Interfaces;
-use nic::wired;
+use nic::{CLASS, wired};
 use resolver::Resolver;
+use state::State;
 use worker::Worker;
-
-/// Where the kernel shows its network interfaces.
-const CLASS: &str = "/sys/class/net";
 
 /// Switches that look for loops first pass nothing on for up to 50 seconds after the link came up.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -36,27 +34,6 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// How often new interfaces are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-/// How far an interface is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    NotWanted,
-    NoLink,
-    Asking,
-    Ready(String),
-    Failed(String),
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotWanted => f.write_str("not asked for"),
-            Self::NoLink => f.write_str("no link: is the cable plugged in?"),
-            Self::Asking => f.write_str("link is up, no DHCP server answers"),
-            Self::Ready(how) | Self::Failed(how) => f.write_str(how),
-        }
-    }
-}
 
 /// Brings the network up and returns as soon as it can be used. `look_for_devices` is called again and again meanwhile.
 pub(super) fn bring_up(

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+/// Where the kernel shows its network interfaces.
+pub(super) const CLASS: &str = "/sys/class/net";
+
 /// A wired network interface.
 pub(super) struct Nic {
     pub name: String,

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::State;
 use super::device::Device;
 use super::dhcp::{self, Change, Lease};
-use super::nic::Nic;
+use super::nic::{CLASS, Nic};
 use super::resolver::Resolver;
+use super::state::State;
 use crate::console::progress::Progress;
 use crate::init::cmdline::ip::{Method, Setup};
 use crate::sys::net::{Interfaces, Route, netmask};
@@ -77,7 +77,7 @@ impl Worker {
     }
 
     fn wait_for_link(&self) {
-        let carrier = Path::new(super::CLASS).join(&self.nic.name).join("carrier");
+        let carrier = Path::new(CLASS).join(&self.nic.name).join("carrier");
         while fs::read_to_string(&carrier).map_or(true, |text| text.trim_end() != "1") {
             thread::sleep(Duration::from_millis(50));
         }

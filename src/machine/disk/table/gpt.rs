@@ -14,13 +14,7 @@ use uuid::Uuid;
 use super::geometry::{Extent, Geometry};
 use super::mbr;
 use crate::sys::block::Durable;
-use copy::{Copy, Unsound, array_sectors};
-
-const ENTRY_BYTES: u32 = 128;
-/// Far more than any tool makes; the array then takes 128 KiB.
-const MAX_ENTRIES: u32 = 1024;
-const PRIMARY_LBA: u64 = 1;
-const PRIMARY_ARRAY_LBA: u64 = 2;
+use copy::{Copy, PRIMARY_ARRAY_LBA, PRIMARY_LBA, Unsound, array_sectors};
 
 /// Why a partition table can't be read or changed.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 
 use super::command_line;
+use super::release::release;
 pub use hook::{answer_the_kernel, asked_by_kernel};
 use index::{Index, Texts};
 use options::{is_blacklisted, parameters};
@@ -76,7 +77,7 @@ pub fn load(words: &[&str]) -> Result<()> {
 impl Loader {
     /// Reads what is known of the modules of the running kernel.
     pub fn open() -> Result<Self> {
-        let release = super::release()?;
+        let release = release()?;
         let dirs = ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(&release));
         let [first, second] = dirs;
         let dir = if first.is_dir() { first } else { second };

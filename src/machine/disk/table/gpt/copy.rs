@@ -5,9 +5,14 @@ use std::io::{self, Read, Seek};
 
 use gptman::{GPTHeader, GPTPartitionEntry};
 
-use super::{ENTRY_BYTES, MAX_ENTRIES, PRIMARY_ARRAY_LBA, PRIMARY_LBA};
 use crate::machine::disk::table::geometry::Geometry;
 use crate::machine::filesystem::read_up_to;
+
+pub(super) const ENTRY_BYTES: u32 = 128;
+/// Far more than any tool makes; the array then takes 128 KiB.
+pub(super) const MAX_ENTRIES: u32 = 1024;
+pub(super) const PRIMARY_LBA: u64 = 1;
+pub(super) const PRIMARY_ARRAY_LBA: u64 = 2;
 
 /// One copy of the table.
 #[derive(Debug, PartialEq, Eq)]
