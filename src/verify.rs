@@ -7,7 +7,6 @@
 mod entries;
 mod order;
 mod recorded;
-mod report;
 
 use std::fmt;
 
@@ -28,7 +27,6 @@ use crate::machine::filesystem::{Condition, FilesystemError, condition};
 use crate::machine::private_mount::{Access, PrivateMount};
 use crate::sys::blocking::{apart, pause};
 use entries::Entries;
-use recorded::Known;
 
 /// One thing that was checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -126,30 +124,14 @@ impl fmt::Display for Verdict {
 /// Checks the disk that was typed.
 pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
     crate::image::root::check_root()?;
-    let typed = typed.clone();
-    let read = move || -> Result<_> {
-        let recorded = typed.report.as_deref().map(report::read).transpose()?;
-        Ok((recorded, Parts::read(Disk::probe(&typed.device)?)?))
-    };
-    let (recorded, parts) = apart(read).await?;
+    let device = typed.device.clone();
+    let parts = apart(move || Parts::read(Disk::probe(&device)?)).await?;
     let mut verdict = Verdict::default();
     verdict.add("partition table", table(&parts));
-    if let Some(recorded) = &recorded {
-        verdict.add("partitions", report::same_partitions(recorded, &parts));
-    }
     pause().await;
-    let boot_path = recorded
-        .as_ref()
-        .map_or(BootPath::Loader, report::Recorded::boot_path);
-    verdict.add("boot loader", boot_loader(&parts, boot_path));
+    verdict.add("boot loader", boot_loader(&parts));
     pause().await;
-    let digest = recorded.as_ref().map(report::Recorded::digest);
-    let known = digest.map_or(Known::Nothing, Known::Reported);
-    look_inside(&parts, boot_path, known, &mut verdict);
-    pause().await;
-    if let Some(recorded) = &recorded {
-        verdict.add("config drive", report::same_config_drive(recorded, &parts));
-    }
+    look_inside(&parts, BootPath::Loader, None, &mut verdict);
     Ok(verdict)
 }
 
@@ -159,7 +141,7 @@ pub fn installed(disk: &Disk, boot: BootPath, digest: &str) -> Verdict {
     let mut verdict = Verdict::default();
     let probed = Disk::probe(&disk.node).map_err(anyhow::Error::from);
     match probed.and_then(Parts::read) {
-        Ok(parts) => look_inside(&parts, boot, Known::Installed(digest), &mut verdict),
+        Ok(parts) => look_inside(&parts, boot, Some(digest), &mut verdict),
         Err(error) => verdict.add("root", NotChecked(format!("{error:#}"))),
     }
     verdict
@@ -173,15 +155,12 @@ fn table(parts: &Parts) -> Outcome {
     }
 }
 
-fn boot_loader(parts: &Parts, boot_path: BootPath) -> Outcome {
-    match (find_boot_loader(parts), boot_path) {
-        (Failed(problem), BootPath::Foreign) => NotChecked(format!(
-            "the report says that none was installed (--bootloader none): how this disk boots is not known here ({problem})"
-        )),
-        (Failed(problem), BootPath::Loader) => Failed(format!(
+fn boot_loader(parts: &Parts) -> Outcome {
+    match find_boot_loader(parts) {
+        Failed(problem) => Failed(format!(
             "{problem}; with --bootloader none that is as it was asked for"
         )),
-        (outcome, _) => outcome,
+        outcome => outcome,
     }
 }
 
@@ -199,7 +178,8 @@ fn find_boot_loader(parts: &Parts) -> Outcome {
     }
 }
 
-fn look_inside(parts: &Parts, boot_path: BootPath, known: Known<'_>, verdict: &mut Verdict) {
+/// `expected` is the digest of the image that was installed just now.
+fn look_inside(parts: &Parts, boot_path: BootPath, expected: Option<&str>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
     let mut esp = parts
         .partition(Role::Esp)
@@ -231,7 +211,7 @@ fn look_inside(parts: &Parts, boot_path: BootPath, known: Known<'_>, verdict: &m
             if let Some(esp) = &mut esp {
                 entries.add_menu(mounted.rootfs(), "boot", esp);
             }
-            recorded::outcome(mounted.rootfs(), entries.first(), known)
+            recorded::outcome(mounted.rootfs(), entries.first(), expected)
         }
         Err(why) => {
             // With a boot partition, there is nothing in it that a boot loader would read.

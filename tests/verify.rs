@@ -10,7 +10,6 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use landfall::config_drive::{self, ConfigDrive};
 use landfall::machine::disk::chosen::Disk;
 use landfall::machine::disk::installed::{BootPath, InstalledDisk};
 use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
@@ -30,12 +29,11 @@ const SIZE: u64 = 700 * MIB;
 /// What is put onto the root partition.
 const ROOT_SIZE: u64 = 100 * MIB;
 
-/// A disk as bootc leaves it, with a config drive and the report of its installation.
+/// A disk as bootc leaves it.
 struct Installed {
     directory: TempDir,
     device: Loop,
     layout: Layout,
-    report: PathBuf,
 }
 
 impl Installed {
@@ -62,27 +60,11 @@ impl Installed {
             layout.root_size_mib,
             (boot_path == BootPath::Loader).then_some("EFI/BOOT/BOOTX64.EFI"),
         );
-        let mut installed = InstalledDisk::verify(&claim, &layout, boot_path).unwrap();
-        let json = br#"{"meta_data": {"uuid": "u"}, "user_data": "hunter2"}"#;
-        let drive = ConfigDrive::read(&json[..]).unwrap_or_else(|error| panic!("{error}"));
-        let mut slot = installed.add_config_drive_partition().unwrap();
-        let written = support::block_on(config_drive::write(&drive, &mut slot.region)).unwrap();
-        let report = directory.path().join("report.json");
-        let json = serde_json::json!({
-            "format": 1,
-            "landfall_version": "0",
-            "success": true,
-            "image": {"manifest_digest": DIGEST},
-            "disk": installed.report().unwrap(),
-            "config_drive": written,
-        });
-        fs::write(&report, json.to_string()).unwrap();
-        drop(installed);
+        InstalledDisk::verify(&claim, &layout, boot_path).unwrap();
         let this = Self {
             directory,
             device,
             layout,
-            report,
         };
         this.put_root(DIGEST, true);
         this
@@ -164,31 +146,19 @@ impl Installed {
     }
 
     /// The status and the lines of a verification, which must not write anything.
-    fn verify(&self, with_report: bool) -> (Option<i32>, String) {
+    fn verify(&self) -> (Option<i32>, String) {
         let hash = || {
             run("blockdev", &["--flushbufs", text(&self.device.0)]);
             hash_of_data(&self.directory.path().join("disk.img"))
         };
         let before = hash();
-        let mut arguments = vec!["verify", text(&self.device.0)];
-        if with_report {
-            arguments.extend(["--report", text(&self.report)]);
-        }
-        let ran = landfall(arguments);
+        let ran = landfall(["verify", text(&self.device.0)]);
         assert_eq!(hash(), before, "verifying wrote to the disk");
         (ran.code, ran.stdout + &ran.stderr)
     }
 
-    /// Makes the report that of another image.
-    fn report_digest(&self, digest: &str) {
-        let text = fs::read(&self.report).unwrap();
-        let mut json: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        json["image"]["manifest_digest"] = digest.into();
-        fs::write(&self.report, json.to_string()).unwrap();
-    }
-
     fn fails(&self, expected: &str) {
-        let (code, said) = self.verify(true);
+        let (code, said) = self.verify();
         assert_eq!(code, Some(3), "{said}");
         let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("FAILED")).collect();
         assert!(
@@ -199,79 +169,34 @@ impl Installed {
 }
 
 #[test]
-fn an_installed_disk_is_as_its_report_says_until_something_changes() {
+fn an_installed_disk_is_in_order_until_something_changes() {
     let installed = Installed::new();
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
     for expected in [
         "ok           partition table: ",
         "ok           boot loader: EFI/BOOT/BOOTX64.EFI\n",
         "ok           root: ext4, clean\n",
         "ok           boot entries: the files of ostree-1.conf are there\n",
-        &format!("not checked  image on the disk: {DIGEST} boots; give --report"),
-    ] {
-        assert!(said.contains(expected), "{expected:?} is not in {said}");
-    }
-    let (code, said) = installed.verify(true);
-    assert_eq!(code, Some(0), "{said}");
-    for expected in [
-        "ok           partitions: all 4 as reported\n",
-        &format!("ok           image on the disk: {DIGEST}\n"),
-        "ok           config drive: sha256:",
+        &format!("ok           image on the disk: {DIGEST} boots\n"),
     ] {
         assert!(said.contains(expected), "{expected:?} is not in {said}");
     }
 
     let other = DIGEST.replace('a', "b").replace("shb", "sha");
     installed.put_root(&other, true);
-    let (code, said) = installed.verify(true);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
-    let upgraded = format!(
-        "not checked  image on the disk: {other} boots, and {DIGEST} was installed: the system was upgraded since\n"
-    );
+    let upgraded = format!("ok           image on the disk: {other} boots, and {DIGEST} was installed\n");
     assert!(said.contains(&upgraded), "{said}");
-    installed.report_digest(&DIGEST.replace('a', "c").replace("shc", "sha"));
-    installed.fails(&format!("image on the disk: {other} boots, and sha256:cccc"));
-    installed.report_digest(DIGEST);
     installed.put_root(DIGEST, false);
     installed.fails("boot entries: ostree-1.conf needs /boot/ostree/ab/vmlinuz, which is not there");
-    installed.put_root(DIGEST, true);
-
-    let config_drive = installed.layout.config_drive.unwrap().start_lba * 512;
-    let disk = open(&installed.device.0);
-    let mut byte = [0];
-    disk.read_exact_at(&mut byte, config_drive + 40_960).unwrap();
-    disk.write_all_at(&[!byte[0]], config_drive + 40_960).unwrap();
-    installed.fails("config drive: it is sha256:");
-    disk.write_all_at(&byte, config_drive + 40_960).unwrap();
-
-    run("sgdisk", &["--partition-guid=2:R", text(&installed.device.0)]);
-    installed.fails("partitions: partition 2 (EFI-SYSTEM) is another one");
-
-    fs::write(&installed.report, "{}").unwrap();
-    let (code, said) = installed.verify(true);
-    assert_eq!(code, Some(3), "{said}");
-    assert!(
-        said.contains("give a report that `landfall install --report` wrote"),
-        "{said}"
-    );
 }
 
 #[test]
-fn a_disk_that_was_installed_without_a_boot_loader_is_as_its_report_says() {
+fn a_disk_that_was_installed_without_a_boot_loader_is_told_to_lack_one() {
     let installed = Installed::by(BootPath::Foreign);
-    let nothing = installed.directory.path().join("nothing");
-    fs::create_dir(&nothing).unwrap();
-    installed.put_tree("mkfs.ext4", &["-q"], &nothing);
-    let (code, said) = installed.verify(true);
-    assert_eq!(code, Some(0), "{said}");
-    for expected in [
-        "not checked  boot loader: the report says that none was installed (--bootloader none)",
-        "not checked  boot entries: there are none that are known\n",
-    ] {
-        assert!(said.contains(expected), "{expected:?} is not in {said}");
-    }
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("; with --bootloader none that is as it was asked for\n"),
@@ -288,12 +213,12 @@ fn roots_of_every_kind_are_looked_into() {
     ];
     for (maker, options, kind) in makers {
         installed.put_tree(maker, options, &installed.tree(DIGEST, true));
-        let (code, said) = installed.verify(true);
+        let (code, said) = installed.verify();
         assert_eq!(code, Some(0), "{said}");
         for expected in [
             format!("ok           root: {kind}, clean\n"),
             "ok           boot entries: the files of ostree-1.conf are there\n".into(),
-            format!("ok           image on the disk: {DIGEST}\n"),
+            format!("ok           image on the disk: {DIGEST} boots\n"),
         ] {
             assert!(said.contains(&expected), "{expected:?} is not in {said}");
         }
@@ -340,7 +265,7 @@ fn what_the_boot_partitions_lack_is_found() {
     installed.fails(&format!("boot entries: user.cfg needs {UKI}, which is not there"));
     installed.mtool("mmd", &["::EFI/Linux/bootc"]);
     installed.put_on_esp(UKI, "MZ");
-    let (code, said) = installed.verify(true);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("the files of bootc_composefs-ab.efi, ostree-1.conf, user.cfg are there"),
@@ -358,11 +283,11 @@ fn what_the_boot_partitions_lack_is_found() {
     installed.mtool("mdel", &["::loader/entries/a.conf"]);
 
     installed.put_on_esp("EFI/BOOT/BOOTX64.EFI", "");
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("FAILED       boot loader: "), "{said}");
     installed.mtool("mdeltree", &["::EFI"]);
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("FAILED       boot loader: the EFI system partition holds no boot loader"),
@@ -376,7 +301,7 @@ fn a_boot_loader_without_anything_to_start_is_found() {
     let nothing = installed.directory.path().join("nothing");
     fs::create_dir(&nothing).unwrap();
     installed.put_tree("mkfs.ext4", &["-q"], &nothing);
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("ok           boot loader: EFI/BOOT/BOOTX64.EFI\n"),
@@ -390,7 +315,7 @@ fn a_boot_loader_without_anything_to_start_is_found() {
     // The header of an EFI program with one section.
     let unified = format!("MZ{0:58}@\0\0\0PE\0\0\0\0\x01{0:17}.linux\0\0{0:32}", "").replace(' ', "\0");
     installed.put_on_esp("EFI/BOOT/BOOTX64.EFI", &unified);
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains("ok           boot entries: the files of EFI/BOOT/BOOTX64.EFI are there\n"),
@@ -399,7 +324,7 @@ fn a_boot_loader_without_anything_to_start_is_found() {
 
     installed.mtool("mdel", &["::EFI/BOOT/BOOTX64.EFI"]);
     installed.put_on_esp("EFI/Linux/fedora.efi", &unified);
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
     assert!(
         said.contains(
@@ -417,7 +342,7 @@ fn a_kernel_with_another_view_of_the_table_is_told_or_the_user_is() {
     let (number, start) = (root.number.to_string(), root.extent.start_lba.to_string());
     run("addpart", &[device, &number, &start, "8"]);
     let busy = File::open(format!("{device}p{number}")).unwrap();
-    let (code, said) = installed.verify(false);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(0), "{said}");
     let unseen = "root file system: the kernel does not see the partition (ioctl(BLKPG_ADD_PARTITION): ";
     let advice = format!("run `partx -u {device}`, then `landfall verify {device}`\n");
@@ -425,10 +350,10 @@ fn a_kernel_with_another_view_of_the_table_is_told_or_the_user_is() {
 
     drop(busy);
     run("partx", &["--update", device]);
-    let (_, said) = installed.verify(true);
+    let (_, said) = installed.verify();
     assert!(said.contains("ok           image on the disk: "), "{said}");
     run("partx", &["--delete", device]);
-    let (_, said) = installed.verify(true);
+    let (_, said) = installed.verify();
     assert!(said.contains("ok           image on the disk: "), "{said}");
 }
 
@@ -440,7 +365,7 @@ fn a_lost_backup_table_and_an_empty_esp_are_found() {
     installed.fails("partition table: a copy of it");
     run("sgdisk", &["--move-second-header", text(&installed.device.0)]);
     overwrite(&mut disk, installed.start(Role::Esp), 4096);
-    let (code, said) = installed.verify(true);
+    let (code, said) = installed.verify();
     assert_eq!(code, Some(3), "{said}");
     assert!(
         said.contains("FAILED       boot loader: the EFI system partition: not a sound FAT"),

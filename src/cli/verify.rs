@@ -9,9 +9,6 @@ use clap::Args;
 pub struct Verify {
     /// Disk, e.g. /dev/nvme0n1
     pub device: PathBuf,
-    /// The report of its installation, to compare it with
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,

@@ -22,7 +22,7 @@ use crate::report::meter::Cost;
 use crate::verify::Check;
 
 /// The number of this format; it grows when a field changes its meaning or goes away.
-pub(crate) const FORMAT: u32 = 1;
+const FORMAT: u32 = 1;
 
 /// What became of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,17 +15,6 @@ const OSTREE_DEPLOYMENTS: &str = "ostree/deploy";
 const COMPOSEFS_DEPLOYMENTS: &str = "state/deploy";
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The digest that is known of the image.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Known<'a> {
-    /// None.
-    Nothing,
-    /// It was installed just now: nothing else may boot.
-    Installed(&'a str),
-    /// It was installed once, as the report says.
-    Reported(&'a str),
-}
-
 #[derive(Debug)]
 struct Deployment {
     /// What boot entries call it.
@@ -50,10 +39,10 @@ struct Systems {
     installed: Option<String>,
 }
 
-/// Compares the digest of what boots with what is `known`; `default` is the boot entry that comes first.
-pub(super) fn outcome(root: &Rootfs, default: Option<&Entry>, known: Known<'_>) -> Outcome {
+/// What boots, which must be `expected` if something was installed just now; `default` is the boot entry that comes first.
+pub(super) fn outcome(root: &Rootfs, default: Option<&Entry>, expected: Option<&str>) -> Outcome {
     match Systems::read(root, default) {
-        Ok(systems) => systems.compare(known),
+        Ok(systems) => systems.compare(expected),
         Err(error) => Outcome::NotChecked(format!("{error:#}")),
     }
 }
@@ -73,9 +62,9 @@ impl Systems {
         })
     }
 
-    fn compare(&self, known: Known<'_>) -> Outcome {
+    fn compare(&self, expected: Option<&str>) -> Outcome {
         if self.deployments.is_empty() {
-            return self.compare_without_deployments(known);
+            return self.compare_without_deployments(expected);
         }
         let Some(default) = self.default else {
             let all: Vec<_> = self.deployments.iter().map(Deployment::describe).collect();
@@ -89,45 +78,32 @@ impl Systems {
                 "the deployment {name} boots, and no digest is recorded for it{also}"
             ));
         };
-        match known {
-            Known::Nothing => {
+        match expected {
+            Some(ours) if ours != boots => {
+                Outcome::Failed(format!("{boots} boots, and {ours} was installed{also}"))
+            }
+            Some(_) => Outcome::Passed(format!("{boots}{also}")),
+            None => {
                 let upgraded = self.installed.as_ref().filter(|installed| *installed != boots);
                 let upgraded = upgraded.map(|installed| format!(", and {installed} was installed"));
                 let upgraded = upgraded.unwrap_or_default();
-                Outcome::NotChecked(format!(
-                    "{boots} boots{upgraded}{also}; give --report to compare it"
-                ))
-            }
-            Known::Installed(ours) | Known::Reported(ours) if ours == boots => {
-                Outcome::Passed(format!("{boots}{also}"))
-            }
-            Known::Reported(ours) if self.had(ours) => Outcome::NotChecked(format!(
-                "{boots} boots, and {ours} was installed: the system was upgraded since{also}"
-            )),
-            Known::Installed(ours) | Known::Reported(ours) => {
-                Outcome::Failed(format!("{boots} boots, and {ours} was installed{also}"))
+                Outcome::Passed(format!("{boots} boots{upgraded}{also}"))
             }
         }
     }
 
     /// A disk that was installed just now may only say what was.
-    fn compare_without_deployments(&self, known: Known<'_>) -> Outcome {
-        match (&self.installed, known) {
+    fn compare_without_deployments(&self, expected: Option<&str>) -> Outcome {
+        match (&self.installed, expected) {
             (None, _) => Outcome::NotChecked("no digest is recorded".into()),
-            (Some(installed), Known::Installed(ours)) if installed == ours => Outcome::Passed(ours.into()),
-            (Some(installed), Known::Installed(ours) | Known::Reported(ours)) if installed != ours => {
+            (Some(installed), Some(ours)) if installed == ours => Outcome::Passed(ours.into()),
+            (Some(installed), Some(ours)) => {
                 Outcome::Failed(format!("{installed} is recorded, and {ours} was installed"))
             }
-            (Some(installed), _) => Outcome::NotChecked(format!(
+            (Some(installed), None) => Outcome::NotChecked(format!(
                 "{installed} was installed, and there is no deployment that says what boots now"
             )),
         }
-    }
-
-    /// Whether the system was once made from `digest`: that was installed, or it is there to go back to.
-    fn had(&self, digest: &str) -> bool {
-        let known = self.deployments.iter().filter_map(|each| each.digest.as_deref());
-        known.chain(self.installed.as_deref()).any(|each| each == digest)
     }
 
     fn others(&self, default: usize) -> String {
@@ -304,12 +280,12 @@ mod tests {
     }
 
     /// What comes of a root as it is mounted.
-    fn outcome_of(root: &Path, known: Known<'_>) -> Outcome {
+    fn outcome_of(root: &Path, expected: Option<&str>) -> Outcome {
         let root = Rootfs::open(root).unwrap();
         let mut entries = Entries::default();
         entries.add_root(&root);
         assert!(!matches!(entries.outcome(BootPath::Foreign), Outcome::Failed(_)));
-        outcome(&root, entries.first(), known)
+        outcome(&root, entries.first(), expected)
     }
 
     #[test]
@@ -323,76 +299,61 @@ mod tests {
         for make in makers {
             let directory = tempfile::tempdir().unwrap();
             make(directory.path(), &ours);
-            let outcome = |known| outcome_of(directory.path(), known);
-            assert_eq!(outcome(Known::Installed(&ours)), Outcome::Passed(ours.clone()));
-            for known in [Known::Installed(&other), Known::Reported(&other)] {
-                assert!(
-                    matches!(outcome(known), Outcome::Failed(why) if why.contains(&ours)),
-                    "{known:?}"
-                );
-            }
-            assert!(matches!(outcome(Known::Nothing), Outcome::NotChecked(why) if why.contains(&ours)));
+            let outcome = |expected| outcome_of(directory.path(), expected);
+            assert_eq!(outcome(Some(&ours)), Outcome::Passed(ours.clone()));
+            assert!(matches!(outcome(Some(&other)), Outcome::Failed(why) if why.contains(&ours)));
+            assert!(matches!(
+                outcome(None),
+                Outcome::Passed(what) | Outcome::NotChecked(what) if what.contains(&ours)
+            ));
         }
         let directory = tempfile::tempdir().unwrap();
-        let outcome = |known| outcome_of(directory.path(), known);
+        let outcome = |expected| outcome_of(directory.path(), expected);
         assert_eq!(
-            outcome(Known::Installed(&ours)),
+            outcome(Some(&ours)),
             Outcome::NotChecked("no digest is recorded".into())
         );
         aleph(directory.path(), "sha256:12");
         assert_eq!(
-            outcome(Known::Installed(&ours)),
+            outcome(Some(&ours)),
             Outcome::NotChecked("no digest is recorded".into())
         );
     }
 
     #[test]
     fn after_an_upgrade_it_is_the_deployment_that_boots_and_not_the_one_that_was_installed() {
-        let [old, new, third] = ['a', 'b', 'c'].map(digest);
+        let [old, new] = ['a', 'b'].map(digest);
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
         aleph(root, &old);
         ostree(root, "1111", &old);
         ostree_entry(root, 1, "1111");
-        assert_eq!(
-            outcome_of(root, Known::Reported(&old)),
-            Outcome::Passed(old.clone())
-        );
+        assert_eq!(outcome_of(root, None), Outcome::Passed(format!("{old} boots")));
 
         ostree(root, "0222", &new);
         ostree_entry(root, 2, "0222");
         let too = format!("({old} is there, too)");
         assert_eq!(
-            outcome_of(root, Known::Reported(&new)),
+            outcome_of(root, Some(&new)),
             Outcome::Passed(format!("{new} {too}"))
         );
-        for (known, expected) in [
-            (
-                Known::Reported(&old),
-                format!("{new} boots, and {old} was installed: the system was upgraded since {too}"),
-            ),
-            (
-                Known::Nothing,
-                format!("{new} boots, and {old} was installed {too}; give --report to compare it"),
-            ),
-        ] {
-            assert_eq!(outcome_of(root, known), Outcome::NotChecked(expected));
-        }
-        // That is no upgrade.
-        for known in [Known::Installed(&old), Known::Reported(&third)] {
-            assert!(matches!(outcome_of(root, known), Outcome::Failed(_)), "{known:?}");
-        }
+        assert_eq!(
+            outcome_of(root, None),
+            Outcome::Passed(format!("{new} boots, and {old} was installed {too}"))
+        );
+        // Just after its installation it may not boot another.
+        assert!(matches!(outcome_of(root, Some(&old)), Outcome::Failed(_)));
 
         // And back.
         fs::remove_file(root.join("boot/loader/entries/ostree-2.conf")).unwrap();
         let too = format!("({new} is there, too)");
         assert_eq!(
-            outcome_of(root, Known::Reported(&old)),
-            Outcome::Passed(format!("{old} {too}"))
+            outcome_of(root, None),
+            Outcome::Passed(format!("{old} boots {too}"))
         );
         fs::remove_file(root.join("boot/loader/entries/ostree-1.conf")).unwrap();
         assert!(
-            matches!(outcome_of(root, Known::Reported(&old)), Outcome::NotChecked(why) if why.starts_with("which of these"))
+            matches!(outcome_of(root, None), Outcome::NotChecked(why) if why.starts_with("which of these"))
         );
     }
 
@@ -424,7 +385,7 @@ mod tests {
                 new_entry.as_bytes(),
             );
             let passed = Outcome::Passed(format!("{new} ({old} is there, too)"));
-            assert_eq!(outcome_of(root, Known::Reported(&new)), passed, "{new_entry}");
+            assert_eq!(outcome_of(root, Some(&new)), passed, "{new_entry}");
         }
     }
 
@@ -435,7 +396,7 @@ mod tests {
         aleph(directory.path(), &ours);
         symlink("deploy", directory.path().join("ostree")).unwrap();
         symlink("ostree", directory.path().join("deploy")).unwrap();
-        let outcome = outcome_of(directory.path(), Known::Installed(&ours));
+        let outcome = outcome_of(directory.path(), Some(&ours));
         assert!(
             matches!(&outcome, Outcome::NotChecked(why) if why.contains("ELOOP")),
             "{outcome:?}"

@@ -1,6 +1,6 @@
 //! The size of a disk, of its sectors, and ranges of them.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::sys::block::Limits;
 
@@ -62,7 +62,7 @@ impl From<Limits> for Geometry {
 }
 
 /// A range of a disk, in logical sectors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Extent {
     /// The first sector.
     pub start_lba: u64,
