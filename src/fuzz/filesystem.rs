@@ -48,7 +48,6 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     luks[72..78].copy_from_slice(b"sha256");
     let mut xfs = vec![0; 8192];
     xfs[..4].copy_from_slice(b"XFSB");
-    (xfs[6], xfs[55], xfs[99]) = (0x10, 1, 1);
     vec![
         ("ISO 9660", drive(512)),
         // What is behind the files are zeros, and many.

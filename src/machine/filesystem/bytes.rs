@@ -28,11 +28,6 @@ pub(super) fn le32(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(array(bytes, offset))
 }
 
-/// A 32-bit big-endian number at `offset`.
-pub(super) fn be32(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_be_bytes(array(bytes, offset))
-}
-
 /// Padded text at `offset`: up to the first NUL, without spaces around it. `None` when nothing is left.
 pub(super) fn text(bytes: &[u8], offset: usize, length: usize) -> Option<String> {
     let field = bytes.get(offset..)?;

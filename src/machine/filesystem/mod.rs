@@ -9,7 +9,6 @@ pub mod fat;
 pub mod iso9660;
 pub mod luks;
 mod signature;
-mod xfs_log;
 
 use zeroize::Zeroizing;
 
