@@ -126,8 +126,7 @@ impl<'a> Devices<'a> {
             .ok();
         let mut devices = Self { loader, progress };
         if let Some(loader) = &mut devices.loader {
-            let kept = loader.save_index().and_then(|()| modules::answer_the_kernel());
-            if let Err(error) = kept {
+            if let Err(error) = modules::answer_the_kernel() {
                 progress.warn(format!(
                     "the kernel can load no module when it needs one: {error:#}"
                 ));

@@ -1,15 +1,11 @@
 //! What the modules of a kernel are called, what they serve and what they need: the files that depmod(8) writes.
 //!
-//! Pure: texts in, an index out. Without those files the same index is made of the modules' own `.modinfo`, and can
-//! be written as such files again.
+//! Pure: texts in, an index out.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt::Write;
-
-use super::modinfo;
 
 /// A module, as the index knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Module {
     /// Its file, below the directory of the kernel's modules.
     pub path: String,
@@ -22,7 +18,7 @@ pub(super) struct Module {
 }
 
 /// All modules of a kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Index {
     modules: BTreeMap<String, Module>,
     /// Patterns of fnmatch(3), and the module that serves what matches.
@@ -30,8 +26,7 @@ pub(super) struct Index {
     builtin: HashSet<String>,
 }
 
-/// The texts of depmod's files; a missing one is empty.
-#[derive(Clone, Debug, Default)]
+/// The texts of depmod's files.
 pub(super) struct Texts {
     /// `modules.dep`
     pub dep: String,
@@ -44,7 +39,7 @@ pub(super) struct Texts {
 }
 
 /// The name of the module in this file: without directory and endings, and with `_` where the file may have `-`.
-pub(super) fn name_of(path: &str) -> Option<String> {
+fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, ending) = file.split_once(".ko")?;
     matches!(ending, "" | ".gz" | ".xz" | ".zst").then(|| canonical(name))
@@ -63,8 +58,13 @@ impl Index {
             ..Self::default()
         };
         for (path, needs) in texts.dep.lines().filter_map(|line| line.split_once(':')) {
-            let needs = needs.split_whitespace().filter_map(name_of).collect();
-            index.add(path, needs);
+            let Some(name) = name_of(path) else { continue };
+            let module = Module {
+                path: path.to_owned(),
+                needs: needs.split_whitespace().filter_map(name_of).collect(),
+                ..Module::default()
+            };
+            index.modules.insert(name, module);
         }
         for line in texts.alias.lines() {
             if let ["alias", pattern, name] = line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -80,35 +80,6 @@ impl Index {
         index
     }
 
-    /// Adds the module in the file at `path` by what its `.modinfo` says.
-    pub(super) fn add_by_modinfo(&mut self, path: &str, section: &[u8]) {
-        let depends = modinfo::values(section, "depends");
-        let needs = depends
-            .iter()
-            .flat_map(|list| list.split(','))
-            .filter(|name| !name.is_empty());
-        let Some(name) = self.add(path, needs.map(canonical).collect()) else {
-            return;
-        };
-        for alias in modinfo::values(section, "alias") {
-            self.aliases.push((alias.to_owned(), name.clone()));
-        }
-        for wishes in modinfo::values(section, "softdep") {
-            self.wish(&name, wishes);
-        }
-    }
-
-    fn add(&mut self, path: &str, needs: Vec<String>) -> Option<String> {
-        let name = name_of(path)?;
-        let module = Module {
-            path: path.to_owned(),
-            needs,
-            ..Module::default()
-        };
-        self.modules.insert(name.clone(), module);
-        Some(name)
-    }
-
     fn wish(&mut self, name: &str, wishes: &str) {
         let Some(module) = self.modules.get_mut(name) else {
             return;
@@ -121,10 +92,6 @@ impl Index {
                 name => list.push(name.to_owned()),
             }
         }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.modules.is_empty()
     }
 
     pub(super) fn module(&self, name: &str) -> Option<(&str, &Module)> {
@@ -150,30 +117,11 @@ impl Index {
         }
         names
     }
-
-    /// The texts that say the same, without what is built in.
-    pub(super) fn texts(&self) -> Texts {
-        let mut texts = Texts::default();
-        for (name, module) in &self.modules {
-            let needs = module.needs.iter().filter_map(|name| self.modules.get(name));
-            let paths: Vec<_> = needs.map(|module| module.path.as_str()).collect();
-            let _ = writeln!(texts.dep, "{}: {}", module.path, paths.join(" "));
-            for (kind, wishes) in [("pre:", &module.wants_before), ("post:", &module.wants_after)] {
-                if !wishes.is_empty() {
-                    let _ = writeln!(texts.softdep, "softdep {name} {kind} {}", wishes.join(" "));
-                }
-            }
-        }
-        for (pattern, name) in &self.aliases {
-            let _ = writeln!(texts.alias, "alias {pattern} {name}");
-        }
-        texts
-    }
 }
 
 /// Whether the pattern matches the whole text, as fnmatch(3) has it without flags: `*`, `?`, `[a-z]`, `[!x]`, `\c`.
 /// As in all of modprobe(8), `-` and `_` are the same outside brackets.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to go on when the last `*` has to take one byte more: linear in space, and no worse than the product in time.
@@ -382,18 +330,5 @@ mod tests {
         assert_eq!(index.resolve("net_failover"), ["net_failover"]);
         assert_eq!(index.resolve("nothing"), [""; 0]);
         assert!(index.is_builtin("ext4") && !index.is_builtin("overlay"));
-    }
-
-    #[test]
-    fn an_index_made_of_modinfo_is_the_same_as_its_files() {
-        let mut index = Index::default();
-        index.add_by_modinfo("fs/fat.ko", b"depends=\0name=fat\0");
-        index.add_by_modinfo(
-            "fs/vfat.ko.zst",
-            b"alias=fs-vfat\0depends=fat\0softdep=pre: nls_cp437\0",
-        );
-        assert_eq!(index.resolve("fs-vfat"), ["vfat"]);
-        assert_eq!(index.module("vfat").unwrap().1.needs, ["fat"]);
-        assert_eq!(Index::parse(&index.texts()), index);
     }
 }

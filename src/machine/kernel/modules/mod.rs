@@ -6,7 +6,6 @@
 mod file;
 mod hook;
 mod index;
-mod modinfo;
 mod options;
 
 use std::collections::HashSet;
@@ -50,9 +49,6 @@ const NEVER: [&str; 5] = [
 pub struct Loader {
     dir: PathBuf,
     index: Index,
-    has_depmods_files: bool,
-    /// What was wrong with modules that had to be read; told at the first opportunity.
-    problems: Vec<String>,
     /// The words of the kernel command line, which may hold `module.parameter=value`.
     words: Vec<String>,
     tried: HashSet<String>,
@@ -88,24 +84,26 @@ impl Loader {
     }
 
     fn of(dir: PathBuf, words: Vec<String>) -> Result<Self> {
-        let text = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
-        let mut index = Index::parse(&Texts {
-            dep: text("modules.dep"),
-            alias: text("modules.alias"),
-            softdep: text("modules.softdep"),
-            builtin: text("modules.builtin"),
+        let read = |name: &str| fs::read_to_string(dir.join(name));
+        let by_depmod = |name: &str| {
+            read(name).with_context(|| {
+                let (path, release) = (dir.join(name), dir.file_name().unwrap_or_default());
+                format!(
+                    "the kernel's modules have no {}: run depmod {} where the ramdisk is made",
+                    path.display(),
+                    release.display()
+                )
+            })
+        };
+        let index = Index::parse(&Texts {
+            dep: by_depmod("modules.dep")?,
+            alias: by_depmod("modules.alias")?,
+            softdep: read("modules.softdep").unwrap_or_default(),
+            builtin: read("modules.builtin").unwrap_or_default(),
         });
-        let has_depmods_files = !index.is_empty();
-        let mut problems = Vec::new();
-        if !has_depmods_files {
-            scan(&dir, "", &mut index, &mut problems)
-                .with_context(|| format!("looking for modules in {}", dir.display()))?;
-        }
         Ok(Self {
             dir,
             index,
-            has_depmods_files,
-            problems,
             words,
             tried: HashSet::new(),
             asked: HashSet::new(),
@@ -132,9 +130,7 @@ impl Loader {
             .into_iter()
             .filter(|name| self.index.module(name).is_some())
             .collect();
-        let mut loaded = self.load_each(present.into_iter().map(str::to_owned));
-        loaded.problems.append(&mut self.problems);
-        loaded
+        self.load_each(present.into_iter().map(str::to_owned))
     }
 
     /// Loads what the devices ask for that have appeared since the last time, and those that appear thereby.
@@ -156,23 +152,6 @@ impl Loader {
             all.names.extend(loaded.names);
             all.problems.extend(loaded.problems);
         }
-    }
-
-    /// Writes down what was found out, where depmod's files are missing, so that it's found out only once.
-    pub fn save_index(&self) -> Result<()> {
-        if self.has_depmods_files {
-            return Ok(());
-        }
-        let texts = self.index.texts();
-        for (name, text) in [
-            ("modules.alias", texts.alias),
-            ("modules.softdep", texts.softdep),
-            ("modules.dep", texts.dep),
-        ] {
-            let path = self.dir.join(name);
-            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-        }
-        Ok(())
     }
 
     fn serves(&self, name: &str) -> bool {
@@ -229,37 +208,6 @@ impl Loader {
     }
 }
 
-/// Adds all modules below `dir` by their own `.modinfo`. One that can't be read is a problem, not the end.
-fn scan(dir: &Path, below: &str, index: &mut Index, problems: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(dir.join(below)).with_context(|| format!("readdir({below:?})"))? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let path = if below.is_empty() {
-            name
-        } else {
-            format!("{below}/{name}")
-        };
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            scan(dir, &path, index, problems)?;
-        } else if kind.is_file()
-            && index::name_of(&path).is_some()
-            && let Err(error) = add(dir, &path, index)
-        {
-            problems.push(format!("leaving out the kernel module {path}: {error:#}"));
-        }
-    }
-    Ok(())
-}
-
-fn add(dir: &Path, path: &str, index: &mut Index) -> Result<()> {
-    let content = file::read(&dir.join(path))?;
-    index.add_by_modinfo(path, modinfo::section(&content)?);
-    Ok(())
-}
-
 /// Collects the contents of all files `modalias` below `dir`. Devices come and go meanwhile: what can't be read isn't
 /// there.
 fn collect_modaliases(dir: &Path, aliases: &mut HashSet<String>) {
@@ -295,29 +243,27 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn without_depmods_files_the_modules_tell_themselves() {
+    fn without_depmods_files_it_says_what_to_run() {
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("kernel/fs")).unwrap();
-        let xyzfs = modinfo::elf_with(b"alias=fs-xyz\0depends=fat\0");
-        fs::write(dir.path().join("kernel/fs/xyzfs.ko"), xyzfs).unwrap();
-        fs::write(dir.path().join("fat.ko"), modinfo::elf_with(b"depends=\0")).unwrap();
-        fs::write(dir.path().join("modules.order"), "").unwrap();
-        fs::write(dir.path().join("broken.ko"), "").unwrap();
-        let mut scanned = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
-        assert_eq!(
-            scanned.load_always().problems.last().unwrap(),
-            "leaving out the kernel module broken.ko: not a kernel module: no 64-bit little-endian ELF file"
-        );
-        assert_eq!(scanned.index.resolve("fs-xyz"), ["xyzfs"]);
-        scanned.save_index().unwrap();
-        let read = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
-        assert!(read.has_depmods_files);
-        assert_eq!(read.index, scanned.index);
+        let dir = dir.path().join("6.12.5");
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("fat.ko"), "").unwrap();
+        let open = || Loader::of(dir.clone(), Vec::new()).map(drop);
+        for name in ["modules.dep", "modules.alias"] {
+            let error = open().unwrap_err().to_string();
+            let expected = format!("{name}: run depmod 6.12.5 where the ramdisk is made");
+            assert!(error.ends_with(&expected), "{error}");
+            fs::write(dir.join(name), "").unwrap();
+        }
+        open().unwrap();
     }
 
     #[test]
     fn a_module_that_nobody_has_is_named() {
         let dir = tempfile::tempdir().unwrap();
+        for name in ["modules.dep", "modules.alias"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
         let mut loader = Loader::of(dir.path().to_owned(), Vec::new()).unwrap();
         let error = loader.load("no-such-module").unwrap_err().to_string();
         assert_eq!(
