@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
-use landfall::machine::disk::chosen::{Disk, TableKind};
+use landfall::machine::disk::chosen::Disk;
 use landfall::machine::disk::installed::{BootPath, InstalledDisk, find_boot_loader};
 use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::{Extent, Geometry, MIB, Table};
@@ -302,7 +302,7 @@ fn from_an_empty_disk_to_a_config_drive() {
             ..request(size, sector_bytes)
         };
         let layout = Layout::plan(&request).unwrap();
-        let claim = Disk::claim(contents.expendable(disk, false).unwrap()).unwrap();
+        let claim = Disk::claim(disk.give_up(false).unwrap()).unwrap();
 
         stand_in_for_bootc(
             &directory,
@@ -354,7 +354,7 @@ fn what_differs_from_the_plan_is_noticed() {
     let request = request(size, 512);
     let layout = Layout::plan(&request).unwrap();
     let disk = Disk::probe(&device.0).unwrap();
-    let claim = Disk::claim(disk.contents().unwrap().expendable(disk, true).unwrap()).unwrap();
+    let claim = Disk::claim(disk.give_up(true).unwrap()).unwrap();
     let verdict = || match InstalledDisk::verify(&claim, &layout, BootPath::Loader) {
         Ok(installed) => format!("{:?}", installed.boot_loader().unwrap()),
         Err(error) => format!("{:#}", error),
@@ -459,16 +459,12 @@ fn a_disk_in_use_or_with_contents_is_refused() {
     let device = Loop::over(&image(&directory, 64 * MIB), 512);
     run("mkfs.ext4", &["-q", "-L", "precious", text(&device.0)]);
     let disk = Disk::probe(&device.0).unwrap();
-    let refusal = disk
-        .contents()
-        .unwrap()
-        .expendable(disk.clone(), false)
-        .unwrap_err()
-        .to_string();
+    let refusal = disk.clone().give_up(false).unwrap_err().to_string();
     assert!(
         refusal.contains("--wipe") && refusal.ends_with("ext4 \"precious\""),
         "{refusal}"
     );
+    let given_up = disk.clone().give_up(true).unwrap();
     // Mounted in a namespace of its own: /proc/self/mountinfo doesn't show it.
     let mount = format!(
         "mount {} {} && echo mounted && read line",
@@ -490,8 +486,8 @@ fn a_disk_in_use_or_with_contents_is_refused() {
     assert_eq!(line, "mounted\n");
     let refusal = disk.refuse_if_in_use().unwrap_err().to_string();
     assert!(refusal.contains("is mounted at"), "{refusal}");
-    let expendable = disk.contents().unwrap().expendable(disk.clone(), true).unwrap();
-    assert!(Disk::claim(expendable).is_err());
+    assert!(disk.clone().give_up(true).is_err());
+    assert!(Disk::claim(given_up).is_err());
     drop(holder.stdin.take());
     holder.wait().unwrap();
     disk.refuse_if_in_use().unwrap();
@@ -569,7 +565,7 @@ fn another_disk_by_the_same_name_is_not_claimed() {
     let file = image(&directory, 64 * MIB);
     let device = Loop::over(&file, 512);
     let disk = Disk::probe(&device.0).unwrap();
-    let expendable = disk.contents().unwrap().expendable(disk, true).unwrap();
+    let expendable = disk.give_up(true).unwrap();
     run("losetup", &["--detach", text(&device.0)]);
     run("losetup", &["--sector-size", "512", text(&device.0), text(&file)]);
     let error = Disk::claim(expendable).unwrap_err();
@@ -590,7 +586,6 @@ fn partitions_empty_and_read_only_devices_are_refused() {
     );
     let device = Loop::over(&file, 512);
     let contents = Disk::probe(&device.0).unwrap().contents().unwrap();
-    assert_eq!(contents.table, Some(TableKind::Gpt));
     assert_eq!(contents.to_string(), "a GPT with 1 partition; 1: \"first\" 8 MiB");
     run("partx", &["--add", text(&device.0)]);
     let disk = Disk::probe(&device.0).unwrap();
@@ -609,7 +604,7 @@ fn partitions_empty_and_read_only_devices_are_refused() {
     run("blockdev", &["--setro", text(&device.0)]);
     let disk = Disk::probe(&device.0).unwrap();
     assert!(
-        disk.refuse_read_only()
+        disk.give_up(true)
             .unwrap_err()
             .to_string()
             .ends_with("is read-only")

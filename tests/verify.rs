@@ -52,7 +52,7 @@ impl Installed {
             ..request(size, 512)
         };
         let layout = Layout::plan(&request).unwrap();
-        let claim = Disk::claim(disk.contents().unwrap().expendable(disk, false).unwrap()).unwrap();
+        let claim = Disk::claim(disk.give_up(false).unwrap()).unwrap();
         stand_in_for_bootc(
             &directory,
             &device.0,

@@ -1,7 +1,7 @@
 //! Disks: which one, and what there is.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -41,6 +41,14 @@ impl FromStr for Device {
 }
 
 impl Target {
+    /// The disk's name, if it was given one.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.device {
+            Some(Device::Path(path)) => Some(path),
+            Some(Device::Auto) | None => None,
+        }
+    }
+
     /// The hints as one.
     pub fn hints(&self) -> Hints {
         let mut all = Hints::default();

@@ -78,7 +78,7 @@ pub async fn look_for_stale(target: &Disk, clear: bool, progress: &Progress) -> 
     let target = target.clone();
     let _looking = progress.waiting(Wait::new("looking for config drives on other disks"));
     let found = apart(move || stale_config_drives(&target)).await;
-    for stale in found.context("reading /sys/block: mount /sys first")? {
+    for stale in found? {
         if clear {
             stale.refuse_if_fixed()?;
             continue;

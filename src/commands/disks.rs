@@ -3,63 +3,13 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::{self, Device, Target};
+use crate::cli::{self, Target};
 use crate::console::text::size;
 use crate::machine::disk::chosen::{Contents, Disk, Use};
-use crate::machine::disk::find::{self, Found, Hints, NoDisk, Wish};
-
-/// The disk that was typed: by its name, by hints, or the obvious one.
-pub fn find(target: &Target) -> Result<Disk> {
-    let hints = target.hints();
-    let Some(Device::Path(path)) = &target.device else {
-        let found = list()?;
-        let (chosen, _) = find::choose(&found, &wish(hints))?;
-        return probe(Path::new(&chosen.disk.name));
-    };
-    let disk = probe(path)?;
-    if let Some(mismatch) = hints.mismatch(&disk.found().disk) {
-        bail!("{} is not as the hints have it: {mismatch}", path.display());
-    }
-    Ok(disk)
-}
-
-/// Finds out about a disk. One that can't even be opened may be in use, which is the better reason.
-fn probe(path: &Path) -> Result<Disk> {
-    Disk::probe(path).or_else(|error| {
-        let node = path.canonicalize().unwrap_or_else(|_| path.into());
-        if let Some(found) = list()?
-            .into_iter()
-            .find(|each| Path::new(&each.disk.name) == node)
-        {
-            found.refuse_if_in_use()?;
-        }
-        Err(error.into())
-    })
-}
-
-/// The names of the disks of which one could be chosen now, for those who wait for disks to appear; empty when none can.
-pub fn choosable(target: &Target) -> Vec<String> {
-    let found = list().unwrap_or_default();
-    if find::choose(&found, &wish(target.hints())).is_err() {
-        return Vec::new();
-    }
-    found.into_iter().map(|each| each.disk.name).collect()
-}
-
-fn list() -> Result<Vec<Found>> {
-    find::disks().context("reading /sys/block: mount /sys first")
-}
-
-fn wish(hints: Hints) -> Wish {
-    if hints.is_empty() {
-        Wish::Auto
-    } else {
-        Wish::Hints(hints)
-    }
-}
+use crate::machine::disk::find::{self, BlockDevice, NoDisk};
 
 /// All disks as people and programs read them.
 #[derive(Debug, Serialize)]
@@ -77,7 +27,7 @@ pub struct Inventory {
 pub struct Entry {
     /// What hints are compared with.
     #[serde(flatten)]
-    pub found: Found,
+    pub found: BlockDevice,
     /// What it holds, where that could be read.
     pub contents: Option<Contents>,
     /// What uses it.
@@ -95,8 +45,8 @@ impl Inventory {
             device: None,
             device_hints: typed.device_hints.clone(),
         };
-        let found = list()?;
-        let choice = find::choose(&found, &wish(target.hints()));
+        let found = find::disks()?;
+        let choice = find::choose(&found, &target.hints());
         let (chosen, rejected, missed) = match choice {
             Ok((chosen, rejected)) => (Some(chosen.disk.name), rejected, None),
             Err(missed) => (None, missed.rejected.clone(), Some(missed)),
@@ -124,7 +74,7 @@ impl Inventory {
 }
 
 impl Entry {
-    fn look(found: Found, not_chosen: Option<String>) -> Self {
+    fn look(found: BlockDevice, not_chosen: Option<String>) -> Self {
         let mut entry = Self {
             found,
             contents: None,

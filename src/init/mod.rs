@@ -21,12 +21,11 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use crate::cli::{Device, Target};
-use crate::commands::disks;
+use crate::cli::Target;
 use crate::console::output::say;
 use crate::console::progress::{Progress, Style, Wait};
 use crate::image::source::name::ImageName;
-use crate::machine::disk::chosen::Disk;
+use crate::machine::disk::chosen::{Disk, choosable};
 use crate::machine::kernel::command_line;
 use crate::machine::kernel::modules::{self, Loaded, Loader};
 use crate::machine::labelled::Place;
@@ -191,9 +190,9 @@ struct Arrivals {
 
 impl Arrivals {
     fn are_complete(&mut self, target: &Target) -> bool {
-        match &target.device {
-            Some(Device::Path(path)) => Disk::is_there(path),
-            _ => self.settle(disks::choosable(target)),
+        match target.path() {
+            Some(path) => Disk::is_there(path),
+            None => self.settle(choosable(&target.hints())),
         }
     }
 

@@ -9,11 +9,11 @@ use crate::machine::disk::chosen::Expendable;
 
 /// Says what the disk will lose. Where a person sits at a terminal and did not say `--yes`, waits for a "yes".
 pub async fn obtain(disk: &Expendable, assumed: bool, progress: &Progress) -> Result<()> {
-    if disk.contents.is_empty() {
+    if disk.contents().is_empty() {
         return Ok(());
     }
     let path = disk.disk().path.display();
-    progress.warn(format!("{path} will lose what it holds: {}", disk.contents));
+    progress.warn(format!("{path} will lose what it holds: {}", disk.contents()));
     if assumed || !stdin().is_terminal() || !stderr().is_terminal() {
         return Ok(());
     }

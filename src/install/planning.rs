@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::cli::{self, Target};
 use crate::commands::config_drives;
-use crate::commands::disks;
 use crate::config_drive::ConfigDrive;
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
@@ -183,12 +182,7 @@ pub fn arch(found: &FoundImage) -> Result<Arch> {
 }
 
 fn look_at_disk(target: &Target, wipe: bool) -> Result<Expendable> {
-    let disk = disks::find(target)?;
-    disk.refuse_multipath()?;
-    disk.refuse_read_only()?;
-    disk.refuse_if_in_use()?;
-    let contents = disk.contents()?;
-    Ok(contents.expendable(disk, wipe)?)
+    Disk::choose(target.path(), &target.hints())?.give_up(wipe)
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {
@@ -259,7 +253,7 @@ impl From<&Plan> for Summary {
             disk: disk.path.display().to_string(),
             disk_bytes: disk.geometry.size_bytes,
             logical_sector_bytes: sector,
-            to_be_lost: (!plan.disk.contents.is_empty()).then(|| plan.disk.contents.to_string()),
+            to_be_lost: (!plan.disk.contents().is_empty()).then(|| plan.disk.contents().to_string()),
             partitions: own.chain(config_drive).collect(),
             not_checked: plan.not_checked.clone(),
         }

@@ -136,11 +136,8 @@ fn in_partition(file: &File, geometry: Geometry) -> Result<Option<(u32, u64, u64
         return Ok(None);
     }
     let contents = Contents::read(&mut Region::new(file, 0, geometry.size_bytes), geometry)?;
-    let found = contents.partitions.iter().find(|each| each.is_config_drive());
-    Ok(found.map(|each| {
-        let start = each.extent.start_lba * geometry.sector_bytes;
-        (each.number, start, each.size_bytes.min(MAX_BYTES))
-    }))
+    let found = contents.config_drive(&geometry);
+    Ok(found.map(|(number, start, length)| (number, start, length.min(MAX_BYTES))))
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! The way of a disk, each step a type that only the step before can make:
 //!
 //! ```text
-//! Disk::probe ──► Disk::contents ──► Contents::expendable ──► Disk::claim ──► (bootc) ──► InstalledDisk::verify
-//!      └────────► Layout::plan ────────────────────────────────────────────────────────────────┘
+//! Disk::probe ──► Disk::give_up ──► Disk::claim ──► (bootc) ──► InstalledDisk::verify
+//!      └────────► Layout::plan ───────────────────────────────────┘
 //! ```
 //!
 //! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other

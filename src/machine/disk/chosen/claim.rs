@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, anyhow};
 
-use super::contents::{Contents, Expendable};
+use super::contents::Expendable;
 use super::device::Disk;
 use super::fingerprint::{Fingerprint, ends_of};
 use crate::sys::block::{self, Region};
@@ -28,22 +28,20 @@ pub enum ClaimError {
 #[must_use]
 pub struct Claim {
     disk: Disk,
-    /// What was on it when it was claimed.
-    contents: Contents,
+    /// When it was claimed.
     before: anyhow::Result<Fingerprint>,
 }
 
 impl Disk {
     /// Claims the disk whose contents are given up. It is looked at again: a pull may lie between plan and claim.
     pub fn claim(expendable: Expendable) -> anyhow::Result<Claim> {
-        let Expendable { disk, contents } = expendable;
+        let disk = expendable.disk();
         disk.probe_again()?;
         disk.refuse_read_only()?;
         disk.refuse_if_in_use()?;
-        let before = Fingerprint::take(&disk, &contents);
+        let before = Fingerprint::take(disk, expendable.contents());
         Ok(Claim {
-            disk,
-            contents,
+            disk: expendable.disk,
             before,
         })
     }
@@ -73,7 +71,7 @@ impl Claim {
     /// Whether nothing was written to the disk since it was claimed. An error means that this can't be told.
     pub fn is_untouched(&self) -> anyhow::Result<bool> {
         let before = self.before.as_ref().map_err(|error| anyhow!("{error:#}"))?;
-        Ok(*before == Fingerprint::take(&self.disk.probe_again()?, &self.contents)?)
+        before.fits(&self.disk.probe_again()?)
     }
 
     /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted root: an

@@ -19,14 +19,14 @@ use crate::sys::block::Region;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Contents {
     /// Its partition table.
-    pub table: Option<TableKind>,
+    pub(in crate::machine::disk) table: Option<TableKind>,
     /// The partitions in the table.
-    pub partitions: Vec<OldPartition>,
+    pub(in crate::machine::disk) partitions: Vec<OldPartition>,
     /// What is on the whole disk, beside a table.
-    pub signatures: Vec<Signature>,
+    pub(in crate::machine::disk) signatures: Vec<Signature>,
     /// Whether there is something else: neither a table nor a signature is known, but its ends are not blank. It may be a
     /// database, an encrypted volume without a header, or the rest of what was deleted.
-    pub unrecognised: bool,
+    pub(super) unrecognised: bool,
 }
 
 /// The kind of a partition table.
@@ -59,19 +59,16 @@ pub struct OldPartition {
 /// A disk that holds something, which was not given up.
 #[derive(Debug, thiserror::Error)]
 #[error("{path} is not empty; --wipe destroys what it holds: {contents}")]
-pub struct HoldsData {
-    /// The disk.
-    pub path: PathBuf,
-    /// What it holds.
-    pub contents: Box<Contents>,
+struct HoldsData {
+    path: PathBuf,
+    contents: Box<Contents>,
 }
 
 /// A disk whose contents may be destroyed: it holds none, or they were given up.
 #[derive(Debug)]
 pub struct Expendable {
-    pub(in crate::machine::disk) disk: Disk,
-    /// What will be lost.
-    pub contents: Contents,
+    pub(super) disk: Disk,
+    contents: Contents,
 }
 
 impl Expendable {
@@ -79,9 +76,27 @@ impl Expendable {
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
+
+    /// What will be lost.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
 }
 
 impl Disk {
+    /// Gives up what the disk holds, when that is nothing or `wipe` says so.
+    pub fn give_up(self, wipe: bool) -> anyhow::Result<Expendable> {
+        self.refuse_multipath()?;
+        self.refuse_read_only()?;
+        self.refuse_if_in_use()?;
+        let contents = self.contents()?;
+        if !wipe && !contents.is_empty() {
+            let (path, contents) = (self.path, Box::new(contents));
+            return Err(HoldsData { path, contents }.into());
+        }
+        Ok(Expendable { disk: self, contents })
+    }
+
     /// Looks at what the disk holds.
     pub fn contents(&self) -> anyhow::Result<Contents> {
         let file = self
@@ -104,7 +119,7 @@ impl Disk {
 }
 
 impl Contents {
-    /// Looks at what a disk of this geometry holds.
+    /// Looks at what a disk of this geometry holds, or a file like one.
     pub fn read<D: Read + Seek>(disk: &mut D, geometry: Geometry) -> io::Result<Self> {
         let signatures = identify(disk, geometry.size_bytes)?;
         let (table, partitions) = match Table::read(disk, geometry) {
@@ -139,21 +154,19 @@ impl Contents {
         })
     }
 
+    /// The number, begin and length in bytes of the partition that is a config drive.
+    pub fn config_drive(&self, geometry: &Geometry) -> Option<(u32, u64, u64)> {
+        let found = self.partitions.iter().find(|each| each.is_config_drive())?;
+        Some((
+            found.number,
+            found.extent.start_lba * geometry.sector_bytes,
+            found.size_bytes,
+        ))
+    }
+
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.table.is_none() && self.signatures.is_empty() && !self.unrecognised
-    }
-
-    /// Gives the contents of `disk` up, when they are none or `wipe` says so.
-    pub fn expendable(self, disk: Disk, wipe: bool) -> Result<Expendable, HoldsData> {
-        if wipe || self.is_empty() {
-            Ok(Expendable { disk, contents: self })
-        } else {
-            Err(HoldsData {
-                path: disk.path,
-                contents: Box::new(self),
-            })
-        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
+use crate::machine::disk::find::discover::resolve;
 use crate::machine::disk::find::identity::Identity;
-use crate::machine::disk::find::links;
 use crate::machine::disk::find::sysfs::{
     KernelPartition, attribute, base_name, flag, is_multipath, kernel_partitions,
 };
@@ -126,7 +126,7 @@ pub enum ProbeError {
 impl Disk {
     /// Whether the kernel has found a disk of this name by now, or one that udev would give it.
     pub fn is_there(path: &Path) -> bool {
-        path.exists() || links::resolve(path).is_ok_and(|found| !found.is_empty())
+        path.exists() || resolve(path).is_ok_and(|found| !found.is_empty())
     }
 
     /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
@@ -183,7 +183,7 @@ impl Disk {
     }
 
     /// An error for a disk that can't be written.
-    pub fn refuse_read_only(&self) -> Result<(), ProbeError> {
+    pub(in crate::machine::disk) fn refuse_read_only(&self) -> Result<(), ProbeError> {
         if self.read_only {
             Err(ProbeError::ReadOnly {
                 path: self.path.clone(),
@@ -194,7 +194,7 @@ impl Disk {
     }
 
     /// An error for a disk that device-mapper makes of several paths. It can be read and written, but not partitioned.
-    pub fn refuse_multipath(&self) -> Result<(), ProbeError> {
+    pub(in crate::machine::disk) fn refuse_multipath(&self) -> Result<(), ProbeError> {
         if is_multipath(&self.sysfs()) {
             Err(ProbeError::Multipath {
                 path: self.path.clone(),
@@ -237,7 +237,7 @@ impl Disk {
 
 /// The one disk to which udev would make `path` lead.
 fn only_disk(path: &Path) -> Result<PathBuf, ProbeError> {
-    let found = links::resolve(path).map_err(|error| ProbeError::System {
+    let found = resolve(path).map_err(|error| ProbeError::System {
         call: "readdir",
         path: "/sys/block".into(),
         error,

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use super::contents::Contents;
 use super::device::Disk;
 use crate::machine::disk::find::sysfs::{attribute, flag, kernel_partitions};
-use crate::machine::disk::installed::verify::bytes_of;
 use crate::machine::disk::table::geometry::{Geometry, MIB};
 use crate::sys::block::{self, Region};
 
@@ -21,11 +20,22 @@ pub struct Fingerprint {
     writes: Option<u64>,
     /// The hash of the ends.
     digest: Vec<u8>,
+    /// Where they are: begins and lengths in bytes.
+    ends: Vec<(u64, u64)>,
 }
 
 impl Fingerprint {
-    /// Takes it of `disk`, which held `contents`.
-    pub(in crate::machine::disk) fn take(disk: &Disk, contents: &Contents) -> Result<Self> {
+    /// Takes it of a disk that holds `contents`.
+    pub(super) fn take(disk: &Disk, contents: &Contents) -> Result<Self> {
+        Self::of_ends(disk, ends(contents, &disk.geometry))
+    }
+
+    /// Whether `disk` is still as it was.
+    pub(super) fn fits(&self, disk: &Disk) -> Result<bool> {
+        Ok(*self == Self::of_ends(disk, self.ends.clone())?)
+    }
+
+    fn of_ends(disk: &Disk, ends: Vec<(u64, u64)>) -> Result<Self> {
         let path = disk.node.display();
         let file = disk.open().with_context(|| format!("open(\"{path}\")"))?;
         // What is only in memory is neither counted nor read. Partitions have memory of their own.
@@ -39,11 +49,11 @@ impl Fingerprint {
         }
         block::flush_buffers(&file)?;
         let mut whole = Region::new(&file, 0, disk.geometry.size_bytes);
-        let digest = digest_of(&mut whole, &ends(contents, &disk.geometry))
-            .with_context(|| format!("read(\"{path}\")"))?;
+        let digest = digest_of(&mut whole, &ends).with_context(|| format!("read(\"{path}\")"))?;
         Ok(Self {
             writes: writes(disk),
             digest,
+            ends,
         })
     }
 }
@@ -57,7 +67,7 @@ pub fn ends_of(start: u64, length: u64) -> [(u64, u64); 2] {
 fn ends(contents: &Contents, geometry: &Geometry) -> Vec<(u64, u64)> {
     let mut ends = ends_of(0, geometry.size_bytes).to_vec();
     for partition in &contents.partitions {
-        let (start, length) = bytes_of(&partition.extent, geometry);
+        let (start, length) = partition.extent.bytes(geometry);
         let start = start.min(geometry.size_bytes);
         ends.extend(ends_of(start, length.min(geometry.size_bytes - start)));
     }

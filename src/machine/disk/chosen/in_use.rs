@@ -12,7 +12,7 @@ use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
 use super::device::Disk;
-use crate::machine::disk::find::discover::{Found, other_paths};
+use crate::machine::disk::find::BlockDevice;
 use crate::machine::disk::find::sysfs::{
     KernelPartition, attribute, base_name, device_number, entries, holders_in, kernel_partitions,
 };
@@ -122,7 +122,7 @@ impl Disk {
     /// The other paths to it that are in use: without multipathd the kernel takes each path for a disk of its own.
     fn used_paths(&self) -> io::Result<Vec<Use>> {
         let mut used = Vec::new();
-        for other in other_paths(self)? {
+        for other in self.found().other_paths()? {
             if !other.uses()?.is_empty() {
                 used.push(Use::OtherPath {
                     device: other.disk.name,
@@ -143,7 +143,7 @@ impl Disk {
     }
 }
 
-impl Found {
+impl BlockDevice {
     /// Everything that is known to use the disk, which need not even open.
     pub fn uses(&self) -> io::Result<Vec<Use>> {
         let sysfs = self.sysfs();

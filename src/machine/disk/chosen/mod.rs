@@ -1,5 +1,6 @@
 //! The disk that an image is installed to, until the installation begins: what is on it, who uses it, and whose it is.
 
+mod choose;
 pub(super) mod claim;
 pub(super) mod contents;
 pub(super) mod device;
@@ -8,8 +9,9 @@ pub(super) mod in_use;
 mod stale;
 mod trial;
 
-pub use claim::{Claim, ClaimError};
-pub use contents::{Contents, Expendable, HoldsData, OldPartition, TableKind};
+pub use choose::choosable;
+pub use claim::Claim;
+pub use contents::{Contents, Expendable};
 pub use device::{Disk, ProbeError};
 pub use in_use::{InUse, Use};
 pub use stale::{StaleConfigDrive, stale_config_drives};

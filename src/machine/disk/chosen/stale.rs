@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::device::Disk;
 use super::in_use::Use;
 use crate::machine::disk::find::discover::{disks, units};
-use crate::machine::disk::installed::verify::bytes_of;
 use crate::machine::disk::layout::CONFIG_DRIVE_MIB;
 use crate::machine::disk::table::geometry::MIB;
 use crate::machine::filesystem::{Signature, identify};
@@ -32,7 +31,7 @@ pub struct StaleConfigDrive {
 }
 
 /// The config drives on all disks but `target`. Disks that can't be read are left out.
-pub fn stale_config_drives(target: &Disk) -> io::Result<Vec<StaleConfigDrive>> {
+pub fn stale_config_drives(target: &Disk) -> Result<Vec<StaleConfigDrive>> {
     let own = target.found();
     let found = units(disks()?).into_iter();
     let others = found.filter(|each| each.disk.name != own.disk.name && !each.is_same_unit(&own));
@@ -59,7 +58,7 @@ impl Disk {
         }
         let labelled = contents.partitions.iter().filter(|each| each.is_config_drive());
         Ok(labelled
-            .map(|each| drive(Some(each.number), bytes_of(&each.extent, &self.geometry)))
+            .map(|each| drive(Some(each.number), each.extent.bytes(&self.geometry)))
             .collect())
     }
 

@@ -1,28 +1,26 @@
-//! Which disks there are, and which one is meant: by root device hints, or "the obvious one" (ironic-python-agent,
-//! `list_all_block_devices` and `guess_root_disk`). Facts come from sysfs, so no udev is needed.
+//! Which disks there are (ironic-python-agent, `list_all_block_devices`). Facts come from sysfs, so no udev is needed.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use nix::sys::stat::makedev;
 use serde::Serialize;
 
-use super::hints::{Candidate, Hints};
+use super::hints::Candidate;
 use super::identity::Identity;
 use super::links;
 use super::sysfs::{attribute, device_number, flag, holders_in, is_multipath, kernel_partitions};
 use super::transport::transport;
-use crate::machine::disk::chosen::device::Disk;
 
-/// What `auto` takes at least, in bytes.
-const AUTO_AT_LEAST_BYTES: u64 = 4 << 30;
+/// Where the kernel lists block devices.
+const BLOCK: &str = "/sys/block";
 /// Why one way to a disk that has several is no target.
 const PATH: &str = "a path of a multipath device";
 
 /// A block device that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Found {
+pub struct BlockDevice {
     /// What hints are compared with.
     #[serde(flatten)]
     pub disk: Candidate,
@@ -36,74 +34,20 @@ pub struct Found {
     pub excluded: Option<&'static str>,
 }
 
-/// How the disk is chosen.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Wish {
-    /// The smallest disk of 4 GiB or more that is not removable; of several, the first by name.
-    Auto,
-    /// The first that satisfies the hints, in the order of `lsblk`: that is how ironic-python-agent finds them.
-    Hints(Hints),
-}
-
-/// No disk is as wished.
-#[derive(Debug, thiserror::Error)]
-#[error("no disk is as wished: {}", list(.rejected))]
-pub struct NoDisk {
-    /// Each disk and why it isn't the one.
-    pub rejected: Vec<Rejected>,
-}
-
-/// A disk that was not chosen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Rejected {
-    /// Its node.
-    pub name: String,
-    /// Why not.
-    pub because: String,
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}", self.name, self.because)
-    }
-}
-
-fn list(rejected: &[Rejected]) -> String {
-    if rejected.is_empty() {
-        return "this kernel sees no disks".into();
-    }
-    rejected
-        .iter()
-        .map(Rejected::to_string)
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
 /// All block devices that might be disks, in the order of `lsblk`. Loop devices are disks only when they are named.
-pub fn disks() -> std::io::Result<Vec<Found>> {
-    disks_in(Path::new("/sys/block"))
+pub fn disks() -> anyhow::Result<Vec<BlockDevice>> {
+    disks_in(Path::new(BLOCK)).context("reading /sys/block: mount /sys first")
 }
 
-pub fn disks_in(sysfs: &Path) -> std::io::Result<Vec<Found>> {
+pub fn disks_in(sysfs: &Path) -> std::io::Result<Vec<BlockDevice>> {
     disks_where(sysfs, |_| true)
 }
 
-/// The other paths to `disk`. Only what has its worldwide name is looked at closely: there may be hundreds of disks.
-pub fn other_paths(disk: &Disk) -> std::io::Result<Vec<Found>> {
-    let Some(own) = wwid(&disk.sysfs()) else {
-        return Ok(Vec::new());
-    };
-    let mut found = disks_where(Path::new("/sys/block"), |link| wwid(link).as_ref() == Some(&own))?;
-    let disk = disk.found();
-    found.retain(|each| each.is_same_unit(&disk));
-    Ok(found)
-}
-
-fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<Found>> {
+fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Result<Vec<BlockDevice>> {
     let links: Vec<PathBuf> = fs::read_dir(sysfs)?
         .map(|entry| Ok(entry?.path()))
         .collect::<std::io::Result<_>>()?;
-    let mut found: Vec<(u64, Found)> = links
+    let mut found: Vec<(u64, BlockDevice)> = links
         .into_iter()
         .filter(|link| is_wanted(link))
         .filter_map(|link| Some((rank(&link), inspect(&link)?)))
@@ -112,9 +56,20 @@ fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Resu
     Ok(found.into_iter().map(|(_, found)| found).collect())
 }
 
+/// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk, and not the paths.
+pub fn resolve(link: &Path) -> std::io::Result<Vec<String>> {
+    let is_wanted = |name: &String| Path::new(name) == link;
+    let mut found = disks_in(Path::new(BLOCK))?;
+    found.retain(|each| each.disk.by_path.iter().chain(&each.by_id).any(is_wanted));
+    if !found.iter().all(BlockDevice::is_path) {
+        found.retain(|each| !each.is_path());
+    }
+    Ok(found.into_iter().map(|each| each.disk.name).collect())
+}
+
 /// Each disk once, whichever of its paths comes first.
-pub fn units(found: Vec<Found>) -> Vec<Found> {
-    let mut units: Vec<Found> = Vec::new();
+pub fn units(found: Vec<BlockDevice>) -> Vec<BlockDevice> {
+    let mut units: Vec<BlockDevice> = Vec::new();
     for each in found {
         if !each.is_path() && !units.iter().any(|known| known.is_same_unit(&each)) {
             units.push(each);
@@ -129,42 +84,30 @@ fn rank(link: &Path) -> u64 {
     number.map_or(u64::MAX, |(major, minor)| makedev(major, minor))
 }
 
-/// Chooses among `found`; the rest is told why not.
-pub fn choose(found: &[Found], wish: &Wish) -> Result<(Found, Vec<Rejected>), NoDisk> {
-    let (mut fitting, mut rejected) = (Vec::new(), Vec::new());
-    for each in found {
-        match each.mismatch(wish) {
-            None => fitting.push(each),
-            Some(because) => rejected.push(Rejected {
-                name: each.disk.name.clone(),
-                because,
-            }),
-        }
+impl BlockDevice {
+    /// What `link` in sysfs says of the device `name`.
+    pub(in crate::machine::disk) fn describe(name: &str, link: &Path) -> Self {
+        describe(name, link)
     }
-    if *wish == Wish::Auto {
-        fitting.sort_by_key(|each| (each.disk.size_bytes, &each.disk.name));
-    }
-    let mut fitting = fitting.into_iter();
-    let Some(chosen) = fitting.next() else {
-        return Err(NoDisk { rejected });
-    };
-    let because = format!("{} comes first", chosen.disk.name);
-    rejected.extend(fitting.map(|each| Rejected {
-        name: each.disk.name.clone(),
-        because: because.clone(),
-    }));
-    Ok((chosen.clone(), rejected))
-}
 
-impl Found {
+    /// The other paths to it. Only what has its worldwide name is looked at closely: there may be hundreds of disks.
+    pub(in crate::machine::disk) fn other_paths(&self) -> std::io::Result<Vec<Self>> {
+        let Some(own) = wwid(&self.sysfs()) else {
+            return Ok(Vec::new());
+        };
+        let mut found = disks_where(Path::new(BLOCK), |link| wwid(link).as_ref() == Some(&own))?;
+        found.retain(|each| each.is_same_unit(self));
+        Ok(found)
+    }
+
     /// The disk's directory in sysfs.
     pub(in crate::machine::disk) fn sysfs(&self) -> PathBuf {
         let name = self.disk.name.trim_start_matches("/dev/").replace('/', "!");
-        Path::new("/sys/block").join(name)
+        Path::new(BLOCK).join(name)
     }
 
     /// Whether it leads to what another device leads to as well, which is to be used.
-    pub(in crate::machine::disk) fn is_path(&self) -> bool {
+    fn is_path(&self) -> bool {
         self.excluded == Some(PATH)
     }
 
@@ -178,29 +121,10 @@ impl Found {
             && !self.is_path()
             && !other.is_path()
     }
-
-    fn mismatch(&self, wish: &Wish) -> Option<String> {
-        if let Some(excluded) = self.excluded {
-            return Some(excluded.into());
-        }
-        match wish {
-            Wish::Hints(hints) => hints.mismatch(&self.disk),
-            Wish::Auto if self.removable => Some("its medium is removable".into()),
-            Wish::Auto if self.disk.size_bytes < AUTO_AT_LEAST_BYTES => Some("smaller than 4 GiB".into()),
-            Wish::Auto => None,
-        }
-    }
-}
-
-impl Disk {
-    /// The disk as hints see it.
-    pub fn found(&self) -> Found {
-        describe(&self.name.replace('!', "/"), &self.sysfs())
-    }
 }
 
 /// Reads a device's directory in `/sys/block`; `None` for what is no disk by its very kind.
-fn inspect(link: &Path) -> Option<Found> {
+fn inspect(link: &Path) -> Option<BlockDevice> {
     const NO_DISKS: [&str; 6] = ["loop", "ram", "zram", "fd", "nbd", "mtdblock"];
     let name = link.file_name()?.to_str()?.replace('!', "/");
     let is_kind = |kind: &&str| {
@@ -217,7 +141,7 @@ fn inspect(link: &Path) -> Option<Found> {
     Some(describe(&name, link))
 }
 
-fn describe(name: &str, link: &Path) -> Found {
+fn describe(name: &str, link: &Path) -> BlockDevice {
     let directory = fs::canonicalize(link).unwrap_or_else(|_| link.to_path_buf());
     let sectors: u64 = attribute(&link.join("size"))
         .and_then(|size| size.parse().ok())
@@ -244,7 +168,7 @@ fn describe(name: &str, link: &Path) -> Found {
     let by_id = links::by_id(&disk, &identity, link);
     let excluded = excluded(name, link, sectors);
     let sector_bytes = attribute(&link.join("queue/logical_block_size")).and_then(|bytes| bytes.parse().ok());
-    Found {
+    BlockDevice {
         disk,
         by_id,
         sector_bytes: sector_bytes.unwrap_or(512),
@@ -465,7 +389,7 @@ mod tests {
         assert!(!one.is_same_unit(&named("/dev/sdb", "naa.600a098039", GIB)));
         assert!(!one.is_same_unit(&named("/dev/sdb", "naa.600a098038", 2 * GIB)));
         assert!(!disk("/dev/sda", GIB).is_same_unit(&disk("/dev/sdb", GIB)));
-        let path = Found {
+        let path = BlockDevice {
             excluded: Some(PATH),
             ..named("/dev/sdb", "naa.600a098038", GIB)
         };
@@ -476,13 +400,13 @@ mod tests {
         assert_eq!(once, [one, other]);
     }
 
-    fn disk(name: &str, size_bytes: u64) -> Found {
+    fn disk(name: &str, size_bytes: u64) -> BlockDevice {
         let disk = Candidate {
             name: name.into(),
             size_bytes,
             ..Candidate::default()
         };
-        Found {
+        BlockDevice {
             disk,
             by_id: Vec::new(),
             sector_bytes: 512,
@@ -491,57 +415,16 @@ mod tests {
         }
     }
 
-    fn chosen(found: &[Found], wish: &Wish) -> Result<String, String> {
-        choose(found, wish)
-            .map(|(chosen, _)| chosen.disk.name)
-            .map_err(|error| error.to_string())
-    }
-
     #[test]
-    fn auto_takes_the_smallest_that_is_large_enough() {
-        let mut stick = disk("/dev/sda", 8 * GIB);
-        stick.removable = true;
-        let mut locked = disk("/dev/sdb", 8 * GIB);
-        locked.excluded = Some("read-only");
-        let found = [
-            stick,
-            locked,
-            disk("/dev/sdc", 4 * GIB - 1),
-            disk("/dev/sde", 4 * GIB),
-            disk("/dev/sdd", 4 * GIB),
-        ];
-        assert_eq!(chosen(&found, &Wish::Auto), Ok("/dev/sdd".into()));
-        assert_eq!(
-            chosen(&found[..3], &Wish::Auto),
-            Err(
-                "no disk is as wished: /dev/sda: its medium is removable; /dev/sdb: read-only; \
-                 /dev/sdc: smaller than 4 GiB"
-                    .into()
-            )
-        );
-        assert_eq!(
-            chosen(&[], &Wish::Auto),
-            Err("no disk is as wished: this kernel sees no disks".into())
-        );
-    }
-
-    #[test]
-    fn hints_take_the_first_and_say_why_not_the_others() {
-        let found = [
-            disk("/dev/sda", GIB),
-            disk("/dev/sdb", 10 * GIB),
-            disk("/dev/sdc", 10 * GIB),
-        ];
-        let wish = Wish::Hints("size=10".parse().unwrap());
-        let (chosen, rejected) = choose(&found, &wish).unwrap();
-        assert_eq!(chosen.disk.name, "/dev/sdb");
-        let rejected: Vec<_> = rejected.iter().map(Rejected::to_string).collect();
-        assert_eq!(
-            rejected,
-            [
-                "/dev/sda: size is 1 GiB, wanted \"10\"",
-                "/dev/sdc: /dev/sdb comes first"
-            ]
-        );
+    fn a_link_that_nothing_would_make_leads_nowhere() {
+        for link in [
+            "/dev/disk/by-path/pci-none",
+            "/dev/disk/by-id/none",
+            "/dev/none",
+            "/",
+            "by-id",
+        ] {
+            assert!(resolve(Path::new(link)).unwrap().is_empty());
+        }
     }
 }

@@ -1,10 +1,8 @@
 //! The names that udev gives disks, in `/dev/disk/by-path` and `/dev/disk/by-id`, for machines that have no udev.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::discover::{Found, disks};
 use super::hints::Candidate;
 use super::identity::Identity;
 use super::path_id;
@@ -41,17 +39,6 @@ fn links(directory: &str, name: &str, made_by_udev: impl Fn() -> Vec<String>) ->
     }
     let text = links.into_iter().map(|link| link.to_string_lossy().into_owned());
     text.collect()
-}
-
-/// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk, and not the paths.
-pub fn resolve(link: &Path) -> io::Result<Vec<String>> {
-    let is_wanted = |name: &String| Path::new(name) == link;
-    let mut found = disks()?;
-    found.retain(|each| each.disk.by_path.iter().chain(&each.by_id).any(is_wanted));
-    if !found.iter().all(Found::is_path) {
-        found.retain(|each| !each.is_path());
-    }
-    Ok(found.into_iter().map(|each| each.disk.name).collect())
 }
 
 /// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a disk says of
@@ -166,19 +153,6 @@ mod tests {
         let multipath = ids_of("/dev/dm-0", None, &[], "", "");
         for name in ["dm-name-mpatha", "dm-uuid-mpath-3600a"] {
             assert!(multipath.contains(&name.into()), "{multipath:?}");
-        }
-    }
-
-    #[test]
-    fn a_link_that_nothing_would_make_leads_nowhere() {
-        for link in [
-            "/dev/disk/by-path/pci-none",
-            "/dev/disk/by-id/none",
-            "/dev/none",
-            "/",
-            "by-id",
-        ] {
-            assert!(resolve(Path::new(link)).unwrap().is_empty());
         }
     }
 }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::discover::{Wish, choose, disks_in};
+use super::choose::choose;
+use super::discover::disks_in;
 use super::hints::Hints;
 
 const MACHINES: &str = include_str!("../../../../tests/hints/machines.json");
@@ -76,12 +77,7 @@ fn the_disk_is_the_one_that_ironic_python_agent_takes() {
         let found = disks_in(&build(machine, root.path())).unwrap();
         for (hints, theirs) in &machine.choices {
             let hints = Hints::from_json(hints).unwrap();
-            let wish = if hints.is_empty() {
-                Wish::Auto
-            } else {
-                Wish::Hints(hints)
-            };
-            let (ours, rejected) = match choose(&found, &wish) {
+            let (ours, rejected) = match choose(&found, &hints) {
                 Ok((chosen, rejected)) => (Some(chosen.disk.name), rejected),
                 Err(none) => (None, none.rejected),
             };
@@ -92,9 +88,9 @@ fn the_disk_is_the_one_that_ironic_python_agent_takes() {
             let refused = theirs.as_ref().and_then(|name| machine.refused.get(name));
             match (theirs, refused) {
                 (Some(theirs), Some(why)) if ours.as_ref() != Some(theirs) => {
-                    assert_eq!(said(theirs), Some(why.as_str()), "{}: {wish:?}", machine.what);
+                    assert_eq!(said(theirs), Some(why.as_str()), "{}: {hints:?}", machine.what);
                 }
-                _ => assert_eq!(ours, *theirs, "{}: {wish:?}: {rejected:#?}", machine.what),
+                _ => assert_eq!(ours, *theirs, "{}: {hints:?}: {rejected:#?}", machine.what),
             }
         }
     }

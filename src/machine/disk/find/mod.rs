@@ -1,9 +1,10 @@
 //! Which disk is meant: what disks there are, what they are called, and what Ironic's hints say of them.
 
+mod choose;
 pub(super) mod discover;
 pub(super) mod hints;
 pub(super) mod identity;
-pub(super) mod links;
+mod links;
 #[cfg(test)]
 mod machines;
 mod path_id;
@@ -12,7 +13,8 @@ pub(super) mod sysfs;
 pub(super) mod sysfs_fixture;
 mod transport;
 
-pub use discover::{Found, NoDisk, Rejected, Wish, choose, disks};
+pub use choose::{NoDisk, choose};
+pub use discover::{BlockDevice, disks};
 pub use hints::{Candidate, HintError, Hints};
 pub use identity::Identity;
 pub use sysfs::KernelPartition;

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::room::{CONFIG_DRIVE_NAME, Place};
-use super::verify::bytes_of;
 use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::installed::{KernelView, show_to_kernel};
 use crate::machine::disk::layout::LINUX_TYPE;
@@ -72,7 +71,7 @@ impl Disk {
 impl Room {
     /// The bytes of the partition, which may still be nobody's.
     pub fn region(&self) -> Region<'_> {
-        let (start, length) = bytes_of(&self.place.extent(), &self.disk.geometry);
+        let (start, length) = self.place.extent().bytes(&self.disk.geometry);
         Region::new(&self.file, start, length)
     }
 
@@ -102,7 +101,7 @@ impl Room {
         if let Ok(partition) = File::open(self.disk.partition_node(number)) {
             let _ = block::flush_buffers(&partition);
         }
-        let (start_bytes, size_bytes) = bytes_of(&extent, &geometry);
+        let (start_bytes, size_bytes) = extent.bytes(&geometry);
         Ok(RoomReport {
             number,
             origin,

@@ -176,7 +176,7 @@ impl<'claim> InstalledDisk<'claim> {
     }
 
     fn describe(&self, partition: Partition) -> Result<PartitionReport> {
-        let (start_bytes, size_bytes) = verify::bytes_of(&partition.extent, &self.layout.geometry);
+        let (start_bytes, size_bytes) = partition.extent.bytes(&self.layout.geometry);
         let signatures = identify(&mut Region::new(&self.file, start_bytes, size_bytes), size_bytes)
             .with_context(|| format!("reading partition {}", partition.number))?;
         Ok(PartitionReport {
@@ -200,7 +200,7 @@ fn read_sound_table(mut file: &File, disk: &Disk) -> Result<Table, Unverified> {
 }
 
 fn region_of<'disk>(file: &'disk File, extent: &Extent, geometry: &Geometry) -> Region<'disk> {
-    let (start, length) = verify::bytes_of(extent, geometry);
+    let (start, length) = extent.bytes(geometry);
     Region::new(file, start, length)
 }
 
@@ -209,7 +209,7 @@ fn region_of<'disk>(file: &'disk File, extent: &Extent, geometry: &Geometry) -> 
 /// The one partition first: reading the whole table again is refused while any partition is held, and a kernel that
 /// knows no GPT would forget all of them.
 pub fn show_to_kernel(file: &File, number: u32, extent: &Extent, geometry: &Geometry) -> KernelView {
-    let (start, length) = verify::bytes_of(extent, geometry);
+    let (start, length) = extent.bytes(geometry);
     let Err(add) = block::add_partition(file, number, start, length) else {
         return KernelView::Added;
     };

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::verify::{self, BootLoader, Unverified, VerifyError, bytes_of};
+use super::verify::{self, BootLoader, Unverified, VerifyError};
 use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::find::sysfs::{attribute, kernel_partitions};
 use crate::machine::disk::installed::{KernelView, show_to_kernel};
@@ -50,7 +50,7 @@ impl Parts {
 
     /// The bytes of a partition.
     pub fn region(&self, partition: &Partition) -> Region<'_> {
-        let (start, length) = bytes_of(&partition.extent, &self.disk.geometry);
+        let (start, length) = partition.extent.bytes(&self.disk.geometry);
         Region::new(&self.file, start, length)
     }
 
@@ -87,7 +87,7 @@ impl Parts {
         let sysfs = self.disk.sysfs().join(&known.name);
         // sysfs counts in sectors of 512 bytes, whatever the disk has.
         let number = |name: &str| Some(attribute(&sysfs.join(name))?.parse::<u64>().ok()? * 512);
-        let (start, length) = bytes_of(&partition.extent, &self.disk.geometry);
+        let (start, length) = partition.extent.bytes(&self.disk.geometry);
         let same = (number("start"), number("size")) == (Some(start), Some(length));
         let node = self.disk.partition_node(partition.number);
         Ok((same && fs::exists(&node)?).then_some(node))

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek};
 use serde::Serialize;
 
 use crate::machine::disk::layout::{Arch, BlockSetup, LINUX_TYPE, Layout, Planned, Role};
-use crate::machine::disk::table::geometry::{Extent, Geometry};
+use crate::machine::disk::table::geometry::Extent;
 use crate::machine::disk::table::gpt::{GptError, Partition, Table};
 use crate::machine::filesystem::fat::Volume;
 use crate::machine::filesystem::{FilesystemError, Signature, identify};
@@ -286,12 +286,4 @@ pub fn check_root<D: Read + Seek>(
         found.join(", ")
     };
     Err(VerifyError::Root { found, expected }.into())
-}
-
-/// The bytes of an extent: where they begin and how many they are.
-pub fn bytes_of(extent: &Extent, geometry: &Geometry) -> (u64, u64) {
-    (
-        extent.start_lba * geometry.sector_bytes,
-        extent.sectors * geometry.sector_bytes,
-    )
 }

@@ -75,4 +75,12 @@ impl Extent {
     pub const fn end_lba(&self) -> u64 {
         self.start_lba + self.sectors
     }
+
+    /// Where it begins and how long it is, in bytes.
+    pub const fn bytes(&self, geometry: &Geometry) -> (u64, u64) {
+        (
+            self.start_lba * geometry.sector_bytes,
+            self.sectors * geometry.sector_bytes,
+        )
+    }
 }
