@@ -26,10 +26,10 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
+use super::process::Process;
 use super::{Devices, ExitStatus, NotStarted};
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
-use crate::sys::process::Process;
 
 /// The name of the one container in its bundle.
 const CONTAINER: &str = "landfall";

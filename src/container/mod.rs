@@ -7,6 +7,7 @@
 
 pub mod helper;
 pub mod network;
+mod process;
 pub mod relay;
 pub mod run;
 pub mod spec;

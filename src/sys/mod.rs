@@ -1,7 +1,6 @@
 //! The system calls that no crate wraps safely: the only `unsafe` code of Landfall.
 #![allow(unsafe_code)]
 
-pub mod attributes;
 pub mod block;
 pub mod blocking;
 pub mod device_mapper;
@@ -11,9 +10,6 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod packet;
-pub mod process;
 #[cfg(test)]
 pub mod random;
 pub mod signal;
-pub mod terminal;
-pub mod xattr;

@@ -1,7 +1,5 @@
-//! Unmounting, the file systems that the kernel has, and what the root is: it stands here because siblings need it.
+//! Unmounting, and what the root is. Nothing unsafe: it stands here because siblings need it.
 
-use std::ffi::CString;
-use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,24 +21,6 @@ pub fn unmount(path: &Path) -> nix::Result<()> {
             Err(Errno::EBUSY) if since.elapsed() < BUSY_LIMIT => sleep(TRY_EVERY),
             done => return done,
         }
-    }
-}
-
-/// Whether the kernel has the file system `name`. It asks for the module of one that it doesn't know yet.
-pub fn has_filesystem(name: &str) -> nix::Result<bool> {
-    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-    // SAFETY: fsopen reads the string and gives a new descriptor, which is nobody else's.
-    let opened =
-        unsafe { nix::libc::syscall(nix::libc::SYS_fsopen, name.as_ptr(), nix::libc::FSOPEN_CLOEXEC) };
-    match Errno::result(opened) {
-        Ok(fd) => {
-            let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
-            // SAFETY: as above.
-            drop(unsafe { OwnedFd::from_raw_fd(fd) });
-            Ok(true)
-        }
-        Err(Errno::ENODEV) => Ok(false),
-        Err(errno) => Err(errno),
     }
 }
 

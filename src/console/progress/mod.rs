@@ -14,10 +14,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use rustix::termios::tcgetwinsize;
 
 use crate::console::output::say;
 use crate::console::text::printable;
-use crate::sys::terminal::has_a_size;
 use event::Sink;
 pub use event::{Event, Phase};
 use plain::Plain;
@@ -136,6 +136,11 @@ fn keep_beating<S: Sink + Send + 'static>(sink: &Arc<Mutex<S>>) {
     let _ = thread::Builder::new().name("progress".into()).spawn(beating);
 }
 
+/// Whether this is a terminal that knows its size. Windows and screens do, serial lines don't.
+fn has_a_size(fd: impl AsFd) -> bool {
+    tcgetwinsize(fd).is_ok_and(|size| size.ws_row > 0 && size.ws_col > 0)
+}
+
 /// What decides between bars and lines.
 struct Stderr {
     is_terminal: bool,
@@ -148,7 +153,7 @@ impl Stderr {
         let stderr = io::stderr();
         Self {
             is_terminal: stderr.is_terminal(),
-            has_a_size: has_a_size(stderr.as_fd()),
+            has_a_size: has_a_size(&stderr),
             term: std::env::var("TERM").ok(),
         }
     }
@@ -177,6 +182,23 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::pty::{Winsize, openpty};
+
+    #[test]
+    fn a_window_has_a_size_and_a_line_has_none() {
+        let sized = Winsize {
+            ws_row: 24,
+            ws_col: 80,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        let window = openpty(Some(&sized), None).unwrap();
+        let line = openpty(None, None).unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert!(has_a_size(&window.slave));
+        assert!(!has_a_size(&line.slave));
+        assert!(!has_a_size(&file));
+    }
 
     #[test]
     fn time_goes_by_for_a_sink_as_long_as_it_is_used() {

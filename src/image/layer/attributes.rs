@@ -20,7 +20,7 @@ use super::archive::{Entry, Time};
 use super::directory::open_root;
 use super::path::shown;
 use super::whiteout::{ESCAPED_PREFIX, escaped, unescaped};
-use crate::sys::xattr;
+use super::xattr;
 
 /// Attributes that belong to the machine that made the layer, not to the image. podman and umoci leave them out, too.
 const IGNORED: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];

@@ -14,7 +14,7 @@ use super::directory::{self, failed, is_directory, is_whiteout, look, open_direc
 use super::path::RelativePath;
 use super::unpack::UnpackedLayer;
 use super::whiteout::{OPAQUE_XATTR, unescaped};
-use crate::sys::xattr;
+use super::xattr;
 
 /// Folds `layers`, settled and from the bottom, into `into`, an empty directory on their file system. Their own
 /// directories are used up. What overlayfs would show of the layers is what is there afterwards. It ends early when it is no

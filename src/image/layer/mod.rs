@@ -32,6 +32,7 @@ mod untar;
 mod verify;
 mod whiteout;
 mod windows;
+mod xattr;
 
 #[cfg(test)]
 mod bombs;

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use super::directory::open_root;
 use super::whiteout::{OPAQUE_XATTR, ORIGIN_XATTR};
-use crate::sys::xattr;
+use super::xattr;
 
 /// How an archive says what it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::directory::{self, failed, is_directory, is_whiteout, look, open_direc
 use super::path::RelativePath;
 use super::unpack::UnpackedLayer;
 use super::whiteout::OPAQUE_XATTR;
-use crate::sys::xattr;
+use super::xattr;
 
 /// How many names may be looked up in layers below: minutes of work, and far more than images that are no bombs need.
 const MAX_LOOKUPS: usize = 1 << 27;

@@ -19,7 +19,7 @@ use super::attributes::Attributes;
 use super::directory::{self, failed, is_directory, is_whiteout, kind_of, look, open_directory};
 use super::path::{BadPath, MAX_DEPTH, RelativePath};
 use super::whiteout::{OPAQUE_XATTR, ORIGIN_XATTR};
-use crate::sys::xattr;
+use super::xattr;
 
 /// How many open directories are remembered: entries come sorted by directory, mostly.
 const CACHED_DIRECTORIES: usize = 32;

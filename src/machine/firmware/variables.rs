@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::statfs;
 use nix::unistd::{AccessFlags, access};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::load_option::LoadOption;
 use super::order;
-use crate::sys::attributes::set_immutable;
 
 /// `EFI_GLOBAL_VARIABLE`.
 const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
@@ -172,12 +173,20 @@ impl Variables {
     }
 }
 
-/// Takes from a variable, where there is one, the flag by which efivarfs protects it.
+/// Takes from a variable, where there is one, the flag by which efivarfs protects it from `rm -rf`.
 fn unprotect(path: &Path) -> Result<()> {
-    match File::open(path) {
-        Ok(file) => set_immutable(&file, false).context("ioctl(FS_IOC_SETFLAGS)"),
-        Err(_) => Ok(()),
+    let Ok(file) = File::open(path) else {
+        return Ok(());
+    };
+    let flags = match ioctl_getflags(&file) {
+        // A file system without such flags has no protected files.
+        Err(Errno::NOTTY | Errno::OPNOTSUPP) => return Ok(()),
+        flags => flags.context("ioctl(FS_IOC_GETFLAGS)")?,
+    };
+    if flags.contains(IFlags::IMMUTABLE) {
+        ioctl_setflags(&file, flags - IFlags::IMMUTABLE).context("ioctl(FS_IOC_SETFLAGS)")?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -208,18 +217,24 @@ mod tests {
         assert!(error.ends_with("EROFS: Read-only file system"), "{error}");
     }
 
+    fn protect(path: &Path) {
+        let file = File::open(path).unwrap();
+        let flags = ioctl_getflags(&file).unwrap();
+        ioctl_setflags(&file, flags | IFlags::IMMUTABLE).unwrap();
+    }
+
     #[test]
     fn an_immutable_variable_is_written_and_removed_all_the_same() {
         let directory = tempfile::tempdir().unwrap();
         let variables = Variables::in_directory(directory.path());
         variables.write("BootNext", &[1, 0]).unwrap();
         let path = directory.path().join(file_name("BootNext"));
-        set_immutable(&File::open(&path).unwrap(), true).unwrap();
+        protect(&path);
         assert!(fs::write(&path, "x").is_err());
         variables.write("BootNext", &[2, 0]).unwrap();
         assert_eq!(fs::read(&path).unwrap(), [7, 0, 0, 0, 2, 0]);
         assert_eq!(variables.read("BootOrder").unwrap(), None);
-        set_immutable(&File::open(&path).unwrap(), true).unwrap();
+        protect(&path);
         variables.remove("BootNext").unwrap();
         assert_eq!(variables.read("BootNext").unwrap(), None);
     }

@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 
 use anyhow::{Context, Result};
+use rustix::mount::{FsOpenFlags, fsopen};
 
-use crate::sys::mount::has_filesystem;
 pub use release::{is_since, release};
 
 /// Loads what the kernel needs for this file system, if it isn't ready.
@@ -21,7 +21,7 @@ pub fn need_filesystem(name: &str) -> Result<()> {
         return Ok(());
     };
     // In a container the modules aren't to be seen, but the kernel has a program that loads them.
-    if has_filesystem(name) == Ok(true) {
+    if fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC).is_ok() {
         return Ok(());
     }
     Err(error).with_context(|| format!("this kernel has no {name}: add the module {name} to the ramdisk"))
