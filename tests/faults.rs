@@ -36,7 +36,7 @@ hang up                    | image                        | image               
 hang up …                  | broke off (connection closed | broke off (connection closed | broke off (connection closed
 silence                    | image                        | image                        | image
 silence …                  | was silent for 2 s           | was silent for 2 s           | was silent for 2 s
-flip *                     | don't have that digest       | the image config's digest is | the blob's digest is
+flip *                     | don't have that digest       | the blob's digest is        | the blob's digest is
 less *                     | don't have that digest       | image                        | image
 less * …                   | don't have that digest       | of 237 bytes (tried 3 times) | of 1200594 bytes (tried 3 ti
 more                       | image                        | image                        | image
@@ -58,7 +58,7 @@ cut * > 503                | image                        | image               
 cut * > cut *              | image                        | image                        | image
 cut middle > 404           | answered 404 Not Found       | answered 404 Not Found       | answered 404 Not Found
 cut middle > ignore range  | image                        | image                        | image
-cut middle > flip last     | don't have that digest       | the image config's digest is | the blob's digest is
+cut middle > flip last     | don't have that digest       | the blob's digest is        | the blob's digest is
 stall middle > hang up     | image                        | image                        | image
 redirect to another port   | image                        | image                        | image
 redirect to another name   | image                        | image                        | image
@@ -77,7 +77,7 @@ const BY_COMMAND: [(&str, usize, &str); 8] = [
     ("404", 0, "answered 404 Not Found"),
     ("403", 1, "answered 403 Forbidden"),
     ("flip middle", 0, "don't have that digest"),
-    ("flip middle", 1, "the image config's digest is"),
+    ("flip middle", 1, "the blob's digest is"),
     ("flip last …", 2, "the blob's digest is"),
 ];
 

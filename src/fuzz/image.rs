@@ -52,6 +52,7 @@ pub fn manifest(data: &[u8]) {
             Ok(Document::Manifest(mut parsed)) => {
                 let mut descriptor = parsed.config().clone();
                 descriptor.set_digest(sha256(config));
+                descriptor.set_size(config.len() as u64);
                 parsed.set_config(descriptor);
                 let reference = "reg.lab/os:1".parse().expect("a reference");
                 let parts = (document.to_vec(), &*parsed);

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::{fetch, index, layers, not_made, refuse_too_large};
 use crate::console::progress::{Event, Progress, Wait};
 use crate::console::text::size;
-use crate::image::oci::digest::Hasher;
+use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::{Descriptor, Digest};
 use crate::image::root::FoundImage;
 use crate::image::source::Source;
@@ -201,9 +201,9 @@ async fn is_there(blob: &Descriptor, path: &Path) -> Result<bool> {
         Err(error) => return Err(error.into()),
     };
     if file.metadata().await?.len() == blob.size() {
-        let mut hasher = Hasher::like(blob.digest())?;
-        fetch::hash(&mut file, blob.size(), &mut hasher).await?;
-        if hasher.finish() == *blob.digest() {
+        let mut check = BlobCheck::new(blob)?;
+        fetch::add(&mut file, blob.size(), &mut check).await?;
+        if check.finish().is_ok() {
             return Ok(true);
         }
     }

@@ -8,9 +8,8 @@ use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use crate::console::progress::{Event, Progress};
-use crate::image::layer::BlobError;
 use crate::image::oci::Descriptor;
-use crate::image::oci::digest::Hasher;
+use crate::image::oci::blob::{BlobCheck, BlobError};
 use crate::image::source::Source;
 
 /// How much is hashed at once of what is there already, in bytes.
@@ -27,57 +26,48 @@ pub async fn complete(
 ) -> Result<()> {
     let mut have = have.min(blob.size());
     loop {
-        match attempt(source, blob, file, (start, have), progress).await {
-            Err(error) if have > 0 && error.is::<BlobError>() => {
+        match attempt(source, blob, file, (start, have), progress).await? {
+            Ok(()) => return Ok(()),
+            Err(_) if have > 0 => {
                 progress.note(format!(
                     "what was there of {} is damaged; pulling it again",
                     blob.digest()
                 ));
                 have = 0;
             }
-            Err(error) if error.is::<BlobError>() && source.distrust(blob) => {}
-            other => return other,
+            Err(_) if source.distrust(blob) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// Tries once; says what is wrong with what was there or came.
 async fn attempt(
     source: &dyn Source,
     blob: &Descriptor,
     file: &mut File,
     (start, have): (u64, u64),
     progress: &Progress,
-) -> Result<()> {
-    let mut hasher = Hasher::like(blob.digest())?;
+) -> Result<Result<(), BlobError>> {
+    let mut check = BlobCheck::new(blob)?;
     file.seek(SeekFrom::Start(start)).await.context("lseek")?;
-    hash(file, have, &mut hasher).await?;
+    add(file, have, &mut check).await?;
     progress.tell(Event::Received(have));
-    let (mut at, expected) = (have, blob.size());
-    let mut stream = source.blob(blob, at).await?;
+    let mut stream = source.blob(blob, have).await?;
     while let Some(chunk) = stream.next().await {
         let chunk = chunk?;
-        at += chunk.len() as u64;
-        if at > expected {
-            return Err(BlobError::TooLong { expected }.into());
+        if let Err(error) = check.update(&chunk) {
+            return Ok(Err(error));
         }
-        hasher.update(&chunk);
         file.write_all(&chunk).await.context("write")?;
         progress.tell(Event::Received(chunk.len() as u64));
     }
     file.flush().await.context("write")?;
-    if at < expected {
-        return Err(BlobError::TooShort { expected, found: at }.into());
-    }
-    let (expected, found) = (blob.digest().clone(), hasher.finish());
-    if found == expected {
-        Ok(())
-    } else {
-        Err(BlobError::Digest { expected, found }.into())
-    }
+    Ok(check.finish().map(drop))
 }
 
-/// Adds the next `count` bytes of `file` to what is hashed.
-pub async fn hash(file: &mut File, count: u64, hasher: &mut Hasher) -> Result<()> {
+/// Adds the next `count` bytes of `file` to what is checked.
+pub async fn add(file: &mut File, count: u64, check: &mut BlobCheck) -> Result<()> {
     let mut left = count;
     let mut chunk = Vec::new();
     while left > 0 {
@@ -88,7 +78,7 @@ pub async fn hash(file: &mut File, count: u64, hasher: &mut Hasher) -> Result<()
             .await
             .context("read")?;
         anyhow::ensure!(read > 0, "the file became shorter while it was read");
-        hasher.update(&chunk);
+        check.update(&chunk)?;
         left -= read as u64;
     }
     Ok(())

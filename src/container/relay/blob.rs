@@ -4,12 +4,12 @@ use std::io;
 use std::ops::Range;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use oci_spec::image::Descriptor;
 
-use crate::image::oci::digest::Hasher;
+use crate::image::oci::blob::BlobCheck;
 use crate::image::source::{BlobStream, Source, file};
 
 /// The bytes `range` of a cached file that holds `blob`. It was verified when it was written, and nobody but us can
@@ -29,30 +29,26 @@ pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> io:
 pub async fn from_source(source: &dyn Source, blob: &Descriptor, range: Range<u64>) -> Result<BlobStream> {
     let verifier = Verifier {
         inner: source.blob(blob, 0).await?,
-        hasher: Some(Hasher::like(blob.digest())?),
-        blob: blob.clone(),
-        at: 0,
+        check: Some(BlobCheck::new(blob)?),
         range,
         held: None,
     };
-    Ok(Box::pin(stream::try_unfold(
-        verifier,
-        |mut verifier| async move {
-            let chunk = verifier
-                .next()
-                .await
-                .map_err(|error| io::Error::other(format!("{error:#}")))?;
+    let doing = format!("relaying blob {}", blob.digest());
+    let next = move |mut verifier: Verifier| {
+        let doing = doing.clone();
+        async move {
+            let chunk = verifier.next().await.context(doing);
+            let chunk = chunk.map_err(|error| io::Error::other(format!("{error:#}")))?;
             Ok(chunk.map(|chunk| (chunk, verifier)))
-        },
-    )))
+        }
+    };
+    Ok(Box::pin(stream::try_unfold(verifier, next)))
 }
 
 struct Verifier {
     inner: BlobStream,
     /// Gone when the blob is verified.
-    hasher: Option<Hasher>,
-    blob: Descriptor,
-    at: u64,
+    check: Option<BlobCheck>,
     range: Range<u64>,
     /// Wanted bytes that wait for the next ones, or for the digest.
     held: Option<Bytes>,
@@ -60,20 +56,15 @@ struct Verifier {
 
 impl Verifier {
     async fn next(&mut self) -> Result<Option<Bytes>> {
-        while let Some(hasher) = &mut self.hasher {
+        while let Some(check) = &mut self.check {
             let Some(chunk) = self.inner.next().await else {
-                self.finish()?;
+                // Only when that is right is the last piece free.
+                self.check.take().map(BlobCheck::finish).transpose()?;
                 break;
             };
-            let chunk = chunk.with_context(|| format!("relaying blob {}", self.blob.digest()))?;
-            hasher.update(&chunk);
-            let wanted = part(&chunk, self.at, &self.range);
-            self.at += chunk.len() as u64;
-            ensure!(
-                self.at <= self.blob.size(),
-                "blob {} is longer than its size",
-                self.blob.digest()
-            );
+            let chunk = chunk?;
+            let wanted = part(&chunk, check.seen_bytes(), &self.range);
+            check.update(&chunk)?;
             if !wanted.is_empty()
                 && let Some(before) = self.held.replace(wanted)
             {
@@ -81,24 +72,6 @@ impl Verifier {
             }
         }
         Ok(self.held.take())
-    }
-
-    /// Compares size and digest; only then is the last piece free.
-    fn finish(&mut self) -> Result<()> {
-        let (blob, at) = (&self.blob, self.at);
-        ensure!(
-            at == blob.size(),
-            "blob {} ends after {at} of {} bytes",
-            blob.digest(),
-            blob.size()
-        );
-        let found = self.hasher.take().map(Hasher::finish);
-        ensure!(
-            found.as_ref() == Some(blob.digest()),
-            "blob {} came with another digest: the source's copy is damaged",
-            blob.digest()
-        );
-        Ok(())
     }
 }
 

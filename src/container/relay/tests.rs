@@ -260,10 +260,10 @@ async fn parts_come_from_file_and_source_alike() {
 #[tokio::test]
 async fn a_wrong_blob_is_never_complete() {
     for (gives, why) in [
-        (&b"0123456780"[..], "another digest"),
-        (b"x123456789", "another digest"),
+        (&b"0123456780"[..], "the blob's digest is"),
+        (b"x123456789", "the blob's digest is"),
         (b"012345678", "ends after 9 of 10 bytes"),
-        (b"01234567890", "longer than its size"),
+        (b"01234567890", "longer than its 10 bytes"),
         (b"", "ends after 0 of 10 bytes"),
     ] {
         for range in [None, Some("bytes=0-0"), Some("bytes=2-6")] {

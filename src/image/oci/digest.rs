@@ -55,13 +55,6 @@ pub fn sha256(bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-/// Whether `bytes` hash to `digest`.
-pub fn matches(bytes: &[u8], digest: &Digest) -> Result<bool, UnsupportedAlgorithm> {
-    let mut hasher = Hasher::like(digest)?;
-    hasher.update(bytes);
-    Ok(hasher.finish() == *digest)
-}
-
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes
@@ -76,16 +69,6 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-    #[test]
-    fn hashes_as_the_standard_says() {
-        assert_eq!(sha256(b"").to_string(), EMPTY);
-        let digest: Digest = EMPTY.parse().unwrap();
-        assert!(matches(b"", &digest).unwrap());
-        assert!(!matches(b"x", &digest).unwrap());
-    }
-
     #[test]
     fn both_algorithms_are_what_their_standard_says() {
         for expected in [
@@ -93,7 +76,9 @@ mod tests {
             "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f",
         ] {
             let digest: Digest = expected.parse().unwrap();
-            assert!(matches(b"abc", &digest).unwrap());
+            let mut hasher = Hasher::like(&digest).unwrap();
+            hasher.update(b"abc");
+            assert_eq!(hasher.finish(), digest);
         }
     }
 

@@ -2,7 +2,8 @@
 
 use oci_spec::image::{Descriptor, Digest, ImageConfiguration, ImageManifest};
 
-use super::digest::{self, UnsupportedAlgorithm};
+use super::blob::{BlobCheck, BlobError};
+use super::digest::{Hasher, UnsupportedAlgorithm};
 use super::media_type::{self, Compression};
 use super::one_line;
 use super::platform::Platform;
@@ -53,15 +54,8 @@ pub struct Image {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// The config is not the one that the manifest names.
-    #[error(
-        "the image config's digest is {found}, the manifest says {expected}: the registry's copy is damaged"
-    )]
-    ConfigDigest {
-        /// What the manifest says.
-        expected: Digest,
-        /// What the bytes hash to.
-        found: Digest,
-    },
+    #[error("the image config: {0}")]
+    ConfigBlob(#[from] BlobError),
     /// An unknown hash.
     #[error(transparent)]
     Algorithm(#[from] UnsupportedAlgorithm),
@@ -116,7 +110,7 @@ impl Image {
         if !media_type::is_image_config(config_descriptor.media_type()) {
             return Err(ImageError::Artifact(config_descriptor.media_type().to_string()));
         }
-        check_config(&config, config_descriptor.digest())?;
+        BlobCheck::new(&config_descriptor)?.whole(&config)?;
         let configuration = ImageConfiguration::from_reader(config.as_slice())
             .map_err(|error| ImageError::Config(one_line(error)))?;
         Ok(Self {
@@ -140,20 +134,6 @@ impl Image {
     /// `REGISTRY/REPOSITORY@DIGEST`: exactly this image, by its own name.
     pub fn name_by_digest(&self) -> String {
         format!("{}@{}", self.reference.name(), self.digest)
-    }
-}
-
-fn check_config(config: &[u8], expected: &Digest) -> Result<(), ImageError> {
-    let mut hasher = digest::Hasher::like(expected)?;
-    hasher.update(config);
-    let found = hasher.finish();
-    if found == *expected {
-        Ok(())
-    } else {
-        Err(ImageError::ConfigDigest {
-            expected: expected.clone(),
-            found,
-        })
     }
 }
 
@@ -226,8 +206,8 @@ fn join(blobs: &[Descriptor], diff_ids: &[Digest]) -> Result<Vec<Layer>, ImageEr
                 index: index + 1,
                 media_type: blob.media_type().to_string(),
             })?;
-        digest::Hasher::like(blob.digest())?;
-        digest::Hasher::like(diff_id)?;
+        Hasher::like(blob.digest())?;
+        Hasher::like(diff_id)?;
         Ok(Layer {
             index,
             blob: blob.clone(),
@@ -241,6 +221,7 @@ fn join(blobs: &[Descriptor], diff_ids: &[Digest]) -> Result<Vec<Layer>, ImageEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::oci::digest;
     use crate::image::oci::manifest::{self, Document};
 
     fn image(config: &str, layers: usize) -> Result<Image, ImageError> {

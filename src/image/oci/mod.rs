@@ -4,6 +4,7 @@
 //! ([`manifest`]), and at last the [`Image`], which exists only when its manifest and its config match their
 //! digests and agree with each other.
 
+pub mod blob;
 pub mod digest;
 pub mod image;
 pub mod manifest;

@@ -12,9 +12,10 @@ use oci_spec::image::{Digest, ImageIndex};
 use super::file::{self, Named};
 use super::tar_index::TarIndex;
 use super::{BlobStream, RawDocument, Source};
+use crate::image::oci::Descriptor;
+use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::image::oci::reference::Selector;
-use crate::image::oci::{Descriptor, digest};
 
 /// The annotation that names a manifest in `index.json`: a tag, or a full name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -118,9 +119,9 @@ impl Layout {
         };
         let path = blob_path(digest);
         let bytes = self.files.read(&path, MAX_DOCUMENT_BYTES as u64).await?;
-        let same = digest::matches(&bytes, digest)?;
+        let checked = BlobCheck::of(digest, None)?.whole(&bytes);
         ensure!(
-            same,
+            checked.is_ok(),
             "{path} in {} has another digest than its name: copy it again",
             self.files.at()
         );

@@ -6,6 +6,7 @@ use futures_util::StreamExt;
 use oci_spec::image::ImageManifest;
 
 use super::Source;
+use crate::image::oci::blob::{BlobCheck, BlobError};
 use crate::image::oci::manifest::{self, Document, MAX_CONFIG_BYTES};
 use crate::image::oci::media_type::{self, DocumentKind};
 use crate::image::oci::reference::Selector;
@@ -69,7 +70,10 @@ async fn find_manifest(source: &dyn Source, selector: Selector, platform: &Platf
             "indexes are nested more than {MAX_DEPTH} deep: name a manifest by its digest"
         );
         let raw = source.document(&lead.selector).await?;
-        let digest = check(&raw.bytes, &lead.selector, lead.size)?;
+        let digest = match &lead.selector {
+            Selector::Tag(_) => digest::sha256(&raw.bytes),
+            Selector::Digest(digest) => check(&raw.bytes, digest, lead.size)?,
+        };
         match manifest::parse(&raw.bytes, raw.content_type.as_deref())? {
             Document::Manifest(manifest) => {
                 return Ok(Verified {
@@ -111,26 +115,11 @@ fn is_unlabelled_index(entry: &Descriptor) -> bool {
     entry.platform().is_none() && media_type::document_kind(entry.media_type()) == Some(DocumentKind::Index)
 }
 
-/// The digest of `bytes`, which is the one asked for.
-fn check(bytes: &[u8], selector: &Selector, size: Option<u64>) -> Result<Digest> {
-    if let Some(size) = size {
-        let found = bytes.len();
-        ensure!(
-            found as u64 == size,
-            "the manifest has {found} bytes, the index says {size}: it is damaged"
-        );
-    }
-    match selector {
-        Selector::Tag(_) => Ok(digest::sha256(bytes)),
-        Selector::Digest(wanted) => {
-            let same = digest::matches(bytes, wanted)?;
-            ensure!(
-                same,
-                "what came for {wanted} has another digest: the source's copy is damaged"
-            );
-            Ok(wanted.clone())
-        }
-    }
+/// The digest of a document, which is the one asked for.
+fn check(bytes: &[u8], digest: &Digest, size: Option<u64>) -> Result<Digest> {
+    let checked = BlobCheck::of(digest, size)?.whole(bytes);
+    let verified = checked.with_context(|| format!("reading the manifest {digest}"))?;
+    Ok(verified.digest().clone())
 }
 
 /// The config's bytes. They have the digest that the descriptor says, or there is no place left that might.
@@ -140,35 +129,28 @@ async fn fetch_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8
         size <= MAX_CONFIG_BYTES,
         "the image config has {size} bytes, at most {MAX_CONFIG_BYTES} are read"
     );
+    let doing = || format!("reading the image config ({})", config.digest());
     loop {
-        let bytes = read_config(source, config)
-            .await
-            .with_context(|| format!("reading the image config ({})", config.digest()))?;
-        // [`Image::new`] refuses the bytes, if nobody has better ones.
-        if digest::matches(&bytes, config.digest())? || !source.distrust(config) {
-            return Ok(bytes);
+        match read_config(source, config).await.with_context(doing)? {
+            Err(_) if source.distrust(config) => {}
+            read => return read.with_context(doing),
         }
     }
 }
 
-/// As many bytes as the descriptor says.
-async fn read_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8>> {
-    let size = config.size();
+/// The config, or what is wrong with what came for it.
+async fn read_config(source: &dyn Source, config: &Descriptor) -> Result<Result<Vec<u8>, BlobError>> {
+    let mut check = BlobCheck::new(config)?;
     let mut stream = source.blob(config, 0).await?;
-    let mut bytes = Vec::with_capacity(size as usize);
+    let mut bytes = Vec::with_capacity(config.size() as usize);
     while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk?);
-        ensure!(
-            bytes.len() as u64 <= size,
-            "it is longer than the {size} bytes of its manifest"
-        );
+        let chunk = chunk?;
+        if let Err(error) = check.update(&chunk) {
+            return Ok(Err(error));
+        }
+        bytes.extend_from_slice(&chunk);
     }
-    let found = bytes.len();
-    ensure!(
-        found as u64 == size,
-        "it ends after {found} of the {size} bytes of its manifest"
-    );
-    Ok(bytes)
+    Ok(check.finish().map(|_| bytes))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::blob::range_start;
 use super::challenge::Challenge;
 use super::error::{Cause, Connection, RegistryError};
 use super::http::{Http, host_of, redirected, same_host};
-use crate::image::oci::digest;
+use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::image::oci::media_type::ACCEPTED_MANIFESTS;
 use crate::image::oci::reference::Selector;
@@ -76,7 +76,7 @@ impl Endpoint {
         let bytes = self.http.read(response, MAX_DOCUMENT_BYTES as u64).await;
         let bytes = bytes.map_err(|cause| redirected(cause, host, &self.host))?;
         if let Selector::Digest(digest) = selector
-            && digest::matches(&bytes, digest).is_ok_and(|same| !same)
+            && BlobCheck::of(digest, None).is_ok_and(|check| check.whole(&bytes).is_err())
         {
             return Err(Cause::Protocol(format!(
                 "sent {} bytes that don't have that digest: its copy is damaged, or something on the way changes it",
