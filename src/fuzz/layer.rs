@@ -13,7 +13,8 @@ use oci_spec::image::MediaType;
 
 use crate::image::layer::notation::{archive, list};
 use crate::image::layer::{
-    Chunks as _, Decompressor, Options, ReadChunks, UnpackedLayer, Windows, merge, remove_all, settle, unpack,
+    Chunks as _, Decompressor, LayerError, Options, ReadChunks, UnpackedLayer, Windows, merge, remove_all,
+    settle, unpack,
 };
 use crate::image::oci::digest::{Hasher, sha256};
 use crate::image::oci::media_type::Compression;
@@ -81,9 +82,8 @@ fn stack(layers: Vec<UnpackedLayer>) {
     let merged = place.join("merged");
     fs::create_dir(&merged).unwrap();
     if let Err(error) = settle(&layers, &|| true).and_then(|()| merge(layers, &merged, &|| true)) {
-        assert_eq!(
-            error.downcast_ref::<Errno>(),
-            Some(&Errno::ENOSPC),
+        assert!(
+            matches!(error, LayerError::Refused(Errno::ENOSPC, _)),
             "an unpacked layer cannot be merged: {error:#}"
         );
     }
@@ -112,7 +112,7 @@ fn canary() -> String {
     format!("{}{} names", list(&path), file.nlink())
 }
 
-fn unpack_blob(blob: Vec<u8>, index: usize) -> anyhow::Result<UnpackedLayer> {
+fn unpack_blob(blob: Vec<u8>, index: usize) -> Result<UnpackedLayer, LayerError> {
     let layer = Layer {
         index,
         blob: Descriptor::new(MediaType::ImageLayer, blob.len() as u64, sha256(&blob)),

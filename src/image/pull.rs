@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use nix::errno::Errno;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::console::progress::{Event, Progress, Wait};
-use crate::image::layer::{self, BlobError, Chunks, SourceFailed, UnpackedLayer, Windows};
+use crate::image::layer::{self, Chunks, LayerError, UnpackedLayer, Windows};
 use crate::image::oci::{Digest, Image, Layer};
 use crate::image::source::{Source, url};
 use crate::image::store::{Store, User};
+use crate::sys::blocking::apart;
 
 /// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
 /// hundred KiB.
@@ -93,8 +93,11 @@ pub async fn pull(
     warn_of_skipped(&layers, progress);
     let _settling = progress.waiting(Wait::new("putting the layers together"));
     let user = store.user();
-    let settled = spawn_blocking(move || layer::settle(&layers, &|| user.is_wanted()).map(|()| layers));
-    finished(settled.await)
+    apart(move || {
+        layer::settle(&layers, &|| user.is_wanted())?;
+        Ok(layers)
+    })
+    .await
 }
 
 /// Pulls `image` and makes `to`, which must not exist or be empty, its merged root file system. It is there complete or
@@ -114,12 +117,12 @@ pub async fn unpack_to(
     let layers = pull(source, image, &store, options, progress).await?;
     let _merging = progress.waiting(Wait::new("merging the layers"));
     let (merged, target, user) = (store.merged_path(), to.clone(), store.user());
-    let done = spawn_blocking(move || {
+    let merge = move || {
         std::fs::create_dir(&merged).with_context(|| format!("mkdir({merged:?}) failed"))?;
         layer::merge(layers, &merged, &|| user.is_wanted())?;
         std::fs::rename(&merged, &target).with_context(|| format!("rename({merged:?}, {target:?}) failed"))
-    });
-    finished(done.await)?;
+    };
+    apart(merge).await?;
     store.close()
 }
 
@@ -137,8 +140,8 @@ impl LayerPull<'_> {
         let unpacked = loop {
             match self.attempt(copy).await {
                 // Copies are a cache: a layer needs their memory more.
-                Err(error) if is_full(&error) && self.store.drop_blobs()? => copy = false,
-                Err(error) if error.is::<BlobError>() && self.source.distrust(&self.layer.blob) => {}
+                Err(LayerError::Refused(Errno::ENOSPC, _)) if self.store.drop_blobs()? => copy = false,
+                Err(LayerError::Blob(_)) if self.source.distrust(&self.layer.blob) => {}
                 other => break other,
             }
         };
@@ -149,13 +152,13 @@ impl LayerPull<'_> {
         Ok(unpacked)
     }
 
-    async fn attempt(&self, copy: bool) -> Result<UnpackedLayer> {
+    async fn attempt(&self, copy: bool) -> Result<UnpackedLayer, LayerError> {
         let (sender, receiver) = mpsc::channel(CHANNEL_CHUNKS);
-        let mut job = self.start(receiver, copy);
+        let mut job = std::pin::pin!(self.start(receiver, copy));
         tokio::select! {
             // A layer that has failed waits for nothing more from the network.
-            done = &mut job => finished(done),
-            () = self.feed(sender) => finished(job.await),
+            done = &mut job => done,
+            () = self.feed(sender) => job.await,
         }
     }
 
@@ -163,13 +166,13 @@ impl LayerPull<'_> {
         &self,
         receiver: mpsc::Receiver<Result<Bytes>>,
         copy: bool,
-    ) -> JoinHandle<Result<UnpackedLayer>> {
+    ) -> impl Future<Output = Result<UnpackedLayer, LayerError>> + use<> {
         let (layer, path) = (self.layer.clone(), self.store.layer_path(self.layer.index));
         let blob_path = self.store.blob_path(layer.blob.digest());
         let room_bytes = self.store.room_bytes();
         let windows = self.windows.clone();
         let (user, threads_user) = (self.store.user(), self.store.user());
-        spawn_blocking(move || {
+        apart(move || {
             let _user = user;
             let blob = Received {
                 receiver,
@@ -213,21 +216,23 @@ impl LayerPull<'_> {
         }
     }
 
-    fn explain(&self, error: Error) -> Error {
+    fn explain(&self, error: LayerError) -> Error {
         let elsewhere = self.layer.blob.urls().iter().flatten().next();
-        if let (true, Some(url)) = (error.is::<SourceFailed>(), elsewhere) {
-            let host = url::parse(url).map_or("elsewhere".into(), |url| format!("at {}", url::shown(&url)));
-            return error.context(format!(
-                "this layer is not distributed with the image, but {host}: put it into the registry, too"
-            ));
-        }
-        match self.store.budget_bytes() {
-            Some(budget) if is_full(&error) => error.context(format!(
+        let why = match (&error, elsewhere, self.store.budget_bytes()) {
+            (LayerError::Source(_), Some(url), _) => {
+                let place =
+                    url::parse(url).map_or("elsewhere".into(), |url| format!("at {}", url::shown(&url)));
+                format!(
+                    "this layer is not distributed with the image, but {place}: put it into the registry, too"
+                )
+            }
+            (LayerError::Refused(Errno::ENOSPC, _), _, Some(budget)) => format!(
                 "the image does not fit into {} MiB of memory: raise the memory budget, or use a machine with more",
                 budget >> 20
-            )),
-            _ => error,
-        }
+            ),
+            _ => return error.into(),
+        };
+        Error::new(error).context(why)
     }
 }
 
@@ -240,7 +245,7 @@ struct Received {
 }
 
 impl Chunks for Received {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes, LayerError> {
         if self.ended {
             return Ok(Bytes::new());
         }
@@ -249,8 +254,8 @@ impl Chunks for Received {
                 self.ended = chunk.is_empty();
                 Ok(chunk)
             }
-            Some(Err(error)) => Err(io::Error::other(SourceFailed(error))),
-            None => Err(io::Error::other(SourceFailed(anyhow!("the pull was stopped")))),
+            Some(Err(error)) => Err(LayerError::Source(error)),
+            None => Err(LayerError::Stopped),
         }
     }
 }
@@ -314,18 +319,6 @@ fn warn_of_skipped(layers: &[UnpackedLayer], progress: &Progress) {
         progress.warn(format!(
             "{skipped} extended attributes were left out: the kernel's file system does not know them"
         ));
-    }
-}
-
-fn is_full(error: &Error) -> bool {
-    error.downcast_ref::<Errno>() == Some(&Errno::ENOSPC)
-}
-
-fn finished<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    match done {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(error) => Err(Error::new(error)),
     }
 }
 

@@ -7,13 +7,14 @@ use std::thread::JoinHandle;
 use bytes::Bytes;
 
 use super::chunks::Chunks;
+use super::error::Result;
 
 /// How many chunks a stage may run ahead of its reader.
 const DEPTH: usize = 4;
 
 /// The output of stages that run in a thread of their own. Dropping it makes them stop at their next chunk.
 pub struct Ahead<C> {
-    received: Receiver<io::Result<Bytes>>,
+    received: Receiver<Result<Bytes>>,
     thread: JoinHandle<C>,
 }
 
@@ -44,7 +45,7 @@ impl<C: Chunks + Send + 'static> Ahead<C> {
 }
 
 impl<C> Chunks for Ahead<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         // Its thread has said all it had to say: that was the end.
         self.received.recv().unwrap_or_else(|_| Ok(Bytes::new()))
     }
@@ -78,7 +79,7 @@ impl<C: Chunks + Send + 'static> Stage<C> {
 }
 
 impl<C: Chunks> Chunks for Stage<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         match self {
             Self::Here(stage) => stage.next_chunk(),
             Self::Ahead(ahead) => ahead.next_chunk(),
@@ -90,6 +91,7 @@ impl<C: Chunks> Chunks for Stage<C> {
 mod tests {
     use super::*;
     use crate::image::layer::chunks::ReadChunks;
+    use crate::image::layer::error::malformed;
 
     #[test]
     fn all_chunks_come_in_their_order_and_the_stage_comes_back() {
@@ -115,8 +117,8 @@ mod tests {
     fn an_error_is_passed_on_and_ends_the_thread() {
         struct Broken;
         impl Chunks for Broken {
-            fn next_chunk(&mut self) -> io::Result<Bytes> {
-                Err(io::Error::other("cut"))
+            fn next_chunk(&mut self) -> Result<Bytes> {
+                Err(malformed("cut"))
             }
         }
         let mut ahead = Ahead::spawn("test", Broken).unwrap();

@@ -7,7 +7,6 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{
@@ -16,8 +15,9 @@ use nix::sys::stat::{
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
-use super::archive::{Entry, Time};
 use super::directory::open_root;
+use super::entry::{Entry, Time};
+use super::error::{Context as _, Result, ensure, malformed};
 use super::path::shown;
 use super::whiteout::{ESCAPED_PREFIX, escaped, unescaped};
 use super::xattr;
@@ -57,13 +57,13 @@ impl Attributes {
             if IGNORED.contains(&name.as_slice()) {
                 continue;
             }
-            anyhow::ensure!(
+            ensure!(
                 value.len() <= xattr::MAX_VALUE_BYTES,
                 "the extended attribute {} is larger than {} bytes",
                 shown(name),
                 xattr::MAX_VALUE_BYTES
             );
-            xattrs.insert(CString::new(escaped(name))?, value.clone());
+            xattrs.insert(CString::new(escaped(name)).map_err(malformed)?, value.clone());
         }
         Ok(Self {
             mode: entry.mode,
@@ -192,14 +192,10 @@ impl Attributes {
             match set(name, value) {
                 Ok(()) => {}
                 Err(Errno::EOPNOTSUPP) => skipped += 1,
-                Err(errno) => {
-                    let call = format!(
-                        "setxattr(\"{}\", {} bytes) failed",
-                        shown(name.to_bytes()),
-                        value.len()
-                    );
-                    return Err(anyhow::Error::new(errno).context(call));
-                }
+                refused => refused.with_context(|| {
+                    let (name, bytes) = (shown(name.to_bytes()), value.len());
+                    format!("setxattr(\"{name}\", {bytes} bytes) failed")
+                })?,
             }
         }
         Ok(skipped)

@@ -1,12 +1,11 @@
 //! Archives that are small, or never end, and want more than they may have.
 
-use std::io;
-
 use bytes::Bytes;
 
 use super::archive::Archive;
 use super::chunks::Chunks;
 use super::directory::open_root;
+use super::error::Result;
 use super::notation::entry;
 use super::tests::Place;
 use super::untar::untar;
@@ -18,7 +17,7 @@ struct Endless<F> {
 }
 
 impl<F: FnMut(u64) -> Vec<u8>> Chunks for Endless<F> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         self.made += 1;
         Ok((self.make)(self.made - 1).into())
     }

@@ -1,11 +1,12 @@
 //! A copy of the blob on its way, for whoever is to serve it again.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use bytes::Bytes;
 
 use super::chunks::Chunks;
+use super::error::Result;
 
 /// Passes a blob's bytes on and writes them into a file. A copy that fails is given up: the blob can be had again.
 pub struct Tee<C> {
@@ -26,7 +27,7 @@ impl<C: Chunks> Tee<C> {
 }
 
 impl<C: Chunks> Chunks for Tee<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         let chunk = self.chunks.next_chunk()?;
         if let Some(copy) = &mut self.copy
             && copy.write_all(&chunk).is_err()

@@ -5,14 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::error::Result;
+
 /// A stage of the pipeline, or its beginning: gives bytes piece by piece.
 pub trait Chunks {
     /// The next piece; an empty one is the end, and stays the end.
-    fn next_chunk(&mut self) -> io::Result<Bytes>;
+    fn next_chunk(&mut self) -> Result<Bytes>;
 }
 
 impl<C: Chunks + ?Sized> Chunks for Box<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         (**self).next_chunk()
     }
 }
@@ -39,7 +41,7 @@ impl<R: io::Read> ReadChunks<R> {
 }
 
 impl<R: io::Read> Chunks for ReadChunks<R> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         let mut buffer = self.pool.take();
         let mut filled = 0;
         while filled < buffer.bytes.len() {
@@ -47,7 +49,7 @@ impl<R: io::Read> Chunks for ReadChunks<R> {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(Bytes::from_owner(buffer).slice(..filled))
@@ -70,7 +72,7 @@ impl<C: Chunks> ChunkReader<C> {
     }
 
     /// What is left of the current chunk, or else the next one; empty at the end.
-    pub fn chunk(&mut self) -> io::Result<&mut Bytes> {
+    pub fn chunk(&mut self) -> Result<&mut Bytes> {
         if self.current.is_empty() {
             self.current = self.chunks.next_chunk()?;
         }
@@ -78,7 +80,7 @@ impl<C: Chunks> ChunkReader<C> {
     }
 
     /// The first `count` bytes, or all there are, without consuming them.
-    pub fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
+    pub fn peek(&mut self, count: usize) -> Result<&[u8]> {
         while self.current.len() < count {
             let next = self.chunks.next_chunk()?;
             if next.is_empty() {

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use bytes::Bytes;
 
 use super::chunks::{ChunkReader, Chunks, ReadChunks};
+use super::error::{Result, malformed};
 use super::frames::{Frames, is_frame};
 use super::windows::Windows;
 
@@ -58,7 +59,7 @@ impl<C: Chunks> Decompressor<C> {
         Some(reader.into_inner())
     }
 
-    fn start(mut blob: ChunkReader<C>, windows: &Windows) -> io::Result<Decoder<C>> {
+    fn start(mut blob: ChunkReader<C>, windows: &Windows) -> Result<Decoder<C>> {
         let magic = blob.peek(4)?;
         if magic.starts_with(&GZIP_MAGIC) {
             Ok(Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(
@@ -73,7 +74,7 @@ impl<C: Chunks> Decompressor<C> {
 }
 
 impl<C: Chunks> Chunks for Decompressor<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         if let State::Start(reader) = &mut self.state {
             // An error of the stages before comes out here, while the blob is still in its place.
             reader.peek(4)?;
@@ -85,7 +86,7 @@ impl<C: Chunks> Chunks for Decompressor<C> {
         }
         match &mut self.state {
             State::Running(chunks) => chunks.next_chunk(),
-            State::Start(_) | State::Broken => Err(io::Error::other("the decoder could not be started")),
+            State::Start(_) | State::Broken => Err(malformed("the decoder could not be started")),
         }
     }
 }

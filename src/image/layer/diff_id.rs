@@ -1,84 +1,58 @@
 //! The uncompressed archive against its diff ID (image-spec `config.md`), and against a bound for its size.
 
-use std::io;
-
-use anyhow::{Result, bail};
 use bytes::Bytes;
 
 use super::chunks::Chunks;
+use super::error::{LayerError, Result, malformed};
 use crate::image::oci::Digest;
-use crate::image::oci::digest::{Hasher, UnsupportedAlgorithm};
-
-/// The uncompressed archive is another than the one that the config names.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the layer's diff ID is {found}, the image config says {expected}: the image is malformed")]
-pub struct DiffIdMismatch {
-    /// What the config says.
-    pub expected: Digest,
-    /// What the bytes hash to.
-    pub found: Digest,
-}
-
-/// The archive is longer than the place for it allows.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the uncompressed layer is larger than {limit_bytes} bytes, more than there is room for")]
-pub struct ArchiveTooLong {
-    /// The bound, in bytes.
-    pub limit_bytes: u64,
-}
+use crate::image::oci::blob::{BlobCheck, BlobError};
 
 /// Passes the archive's bytes on and hashes them.
 #[must_use = "nothing is verified before finish()"]
 pub struct DiffIdHasher<C> {
     chunks: C,
-    hasher: Hasher,
-    seen_bytes: u64,
+    check: BlobCheck,
     limit_bytes: u64,
 }
 
 impl<C: Chunks> DiffIdHasher<C> {
-    /// Hashes `chunks` as `diff_id` is hashed; more than `limit_bytes` of them are an error.
-    pub fn new(chunks: C, diff_id: &Digest, limit_bytes: u64) -> Result<Self, UnsupportedAlgorithm> {
+    /// Compares `chunks` with `diff_id`; more than `limit_bytes` of them are an error.
+    pub fn new(chunks: C, diff_id: &Digest, limit_bytes: u64) -> Result<Self> {
         Ok(Self {
             chunks,
-            hasher: Hasher::like(diff_id)?,
-            seen_bytes: 0,
+            check: BlobCheck::of(diff_id, None).map_err(malformed)?,
             limit_bytes,
         })
     }
 
-    /// Reads what is left and compares it all with `expected`. Gives the archive's size in bytes.
-    pub fn finish(&mut self, expected: &Digest) -> Result<u64> {
-        while !self.next_chunk()?.is_empty() {}
-        let found = self.hasher.clone().finish();
-        if found != *expected {
-            bail!(DiffIdMismatch {
-                expected: expected.clone(),
-                found
-            });
-        }
-        Ok(self.seen_bytes)
+    /// Reads what is left, and gives the archive's size in bytes if it is the right one. Gives the stage before back, too.
+    pub fn finish(mut self) -> (Result<u64>, C) {
+        let bytes = self.read_rest();
+        let verified = bytes.and_then(|bytes| match self.check.finish() {
+            Err(BlobError::Digest { expected, found }) => Err(LayerError::DiffId { expected, found }),
+            checked => Ok(checked.map(|_| bytes)?),
+        });
+        (verified, self.chunks)
     }
 
     /// The stage before.
     pub fn into_inner(self) -> C {
         self.chunks
     }
+
+    fn read_rest(&mut self) -> Result<u64> {
+        while !self.next_chunk()?.is_empty() {}
+        Ok(self.check.seen_bytes())
+    }
 }
 
 impl<C: Chunks> Chunks for DiffIdHasher<C> {
-    fn next_chunk(&mut self) -> io::Result<Bytes> {
+    fn next_chunk(&mut self) -> Result<Bytes> {
         let chunk = self.chunks.next_chunk()?;
-        self.seen_bytes = self.seen_bytes.saturating_add(chunk.len() as u64);
-        if self.seen_bytes > self.limit_bytes {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                ArchiveTooLong {
-                    limit_bytes: self.limit_bytes,
-                },
-            ));
+        self.check.update(&chunk)?;
+        if self.check.seen_bytes() > self.limit_bytes {
+            return Err(LayerError::TooLarge(self.limit_bytes));
         }
-        self.hasher.update(&chunk);
         Ok(chunk)
     }
 }

@@ -175,17 +175,17 @@ fn difference(layers: &[Text]) -> Option<String> {
 }
 
 /// The layers unpacked, settled and merged, which is what overlayfs shows of them.
-fn merged(archives: Vec<Vec<u8>>, place: &Place) -> anyhow::Result<PathBuf> {
+fn merged(archives: Vec<Vec<u8>>, place: &Place) -> Result<PathBuf, LayerError> {
     let layers = (archives.into_iter().enumerate())
         .map(|(index, bytes)| unpack_archive(bytes, index, place))
-        .collect::<anyhow::Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>, _>>()?;
     settle(&layers, &|| true)?;
     let shown = through_overlayfs(&layers, place);
     let ours = place.path("ours");
     fs::create_dir(&ours)?;
     merge(layers, &ours, &|| true)?;
     let listed = list(&ours);
-    anyhow::ensure!(
+    assert!(
         shown == shown_by_overlayfs(&listed),
         "merged:\n{listed}\nthrough overlayfs:\n{shown}"
     );

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use anyhow::{Context as _, Result};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
@@ -10,14 +9,18 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat, major, minor};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::path::Path;
 
+use super::error::{Context as _, LayerError, Result};
 use super::path::RelativePath;
 
 /// The longest path that the kernel takes in one call, without the NUL at its end.
 const MAX_CALL_BYTES: usize = 4095;
 
 /// The error of a system call as strace shows it: `mkdirat("usr/bin"): ENOSPC: No space left on device`.
-pub fn failed(call: &str, path: &RelativePath, errno: Errno) -> anyhow::Error {
-    anyhow::Error::new(errno).context(format!("{call}(\"{path}\") failed"))
+pub fn failed(call: &str, path: &RelativePath, errno: Errno) -> LayerError {
+    LayerError::Refused(
+        errno,
+        anyhow::Error::from(errno).context(format!("{call}(\"{path}\") failed")),
+    )
 }
 
 /// Opens a directory by a path of the program's own, not of an archive's.

@@ -2,7 +2,7 @@
 //!
 //! Reads what Go's `archive/tar` reads, which podman and umoci use: the same fields from the same dialects.
 
-use super::archive::Malformed;
+use super::malformed::Malformed;
 
 /// The size of a header and of every other unit of an archive, in bytes.
 pub const BLOCK_BYTES: usize = 512;

@@ -5,12 +5,12 @@ use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::renameat;
 use nix::sys::stat::{FileStat, fstat};
 
 use super::attributes::{Attributes, mtime_of, set_mtime};
 use super::directory::{self, failed, is_directory, is_whiteout, look, open_directory, open_root};
+use super::error::{Context as _, LayerError, Result, ensure};
 use super::path::RelativePath;
 use super::unpack::UnpackedLayer;
 use super::whiteout::{OPAQUE_XATTR, unescaped};
@@ -51,7 +51,9 @@ struct Fold<'a> {
 impl Fold<'_> {
     /// Folds `from` into `to`, both of which are the directory `path`.
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd, path: &RelativePath) -> Result<()> {
-        ensure!((self.wanted)(), "it was stopped");
+        if !(self.wanted)() {
+            return Err(LayerError::Stopped);
+        }
         if self.has_marks && xattr::is(from, OPAQUE_XATTR, b"y")? {
             directory::clear(to).map_err(|errno| failed("unlinkat", path, errno))?;
         }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::archive::{Malformed, Time};
+use super::entry::Time;
+use super::malformed::Malformed;
 
 /// What stands before the name of an extended attribute.
 const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";

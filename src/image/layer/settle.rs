@@ -6,12 +6,12 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
 use nix::sys::stat::fstat;
 
 use super::attributes::{copy, mtime_of, set_mtime};
 use super::directory::{self, failed, is_directory, is_whiteout, look, open_directory, open_root};
+use super::error::{Context as _, LayerError, Result, ensure};
 use super::path::RelativePath;
 use super::unpack::UnpackedLayer;
 use super::whiteout::OPAQUE_XATTR;
@@ -46,7 +46,9 @@ fn settle_within(layers: &[UnpackedLayer], max_lookups: usize, wanted: &dyn Fn()
         );
         // From the deepest: one that is removed may leave its parent empty.
         for path in layer.implied().iter().rev() {
-            ensure!(wanted(), "it was stopped");
+            if !wanted() {
+                return Err(LayerError::Stopped);
+            }
             settle_directory(&root, path, &below)
                 .with_context(|| format!("settling {path} of layer {}", layer.layer().index + 1))?;
         }

@@ -1,20 +1,12 @@
 //! Files with holes, in GNU tar's four formats: old GNU (type `S`), and PAX 0.0, 0.1 and 1.0.
 
-use std::io;
-
-use super::archive::{Archive, MAX_SPECIAL_BYTES, Malformed};
+use super::blocks::Blocks;
 use super::chunks::Chunks;
+use super::entry::Extent;
+use super::error::Result;
 use super::header::{BLOCK_BYTES, Dialect, Header, number};
+use super::malformed::{MAX_SPECIAL_BYTES, Malformed};
 use super::pax::{SparseRecords, unsigned};
-
-/// A run of data in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extent {
-    /// Where it begins, in bytes from the file's beginning.
-    pub offset: u64,
-    /// How long it is, in bytes.
-    pub length: u64,
-}
 
 /// A file as its header and its sparse map describe it.
 pub struct File {
@@ -31,8 +23,8 @@ pub fn of<C: Chunks>(
     header: &Header,
     records: &SparseRecords,
     stored: u64,
-    archive: &mut Archive<C>,
-) -> io::Result<File> {
+    blocks: &mut Blocks<C>,
+) -> Result<File> {
     let pax_size = records.size.or(records.real_size);
     let pax_size = || {
         pax_size.map_or(Ok(stored), |size| {
@@ -42,9 +34,9 @@ pub fn of<C: Chunks>(
     let (name, size, extents) = match (header.type_flag(), format(records)) {
         (b'S', _) => {
             let size = u64::try_from(header.sparse_size()?).map_err(|_| Malformed::Sparse)?;
-            (None, size, old_gnu(header, archive)?)
+            (None, size, old_gnu(header, blocks)?)
         }
-        (_, Some(Format::Inline)) => (records.name.clone(), pax_size()?, inline(archive)?),
+        (_, Some(Format::Inline)) => (records.name.clone(), pax_size()?, inline(blocks)?),
         (_, Some(Format::Records)) => (records.name.clone(), pax_size()?, pairs(&records.map)?),
         (_, None) => {
             return Ok(File {
@@ -54,7 +46,7 @@ pub fn of<C: Chunks>(
             });
         }
     };
-    check(&extents, size, archive.data_bytes())?;
+    check(&extents, size, blocks.data_bytes())?;
     Ok(File {
         name,
         size,
@@ -79,21 +71,21 @@ fn format(records: &SparseRecords) -> Option<Format> {
     }
 }
 
-fn old_gnu<C: Chunks>(header: &Header, archive: &mut Archive<C>) -> io::Result<Vec<Extent>> {
+fn old_gnu<C: Chunks>(header: &Header, blocks: &mut Blocks<C>) -> Result<Vec<Extent>> {
     if header.dialect != Dialect::Gnu {
         return Err(Malformed::Sparse.into());
     }
     let (map, mut more) = header.sparse_map();
     let mut extents = Vec::new();
     add_old_gnu(map, &mut extents)?;
-    let mut blocks = 0;
+    let mut more_bytes = 0;
     while more {
-        blocks += BLOCK_BYTES as u64;
-        if blocks > MAX_SPECIAL_BYTES {
+        more_bytes += BLOCK_BYTES as u64;
+        if more_bytes > MAX_SPECIAL_BYTES {
             return Err(Malformed::TooLarge.into());
         }
         // These blocks lie between the header and the data, which does not count them.
-        let block = archive.block()?.ok_or(Malformed::Cut)?;
+        let block = blocks.block()?.ok_or(Malformed::Cut)?;
         add_old_gnu(&block[..504], &mut extents)?;
         more = block[504] != 0;
     }
@@ -124,9 +116,9 @@ fn pairs(map: &[u64]) -> Result<Vec<Extent>, Malformed> {
 }
 
 /// Version 1.0: a count, then so many pairs, each number on a line, padded to whole blocks.
-fn inline<C: Chunks>(archive: &mut Archive<C>) -> io::Result<Vec<Extent>> {
+fn inline<C: Chunks>(blocks: &mut Blocks<C>) -> Result<Vec<Extent>> {
     let mut lines = Lines {
-        archive,
+        blocks,
         block: Vec::new(),
         read_bytes: 0,
     };
@@ -145,14 +137,14 @@ fn inline<C: Chunks>(archive: &mut Archive<C>) -> io::Result<Vec<Extent>> {
 }
 
 struct Lines<'a, C> {
-    archive: &'a mut Archive<C>,
+    blocks: &'a mut Blocks<C>,
     /// What is left of the current block.
     block: Vec<u8>,
     read_bytes: u64,
 }
 
 impl<C: Chunks> Lines<'_, C> {
-    fn number(&mut self) -> io::Result<u64> {
+    fn number(&mut self) -> Result<u64> {
         let mut digits = Vec::new();
         loop {
             if let Some(end) = self.block.iter().position(|byte| *byte == b'\n') {
@@ -168,14 +160,14 @@ impl<C: Chunks> Lines<'_, C> {
         }
     }
 
-    fn next_block(&mut self) -> io::Result<()> {
+    fn next_block(&mut self) -> Result<()> {
         self.read_bytes += BLOCK_BYTES as u64;
         if self.read_bytes > MAX_SPECIAL_BYTES {
             return Err(Malformed::TooLarge.into());
         }
         while self.block.len() < BLOCK_BYTES {
             let missing = (BLOCK_BYTES - self.block.len()) as u64;
-            let piece = self.archive.data_up_to(missing)?;
+            let piece = self.blocks.data_up_to(missing)?;
             if piece.is_empty() {
                 return Err(Malformed::Sparse.into());
             }

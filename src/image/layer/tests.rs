@@ -64,7 +64,7 @@ fn layer_of(blob: &[u8], archive: &[u8], index: usize) -> Layer {
     }
 }
 
-pub fn unpack_archive(bytes: Vec<u8>, index: usize, place: &Place) -> anyhow::Result<UnpackedLayer> {
+pub fn unpack_archive(bytes: Vec<u8>, index: usize, place: &Place) -> Result<UnpackedLayer, LayerError> {
     let layer = layer_of(&bytes, &bytes, index);
     // An odd size of chunks: no header lies in one piece.
     let blob = ReadChunks::new(std::io::Cursor::new(bytes), 999);

@@ -10,13 +10,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::readlinkat;
 use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
 
 use super::attributes::Attributes;
 use super::directory::{self, failed, is_directory, is_whiteout, kind_of, look, open_directory};
+use super::error::{Context as _, Result, ensure, malformed};
 use super::path::{BadPath, MAX_DEPTH, RelativePath};
 use super::whiteout::{OPAQUE_XATTR, ORIGIN_XATTR};
 use super::xattr;
@@ -295,12 +295,16 @@ impl Tree {
                 return Ok(Step::Link(target.as_bytes().to_vec()));
             }
             Some(stat) if is_whiteout(&stat) => Known::Fresh,
-            Some(_) => bail!("{path} is no directory, and an entry wants to be in it"),
+            Some(_) => {
+                return Err(malformed(format!(
+                    "{path} is no directory, and an entry wants to be in it"
+                )));
+            }
             None => Known::Implied,
         };
         match (purpose, &known) {
             (Purpose::Whiteout, Known::Fresh) => Ok(Step::Removed),
-            (Purpose::Target, _) => bail!("there is no {path} in this layer"),
+            (Purpose::Target, _) => Err(malformed(format!("there is no {path} in this layer"))),
             _ => {
                 self.make_directory(here, name, known)?;
                 self.child(here, name).map(Step::Into)

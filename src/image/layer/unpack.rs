@@ -1,25 +1,23 @@
 //! The whole way of one layer, and what is said of a layer that fails.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-use anyhow::{Context as _, Error, Result};
-use nix::errno::Errno;
 
 use super::ahead::Stage;
 use super::archive::Archive;
 use super::cache::Tee;
 use super::chunks::Chunks;
 use super::decompress::Decompressor;
-use super::diff_id::{ArchiveTooLong, DiffIdHasher, DiffIdMismatch};
+use super::diff_id::DiffIdHasher;
 use super::directory::{open_root, remove_all};
+use super::error::{Context as _, LayerError, Result, malformed};
 use super::path::RelativePath;
 use super::untar::{Unpacked, untar};
-use super::verify::{BlobError, VerifiedBlob, Verifier};
+use super::verify::Verifier;
 use super::windows::Windows;
 use crate::image::oci::Layer;
+use crate::image::oci::blob::VerifiedBlob;
 
 /// Below this size of a blob, in bytes, threads cost more than they save.
 const THREADED_BYTES: u64 = 1 << 20;
@@ -45,11 +43,6 @@ pub struct UnpackedLayer {
     has_copy: bool,
     unpacked: Unpacked,
 }
-
-/// The source of a blob failed, and not the blob: what is to be told is what the source says.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:#}")]
-pub struct SourceFailed(pub Error);
 
 impl UnpackedLayer {
     /// The layer, as the image has it.
@@ -133,27 +126,27 @@ fn run<C: Chunks + Send + 'static>(
     let hasher = DiffIdHasher::new(inflate, &layer.diff_id, limit)?;
     let mut archive = Archive::new(Stage::start(threaded, "diff-id", hasher).context(start)?);
 
-    let outcome = untar(&mut archive, root).map_err(cause);
-    if outcome.as_ref().is_err_and(is_final) {
-        return Err(outcome.expect_err("just seen"));
+    let untarred = untar(&mut archive, root);
+    if untarred.as_ref().is_err_and(is_final) {
+        return Err(untarred.expect_err("just seen"));
     }
-    let mut hasher = archive.into_inner().into_inner();
-    let outcome = outcome.and_then(|unpacked| {
-        let archive_bytes = hasher.finish(&layer.diff_id).map_err(cause)?;
-        Ok((unpacked, archive_bytes))
-    });
-    if outcome.as_ref().is_err_and(is_final) {
-        return Err(outcome.expect_err("just seen"));
+    let hasher = archive.into_inner().into_inner();
+    let (unpacked, inflate) = match untarred {
+        Ok(unpacked) => {
+            let (archive_bytes, inflate) = hasher.finish();
+            (archive_bytes.map(|bytes| (unpacked, bytes)), inflate)
+        }
+        Err(error) => (Err(error), hasher.into_inner()),
+    };
+    if unpacked.as_ref().is_err_and(is_final) {
+        return Err(unpacked.expect_err("just seen"));
     }
-    let inflate = hasher.into_inner().into_inner().into_inner();
-    let verifier = inflate.context("starting the decoder")?.into_inner();
+    let verifier = inflate.into_inner().into_inner();
+    let verifier = verifier.ok_or_else(|| malformed("the decoder could not be started"))?;
     // A damaged blob breaks everything behind it: then that is what is told.
-    let (blob, tee) = verifier.finish().map_err(|error| cause(error.into()))?;
-    let (unpacked, archive_bytes) =
-        outcome.map_err(|error| match error.downcast_ref::<DiffIdMismatch>() {
-            Some(_) => error,
-            None => error.context("its blob is intact, but it cannot be unpacked"),
-        })?;
+    let (blob, tee) = verifier.into_inner().finish()?;
+    let unpacked = unpacked.context("its blob is intact, but it cannot be unpacked");
+    let (unpacked, archive_bytes) = unpacked?;
     Ok(UnpackedLayer {
         layer: layer.clone(),
         path: path.into(),
@@ -164,30 +157,7 @@ fn run<C: Chunks + Send + 'static>(
     })
 }
 
-/// What a source or the verifier said, in the place of what became of it on its way through the stages.
-fn cause(error: Error) -> Error {
-    let is_wrapped = |error: &io::Error| {
-        let inner = error.get_ref();
-        inner.is_some_and(|inner| {
-            inner.is::<SourceFailed>() || inner.is::<BlobError>() || inner.is::<ArchiveTooLong>()
-        })
-    };
-    if !error.downcast_ref::<io::Error>().is_some_and(is_wrapped) {
-        return error;
-    }
-    let unwrap = |error: io::Error| {
-        (error.downcast::<SourceFailed>().map(Error::new))
-            .or_else(|error| error.downcast::<BlobError>().map(Error::new))
-            .or_else(|error| error.downcast::<ArchiveTooLong>().map(Error::new))
-            .unwrap_or_else(Error::new)
-    };
-    error.downcast::<io::Error>().map_or_else(|error| error, unwrap)
-}
-
 /// Whether nothing else can be the reason for `error`, while a damaged blob can be the reason for everything else.
-fn is_final(error: &Error) -> bool {
-    error.is::<SourceFailed>()
-        || error.is::<BlobError>()
-        || error.is::<ArchiveTooLong>()
-        || error.is::<Errno>()
+fn is_final(error: &LayerError) -> bool {
+    !matches!(error, LayerError::Malformed(_) | LayerError::DiffId { .. })
 }

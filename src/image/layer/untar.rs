@@ -2,18 +2,19 @@
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 use nix::unistd::{Whence, ftruncate, linkat, lseek, symlinkat, write};
 
-use super::archive::{Archive, Entry, Kind};
+use super::archive::Archive;
 use super::attributes::Attributes;
 use super::chunks::Chunks;
 use super::directory::{failed, is_directory, is_whiteout, look, open_beneath};
+use super::entry::{Entry, Extent, Kind};
+use super::error::{Context as _, Result, ensure, malformed};
+use super::malformed::Malformed;
 use super::path::{RelativePath, shown};
-use super::sparse::Extent;
 use super::tree::{Directory, Known, Purpose, Tree};
 use super::whiteout::{Meaning, meaning};
 
@@ -85,7 +86,7 @@ impl Untar {
                 None => Ok(()),
             },
             Meaning::Ignored => Ok(()),
-            Meaning::Malformed => bail!("this whiteout removes no name"),
+            Meaning::Malformed => Err(malformed("this whiteout removes no name")),
         }
     }
 
@@ -97,7 +98,7 @@ impl Untar {
         archive: &mut Archive<C>,
     ) -> Result<()> {
         let dir = self.tree.parent(parent, Purpose::Entry)?;
-        let dir = dir.context("parents of entries are made")?;
+        let dir = dir.expect("parents of entries are made");
         // overlayfs takes this device for a whiteout wherever it comes from, so that is what it is.
         if entry.kind == Kind::Character(0, 0) {
             return self.tree.whiteout(&dir, name);
@@ -154,12 +155,16 @@ impl Untar {
 
     fn link(&mut self, dir: &Directory, name: &[u8], target: &[u8]) -> Result<()> {
         let path = RelativePath::clean(target).context("the link's target")?;
-        let (parent, target_name) = path.split().context("the root cannot be linked to")?;
+        let (parent, target_name) = path
+            .split()
+            .ok_or_else(|| malformed("the root cannot be linked to"))?;
         let from = self.tree.parent(&parent, Purpose::Target)?;
-        let from = from.context("targets are never whiteouts")?;
+        let from = from.expect("targets are never whiteouts");
         let stat = look(&from.fd, target_name).map_err(|errno| failed("fstatat", &path, errno))?;
         let Some(stat) = stat.filter(|stat| !is_whiteout(stat)) else {
-            bail!("there is no \"{path}\" in this layer to link to");
+            return Err(malformed(format!(
+                "there is no \"{path}\" in this layer to link to"
+            )));
         };
         ensure!(
             !is_directory(&stat),
@@ -211,9 +216,9 @@ fn write_sparse<C: Chunks>(
     archive: &mut Archive<C>,
 ) -> Result<()> {
     // What follows the last extent is a hole, too.
-    ftruncate(file, i64::try_from(size)?).with_context(|| format!("ftruncate({size}) failed"))?;
+    ftruncate(file, offset(size)?).with_context(|| format!("ftruncate({size}) failed"))?;
     for extent in extents {
-        lseek(file, i64::try_from(extent.offset)?, Whence::SeekSet).context("lseek failed")?;
+        lseek(file, offset(extent.offset)?, Whence::SeekSet).context("lseek failed")?;
         let mut left = extent.length;
         while left > 0 {
             let piece = archive.data_up_to(left).context("reading the layer's archive")?;
@@ -224,12 +229,16 @@ fn write_sparse<C: Chunks>(
     Ok(())
 }
 
+fn offset(bytes: u64) -> Result<i64, Malformed> {
+    i64::try_from(bytes).map_err(|_| Malformed::Range)
+}
+
 fn write_all(file: &OwnedFd, mut bytes: &[u8]) -> Result<()> {
     while !bytes.is_empty() {
         match write(file, bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(anyhow::Error::new(errno).context("write failed")),
+            refused => return refused.map(drop).context("write failed"),
         }
     }
     Ok(())

@@ -48,7 +48,7 @@ fn each_fault_is_named() {
                     ..good.clone()
                 },
                 format!(
-                    "the blob's digest is {}, the manifest says {blob_digest}: the registry's copy is damaged",
+                    "the blob's digest is {}, not {blob_digest}: the source's copy is damaged",
                     sha256(&two_members)
                 ),
             ),
@@ -75,7 +75,7 @@ fn each_fault_is_named() {
                 blob[..blob.len() - 1].to_vec(),
                 good.clone(),
                 format!(
-                    "the blob ends after {} of {} bytes: the registry's copy or the connection is damaged",
+                    "the blob ends after {} of {} bytes: the source's copy or the connection is damaged",
                     blob.len() - 1,
                     blob.len()
                 ),
@@ -85,7 +85,7 @@ fn each_fault_is_named() {
                 vec![],
                 good.clone(),
                 format!(
-                    "the blob ends after 0 of {} bytes: the registry's copy or the connection is damaged",
+                    "the blob ends after 0 of {} bytes: the source's copy or the connection is damaged",
                     blob.len()
                 ),
             ),
@@ -94,7 +94,7 @@ fn each_fault_is_named() {
                 [&blob, b"\0".as_slice()].concat(),
                 good.clone(),
                 format!(
-                    "the blob is longer than the {} bytes that the manifest says: the registry's copy is damaged",
+                    "the blob is longer than its {} bytes: the source's copy is damaged",
                     blob.len()
                 ),
             ),
@@ -103,7 +103,7 @@ fn each_fault_is_named() {
                 broken.clone(),
                 good.clone(),
                 format!(
-                    "the blob's digest is {}, the manifest says {blob_digest}: the registry's copy is damaged",
+                    "the blob's digest is {}, not {blob_digest}: the source's copy is damaged",
                     sha256(&broken)
                 ),
             ),

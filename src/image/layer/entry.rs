@@ -1,0 +1,64 @@
+//! What stands in an archive under one name, without its data.
+
+use std::collections::BTreeMap;
+
+/// A point in time: nanoseconds count up from the second, before 1970 too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Seconds since 1970.
+    pub seconds: i64,
+    /// 0 to 999,999,999.
+    pub nanoseconds: i64,
+}
+
+/// What an entry is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file: its size with holes, in bytes, and where its data lies if it has any holes.
+    File {
+        /// The size, in bytes.
+        size: u64,
+        /// Where the data lies.
+        extents: Option<Vec<Extent>>,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link to any bytes.
+    Symlink(Vec<u8>),
+    /// One more name for an earlier entry.
+    Hardlink(Vec<u8>),
+    /// A character device: major and minor number.
+    Character(u32, u32),
+    /// A block device.
+    Block(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry: everything but its data.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its name as it stands in the archive.
+    pub path: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// The twelve permission bits.
+    pub mode: u32,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
+    /// The time of the last change.
+    pub mtime: Time,
+    /// Extended attributes: name and value.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// A run of data in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Where it begins, in bytes from the file's beginning.
+    pub offset: u64,
+    /// How long it is, in bytes.
+    pub length: u64,
+}
