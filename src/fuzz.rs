@@ -11,8 +11,8 @@ mod gpt;
 mod hints;
 mod image;
 mod layer;
+pub(crate) mod shown;
 
-use std::fmt::Display;
 use std::path::Path;
 
 use crate::image::source::registry::fuzz as registry;
@@ -150,12 +150,6 @@ pub fn challenge(data: &[u8]) {
 /// What a registry or a token server says when it fails.
 pub fn error_body(data: &[u8]) {
     registry::error_body(data);
-}
-
-/// An error or anything else that is shown has one line.
-pub(crate) fn one_line(shown: &dyn Display) {
-    let text = shown.to_string();
-    assert!(!text.contains(['\n', '\r']), "several lines: {text}");
 }
 
 /// Puts the seeds of the target `name` into `corpus`, a directory, before the fuzzer reads it.

@@ -26,8 +26,9 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
+use super::exit::{ExitStatus, NotStarted};
 use super::process::Process;
-use super::{Devices, ExitStatus, NotStarted};
+use super::spec::Devices;
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
 
@@ -196,10 +197,7 @@ impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let not_started = match self.prepare() {
             Ok(()) => execute(spec),
-            Err(error) => NotStarted {
-                exit_status: NotStarted::NOT_RUN,
-                reason: format!("{error:#}"),
-            },
+            Err(error) => NotStarted::not_run(format!("{error:#}")),
         };
         // libcontainer tells nobody what went wrong from here on.
         if let Ok(text) = serde_json::to_vec(&not_started) {

@@ -5,6 +5,7 @@
 //! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child could
 //! deadlock in the allocator if other threads were alive.
 
+mod exit;
 pub mod helper;
 pub mod network;
 mod process;
@@ -12,79 +13,6 @@ pub mod relay;
 pub mod run;
 pub mod spec;
 
-use nix::errno::Errno;
-use serde::{Deserialize, Serialize};
-
+pub use exit::{ExitStatus, NotStarted};
 pub use run::{Finished, run};
 pub use spec::{Devices, Network, Sandbox};
-
-/// How a command in the sandbox ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitStatus {
-    /// It exited with this status.
-    Exited(i32),
-    /// This signal ended it.
-    Signaled(i32),
-}
-
-impl ExitStatus {
-    /// Whether it exited with status 0.
-    pub fn success(self) -> bool {
-        self == Self::Exited(0)
-    }
-
-    /// The status as a shell has it: 128 and the signal's number where a signal ended it.
-    pub fn code(self) -> i32 {
-        match self {
-            Self::Exited(status) => status,
-            Self::Signaled(signal) => 128 + signal,
-        }
-    }
-}
-
-impl std::fmt::Display for ExitStatus {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Exited(status) => write!(out, "exit status {status}"),
-            Self::Signaled(signal) => write!(out, "signal {signal}"),
-        }
-    }
-}
-
-/// A command that could not be started in its container.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[error("{reason}")]
-pub struct NotStarted {
-    /// What other container tools and shells exit with then.
-    pub exit_status: u8,
-    reason: String,
-}
-
-impl NotStarted {
-    /// The container could not be run.
-    pub const NOT_RUN: u8 = 125;
-    /// What was found can't be executed.
-    const NOT_EXECUTABLE: u8 = 126;
-    /// Nothing was found.
-    const NOT_FOUND: u8 = 127;
-
-    /// `program` was executed, and the kernel said `errno`.
-    fn because(program: &str, errno: Errno) -> Self {
-        let (exit_status, reason) = match errno {
-            Errno::ENOENT | Errno::ENOTDIR => (
-                Self::NOT_FOUND,
-                format!("the image has no program {program:?}, or not the interpreter that it needs"),
-            ),
-            Errno::EACCES => (
-                Self::NOT_EXECUTABLE,
-                format!("{program:?} in the image is not executable"),
-            ),
-            _ => (
-                Self::NOT_EXECUTABLE,
-                format!("{program:?} in the image cannot be started: {}", errno.desc()),
-            ),
-        };
-        Self { exit_status, reason }
-    }
-}

@@ -14,9 +14,9 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::sync::mpsc;
 
-use super::ExitStatus;
 use crate::console::text::printable;
 
+use super::exit::ExitStatus;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
 use super::spec::{Sandbox, runtime_spec};
 

@@ -6,7 +6,7 @@ use crate::image::oci::manifest::{self, Document};
 use crate::image::oci::{Image, Platform, Reference};
 use crate::image::source::name::ImageName;
 
-use super::one_line;
+use super::shown::one_line;
 
 pub fn reference(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

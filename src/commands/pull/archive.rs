@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{fetch, index, layers, not_made, refuse_too_large};
+use super::target::{layers, not_made, refuse_too_large};
+use super::{fetch, index};
 use crate::console::progress::{Event, Progress, Wait};
 use crate::image::root::FoundImage;
 use crate::image::source::file::Named;

@@ -12,7 +12,8 @@ use nix::sys::statvfs::statvfs;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::{fetch, index, layers, not_made, refuse_too_large};
+use super::target::{layers, not_made, refuse_too_large};
+use super::{fetch, index};
 use crate::console::progress::{Event, Progress, Wait};
 use crate::console::text::size;
 use crate::image::oci::blob::BlobCheck;
@@ -31,7 +32,7 @@ const PARTIAL: &str = ".landfall-partial";
 /// Makes `directory` a layout that has the image as `name`, or adds it to the one there.
 pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Progress) -> Result<()> {
     let doing = || format!("writing to {target}");
-    let layout = Layout::open(target).with_context(doing)?;
+    let layout = LayoutDirectory::open(target).with_context(doing)?;
     let image = &*found.image;
     let documents = [
         (image.config_descriptor.digest(), &image.config),
@@ -46,13 +47,13 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
 }
 
 /// A directory that is becoming a layout. Nobody else of us writes to it.
-struct Layout {
+struct LayoutDirectory {
     directory: PathBuf,
     index: Value,
     _lock: Flock<File>,
 }
 
-impl Layout {
+impl LayoutDirectory {
     /// Makes the directory, if it isn't there, and none above it: that would be on another file system than was meant.
     fn open(target: &Named) -> Result<Self> {
         let directory = target.path.as_path();

@@ -8,13 +8,11 @@ mod blob;
 mod drop_in;
 mod range;
 mod serve;
+mod state;
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -24,26 +22,16 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use drop_in::{policy_json, registries_conf};
+pub use state::Blobs;
+use state::{Counters, State};
 
 use crate::console::text::size;
-use crate::image::oci::{Digest, Image};
-use crate::image::source::Source;
+use crate::image::oci::Image;
 
 /// So many clients are served at once; more wait.
 const MAX_CONNECTIONS: usize = 16;
 /// A client that says nothing for so long is sent away.
 const IDLE: Duration = Duration::from_secs(120);
-/// So many failures are remembered.
-const MAX_FAILURES: usize = 8;
-
-/// Where the relay takes the layers' blobs from.
-pub struct Blobs {
-    /// Files that hold verified blobs. They may vanish at any time; then the source is asked.
-    pub cached: HashMap<Digest, PathBuf>,
-    /// Where the other blobs come from, unverified.
-    pub source: Arc<dyn Source>,
-}
-
 /// What the relay gave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
@@ -64,22 +52,6 @@ pub struct Relay {
     address: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
-}
-
-/// What all connections share.
-struct State {
-    image: Arc<Image>,
-    blobs: Blobs,
-    counters: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    requests: AtomicU64,
-    refused: AtomicU64,
-    from_cache: AtomicU64,
-    from_source: AtomicU64,
-    failures: Mutex<Vec<String>>,
 }
 
 impl Relay {
@@ -146,24 +118,6 @@ impl Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-impl Counters {
-    fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    fn read(counter: &AtomicU64) -> u64 {
-        counter.load(Ordering::Relaxed)
-    }
-
-    fn failed(&self, why: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        // Clients try again.
-        if failures.len() < MAX_FAILURES && !failures.contains(&why) {
-            failures.push(why);
-        }
     }
 }
 

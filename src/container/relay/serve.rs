@@ -13,8 +13,9 @@ use hyper::header::{ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT
 use hyper::{Method, Request, Response, StatusCode};
 use oci_spec::image::{Descriptor, Digest};
 
+use super::blob;
 use super::range::{self, Wanted};
-use super::{Counters, State, blob};
+use super::state::{Counters, State};
 use crate::image::oci::Image;
 use crate::image::source::BlobStream;
 

@@ -14,7 +14,7 @@ use crate::image::oci::digest::sha256;
 use crate::image::oci::manifest::{self, Document};
 use crate::image::oci::reference::Selector;
 use crate::image::oci::{Descriptor, Image};
-use crate::image::source::{BlobStream, RawDocument};
+use crate::image::source::{BlobStream, RawDocument, Source};
 
 /// An image with these layers. They needn't be archives: the relay doesn't look into them.
 pub fn image(layers: &[&[u8]]) -> Image {

@@ -21,7 +21,7 @@ use crate::image::oci::reference::Selector;
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layout that was opened.
-pub struct Layout {
+pub struct OciLayout {
     files: Files,
     index_bytes: Vec<u8>,
     index: ImageIndex,
@@ -33,7 +33,7 @@ enum Files {
     Archive(Named, TarIndex),
 }
 
-impl Layout {
+impl OciLayout {
     /// Opens the layout in a directory.
     pub async fn open_directory(at: &Named) -> Result<Self> {
         Self::open(Files::Directory(at.clone())).await
@@ -140,7 +140,7 @@ impl Layout {
     }
 }
 
-impl Source for Layout {
+impl Source for OciLayout {
     fn document<'a>(&'a self, selector: &'a Selector) -> BoxFuture<'a, Result<RawDocument>> {
         Box::pin(self.read_document(selector))
     }

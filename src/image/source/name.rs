@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::file::Named;
-use super::layout::Layout;
+use super::layout::OciLayout;
 use super::registry::{Options, Registry};
 use super::resolve::resolve_selected;
 use super::{Source, docker_archive::DockerArchive};
@@ -159,8 +159,8 @@ impl ImageName {
         let mut file = Named::plain(path);
         file.path = at.unwrap_or(file.path);
         match form {
-            Form::Layout => open_layout(Layout::open_directory(&file).await?, path, selector),
-            Form::Archive => open_layout(Layout::open_archive(&file).await?, path, selector),
+            Form::Layout => open_layout(OciLayout::open_directory(&file).await?, path, selector),
+            Form::Archive => open_layout(OciLayout::open_archive(&file).await?, path, selector),
             Form::DockerArchive => {
                 let archive = DockerArchive::open(&file, selector).await?;
                 let name = archive.name().map(str::to_string);
@@ -189,7 +189,7 @@ async fn prepared(reference: &Reference, options: &Options) -> Result<Registry> 
     apart(move || Registry::new(&reference, &options)).await
 }
 
-fn open_layout(layout: Layout, path: &Path, selector: Option<&Selector>) -> Result<Opened> {
+fn open_layout(layout: OciLayout, path: &Path, selector: Option<&Selector>) -> Result<Opened> {
     let selector = selector.cloned().or(layout.only()).with_context(|| {
         format!(
             "{} has several images: say which, by :TAG or @DIGEST ({})",

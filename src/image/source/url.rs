@@ -6,10 +6,12 @@ use anyhow::{Result, bail};
 use reqwest::{StatusCode, Url};
 use zeroize::Zeroizing;
 
+use super::registry::Options;
 use super::registry::error::{Cause, Retry};
-use super::registry::http::{Http, host_of};
+use super::registry::host::host_of;
+use super::registry::http::Http;
 use super::registry::retry::Backoff;
-use super::registry::{Options, again, trust};
+use super::registry::shared::again;
 
 /// A file may be larger than the documents of a registry, and take so many times longer.
 const FILE_PATIENCE: u32 = 10;
@@ -28,7 +30,7 @@ pub fn shown(url: &Url) -> String {
 
 /// Fetches a file of at most `limit_bytes`.
 pub async fn fetch(url: &Url, options: &Options, limit_bytes: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let http = Http::new(&trust(options), options.timeouts.clone(), &options.proxies)?;
+    let http = Http::new(&options.trust(), options.timeouts.clone(), &options.proxies)?;
     let mut backoff = Backoff::new(options.policy.clone());
     let mut told = String::new();
     loop {

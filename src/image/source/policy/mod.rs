@@ -4,47 +4,26 @@
 //! `insecureAcceptAnything` are heeded. Whoever demands a signature gets no image: none can be checked yet.
 
 mod parse;
+mod rules;
 mod scope;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-pub use self::parse::parse;
+use self::parse::{MAX_BYTES, parse};
+use self::rules::{Requirement, Rules};
 use self::scope::Scopes;
 use super::name::ImageName;
 use super::registry::Places;
-
-/// No policy is larger than this, in bytes.
-const MAX_BYTES: u64 = 4 << 20;
 
 /// A policy, and the file that it's in.
 #[derive(Debug)]
 pub struct Policy {
     file: PathBuf,
     rules: Rules,
-}
-
-/// What a policy says: requirements of every image in a scope.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Rules {
-    default: Vec<Requirement>,
-    /// By transport, then by scope; the empty scope stands for the whole transport.
-    transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
-}
-
-/// What an image must be. It must be all that is required of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Requirement {
-    /// Anything at all.
-    InsecureAcceptAnything,
-    /// Nothing is good enough.
-    Reject,
-    /// Signed, in the way that has this name.
-    Signature(&'static str),
 }
 
 impl Policy {
@@ -103,22 +82,6 @@ impl Policy {
             }
         }
         Ok(())
-    }
-}
-
-impl Rules {
-    /// What counts for an image, and which scope that was said of.
-    fn of(&self, scopes: &Scopes) -> (String, &[Requirement]) {
-        let Some(rules) = self.transports.get(scopes.transport) else {
-            return ("default".into(), &self.default);
-        };
-        let mut named = scopes.from_narrow_to_wide.iter();
-        let named = named.find_map(|scope| Some((format!("{scope:?}"), rules.get(scope)?)));
-        let whole = || Some((format!("all of {}", scopes.transport), rules.get("")?));
-        match named.or_else(whole) {
-            Some((scope, requirements)) => (scope, requirements),
-            None => ("default".into(), &self.default),
-        }
     }
 }
 

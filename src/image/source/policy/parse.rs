@@ -9,7 +9,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::{MAX_BYTES, Requirement, Rules};
+use super::rules::{Requirement, Rules};
+
+/// No policy is larger than this, in bytes.
+pub const MAX_BYTES: u64 = 4 << 20;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -15,9 +15,11 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::challenge::Challenge;
-use super::config::keys::{Credentials, Keys};
+use super::config::credentials::Credentials;
+use super::config::keys::Keys;
 use super::error::{Cause, Errand};
-use super::http::{Http, host_of};
+use super::host::host_of;
+use super::http::Http;
 
 /// The largest answer of a token server, in bytes.
 const MAX_TOKEN_BYTES: u64 = 1 << 20;

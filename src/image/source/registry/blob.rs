@@ -9,14 +9,14 @@ use anyhow::Result;
 use bytes::Bytes;
 use futures_util::stream;
 use oci_spec::image::Descriptor;
-use reqwest::header::{CONTENT_RANGE, HeaderMap};
 use reqwest::{Response, StatusCode};
 
-use super::Shared;
 use super::endpoint::{Endpoint, wanted_blob};
 use super::error::{Cause, RegistryError};
-use super::http::{host_of, redirected};
+use super::host::host_of;
+use super::http::{range_start, redirected};
 use super::retry::{Backoff, Policy};
+use super::shared::Shared;
 use crate::image::source::BlobStream;
 
 /// A transfer under way.
@@ -202,16 +202,4 @@ fn body(response: Response, at: u64) -> Result<Body, Cause> {
             "sent a part without saying which (no Content-Range)".into(),
         )),
     }
-}
-
-/// The first byte's number in `Content-Range: bytes FIRST-LAST/SIZE`.
-pub fn range_start(headers: &HeaderMap) -> Option<u64> {
-    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    text.trim()
-        .strip_prefix("bytes ")?
-        .split_once('-')?
-        .0
-        .trim()
-        .parse()
-        .ok()
 }

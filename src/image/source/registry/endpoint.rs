@@ -7,10 +7,10 @@ use reqwest::{Response, StatusCode};
 use tokio::sync::OnceCell;
 
 use super::auth::Authenticator;
-use super::blob::range_start;
 use super::challenge::Challenge;
 use super::error::{Cause, Connection, RegistryError};
-use super::http::{Http, host_of, redirected, same_host};
+use super::host::{host_of, same_host};
+use super::http::{Http, range_start, redirected};
 use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::image::oci::media_type::ACCEPTED_MANIFESTS;

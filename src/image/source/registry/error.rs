@@ -1,6 +1,8 @@
 //! What a registry failed at: one line that names the registry, says what it answered and what to try. Answers are
 //! capped and redacted: whatever a stranger sends is neither a secret's way into a log nor a novel.
 
+mod clean;
+mod connection;
 mod tls;
 
 use std::error::Error as StdError;
@@ -11,11 +13,9 @@ use std::time::{Duration, SystemTime};
 use oci_client::errors::{OciEnvelope, OciErrorCode};
 use reqwest::StatusCode;
 
+pub use self::clean::clean;
+pub use self::connection::Connection;
 use self::tls::{tls_error, tls_failure};
-use crate::image::oci::one_line;
-
-/// How much of an error's text is shown, in characters.
-const MAX_SHOWN: usize = 300;
 
 /// A request to a registry that failed.
 #[derive(Debug, thiserror::Error)]
@@ -105,29 +105,6 @@ pub struct Answer {
     pub credentials: Option<String>,
     /// The token that was sent is none that it knows, whatever it allows.
     pub token_refused: bool,
-}
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum Connection {
-    /// Nobody listens there.
-    Refused,
-    /// The name has no address.
-    NoAddress,
-    /// The server speaks plain HTTP where TLS was expected.
-    PlainHttp,
-    /// The certificate isn't believed, and why.
-    Untrusted(String),
-    /// The certificate is believed, but it's not this server's: which names it has.
-    WrongName(String),
-    /// The certificate's time is not now.
-    WrongTime(String),
-    /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
-    Unwelcome(String),
-    /// It broke in the middle of an answer, in the words of the layers below.
-    Broken(String),
-    /// Anything else, in the words of the layers below.
-    Other(String),
 }
 
 /// Whether to ask again.
@@ -299,37 +276,6 @@ impl fmt::Display for Cause {
     }
 }
 
-impl fmt::Display for Connection {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused => out.write_str("refuses connections: check that it runs, and its port"),
-            Self::NoAddress => out.write_str("has no address: check its name, and this machine's DNS"),
-            Self::PlainHttp => {
-                out.write_str("speaks plain HTTP, not TLS: allow that with --tls-verify=false")
-            }
-            Self::Untrusted(why) => write!(
-                out,
-                "has a certificate that is not trusted ({why}): give the authority that signed it with --ca-cert, \
-                 or trust anybody with --tls-verify=false"
-            ),
-            Self::WrongName(why) => write!(
-                out,
-                "has a certificate for another name ({why}): call it by a name that it has, or trust anybody with \
-                 --tls-verify=false"
-            ),
-            Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
-            Self::Unwelcome(why) => write!(
-                out,
-                "wants a client certificate that it knows ({why}): put it into certs.d/HOST:PORT, as *.cert with its *.key"
-            ),
-            Self::Broken(why) => {
-                write!(out, "broke off ({why}): check the network between here and there")
-            }
-            Self::Other(why) => write!(out, "cannot be reached: {why}"),
-        }
-    }
-}
-
 /// What the layers below made of a request that got no (whole) answer.
 pub fn connection_failure(error: &reqwest::Error) -> Connection {
     let mut last = error.to_string();
@@ -387,33 +333,6 @@ pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
         (None, String::new())
     } else {
         (None, clean(&text))
-    }
-}
-
-/// A stranger's text fit to be shown: one line, short, without what may be a secret (credentials, tokens, the query of
-/// a signed URL).
-pub fn clean(text: &str) -> String {
-    let printable = one_line(text);
-    let mut shown: Vec<&str> = Vec::new();
-    let mut after_scheme = false;
-    for word in printable.split_whitespace() {
-        let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
-        let secret = after_scheme || bare.starts_with("eyJ");
-        let url_query = word
-            .contains("://")
-            .then(|| word.split_once(['?', '#']))
-            .flatten();
-        match (secret, url_query) {
-            (true, _) => shown.push("[redacted]"),
-            (false, Some((address, _))) => shown.extend([address, "[redacted]"]),
-            (false, None) => shown.push(word),
-        }
-        after_scheme = ["bearer", "basic"].contains(&bare.to_ascii_lowercase().as_str());
-    }
-    let line = shown.join(" ");
-    match line.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
     }
 }
 

@@ -9,7 +9,7 @@ use super::challenge::{Challenge, refuses_token};
 use super::config::auth_file::AuthFile;
 use super::config::{pull_secret, registries};
 use super::error::{clean, parse_error_body};
-use crate::fuzz::one_line;
+use crate::fuzz::shown::one_line;
 use crate::image::oci::Reference;
 
 /// Whose credentials are looked for.

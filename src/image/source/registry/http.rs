@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use reqwest::header::{CONTENT_LENGTH, DATE, HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, RETRY_AFTER};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 
 use super::challenge::refuses_token;
 use super::error::{Answer, Cause, Connection, Errand, connection_failure, parse_error_body};
+use super::host::{host_of, same_host};
 use super::proxy::{self, Proxies};
 use super::tls::{self, Trust};
 
@@ -207,25 +208,16 @@ pub fn redirected(cause: Cause, host: String, asked: &str) -> Cause {
     }
 }
 
-/// `HOST[:PORT]` of a URL.
-pub fn host_of(url: &reqwest::Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.into(),
-    }
-}
-
-/// Whether a URL's host is the one that was asked for; a scheme's own port may be spelled out or not.
-pub fn same_host(of_url: &str, asked: &str) -> bool {
-    let plain = |host: &str| {
-        let host = host
-            .strip_suffix(":443")
-            .or(host.strip_suffix(":80"))
-            .unwrap_or(host);
-        host.to_ascii_lowercase()
-    };
-    plain(of_url) == plain(asked)
+/// The first byte's number in `Content-Range: bytes FIRST-LAST/SIZE`.
+pub fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    text.trim()
+        .strip_prefix("bytes ")?
+        .split_once('-')?
+        .0
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// The length that the head of an answer announces, in bytes.

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Proxy, Url};
 
+use super::host::host_of;
+
 /// What is never asked through a proxy, whatever is configured.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
@@ -85,7 +87,7 @@ impl Proxies {
 
     /// `HOST[:PORT]` of the proxy that leads to `url`, if there is one.
     pub fn shown_for(&self, url: &Url) -> Option<String> {
-        self.leading_to(url).map(super::http::host_of)
+        self.leading_to(url).map(host_of)
     }
 
     fn leading_to(&self, url: &Url) -> Option<&Url> {

@@ -9,12 +9,14 @@ use tokio::sync::OnceCell;
 
 use super::auth::Authenticator;
 use super::config::certs::Certificates;
-use super::config::keys::{Keys, Known, Search};
+use super::config::credentials::Known;
+use super::config::keys::{Keys, Search};
 use super::config::pull_secret;
 use super::config::registries::{Location, RegistriesConf};
 use super::endpoint::Endpoint;
 use super::http::Http;
-use super::{Options, Trust};
+use super::options::Options;
+use super::tls::Trust;
 use crate::image::oci::Reference;
 
 /// What all endpoints of an image have in common.

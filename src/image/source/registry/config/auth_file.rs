@@ -11,7 +11,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::keys::Credentials;
+use super::credentials::Credentials;
 
 /// No list of credentials is larger than this, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
@@ -30,7 +30,7 @@ pub struct AuthFile {
 
 /// What a file has for a registry.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum Login<'a> {
     /// Credentials, and the key that they are filed under.
     Credentials(&'a str, Credentials),
     /// The name of the program that has them, behind `docker-credential-`.
@@ -114,11 +114,11 @@ impl AuthFile {
 
     /// What there is for `repository` at `registry` (`HOST[:PORT]`): a helper of that registry, else the credentials
     /// under the longest prefix, else the helper for all.
-    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Found<'_>>> {
+    pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Login<'_>>> {
         let registry = canonical_host(registry);
         let helper = self.helpers.iter().find(|(key, _)| normalized(key) == registry);
         if let Some((_, helper)) = helper {
-            return Ok(Some(Found::Helper(helper)));
+            return Ok(Some(Login::Helper(helper)));
         }
         let full = format!("{registry}/{repository}");
         let parents = std::iter::successors(Some(full.as_str()), |name| {
@@ -126,10 +126,10 @@ impl AuthFile {
         });
         for (key, entry) in parents.filter_map(|name| self.entries.get_key_value(name)) {
             if let Some(credentials) = entry.credentials().with_context(|| format!("at {key:?}"))? {
-                return Ok(Some(Found::Credentials(key, credentials)));
+                return Ok(Some(Login::Credentials(key, credentials)));
             }
         }
-        Ok(self.store.as_deref().map(Found::Helper))
+        Ok(self.store.as_deref().map(Login::Helper))
     }
 }
 
@@ -201,16 +201,16 @@ fn canonical_host(host: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn user(found: Result<Option<Found<'_>>>) -> Option<String> {
+    fn user(found: Result<Option<Login<'_>>>) -> Option<String> {
         match found.unwrap()? {
-            Found::Credentials(_, Credentials::Password { user, password }) => {
+            Login::Credentials(_, Credentials::Password { user, password }) => {
                 Some(format!("{user}:{}", password.as_str()))
             }
-            Found::Credentials(_, Credentials::IdentityToken(token)) => {
+            Login::Credentials(_, Credentials::IdentityToken(token)) => {
                 Some(format!("token {}", token.as_str()))
             }
-            Found::Credentials(_, Credentials::Bearer(_)) => unreachable!("no file has such"),
-            Found::Helper(name) => Some(format!("helper {name}")),
+            Login::Credentials(_, Credentials::Bearer(_)) => unreachable!("no file has such"),
+            Login::Helper(name) => Some(format!("helper {name}")),
         }
     }
 

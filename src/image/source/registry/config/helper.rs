@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
-use super::keys::Credentials;
+use super::credentials::Credentials;
 use crate::image::source::registry::error::clean;
 
 /// No answer is larger than this, in bytes.

@@ -8,83 +8,20 @@
 //!
 //! Files are read at once, programs are run when a registry asks for credentials.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result, bail};
 use tokio::sync::OnceCell;
-use zeroize::Zeroizing;
 
-use super::auth_file::{AuthFile, Found};
+use super::auth_file::{AuthFile, Login};
+use super::credentials::Known;
 use super::helper;
 use super::places::Places;
 use crate::image::source::registry::error::Cause;
 
 /// The word in `credential-helpers` that stands for the files.
 const THE_FILES: &str = "containers-auth.json";
-
-/// What proves who we are. Wiped from memory when dropped; never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Credentials {
-    /// User and password.
-    Password {
-        /// The user's name.
-        user: String,
-        /// The password.
-        password: Zeroizing<String>,
-    },
-    /// A token that a token server exchanges for others.
-    IdentityToken(Zeroizing<String>),
-    /// A token that the registry itself takes.
-    Bearer(Zeroizing<String>),
-}
-
-impl Credentials {
-    /// From `USER:PASSWORD`.
-    pub fn from_pair(text: &str) -> Option<Self> {
-        let (user, password) = text.split_once(':')?;
-        Some(Self::Password {
-            user: user.into(),
-            // Docker once padded passwords with NULs.
-            password: Zeroizing::new(password.trim_matches('\0').into()),
-        })
-    }
-
-    fn described(&self) -> String {
-        match self {
-            Self::Password { user, .. } => format!("the credentials of user {user:?}"),
-            Self::IdentityToken(_) => "the identity token".into(),
-            Self::Bearer(_) => "the token".into(),
-        }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.described())
-    }
-}
-
-/// Credentials, and where they come from.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// The credentials.
-    pub credentials: Credentials,
-    /// For messages: `the credentials of user "bob" (reg.lab in /root/auth.json)`.
-    pub described: String,
-}
-
-impl Known {
-    /// `origin` says where they are.
-    pub fn new(credentials: Credentials, origin: &str) -> Self {
-        let described = format!("{} ({origin})", credentials.described());
-        Self {
-            credentials,
-            described,
-        }
-    }
-}
 
 /// What may have credentials.
 #[derive(Debug)]
@@ -201,11 +138,11 @@ fn in_files(
             .lookup(registry, repository)
             .map_err(|error| error.context(format!("reading credentials from {}", path.display())))?;
         match found {
-            Some(Found::Helper(name)) => candidates.push(Candidate::Helper {
+            Some(Login::Helper(name)) => candidates.push(Candidate::Helper {
                 name: name.into(),
                 origin: path.display().to_string(),
             }),
-            Some(Found::Credentials(key, credentials)) => {
+            Some(Login::Credentials(key, credentials)) => {
                 let known = Known::new(credentials, &format!("{key} in {}", path.display()));
                 candidates.push(Candidate::Known(known));
                 break;
@@ -357,16 +294,5 @@ mod tests {
             error.contains("docker-credential-landfall-has-no-such") && error.contains("config.json"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        for credentials in [
-            Credentials::from_pair("user:s3cret").unwrap(),
-            Credentials::IdentityToken(Zeroizing::new("s3cret".into())),
-            Credentials::Bearer(Zeroizing::new("s3cret".into())),
-        ] {
-            assert!(!format!("{:?}", Known::new(credentials, "x")).contains("s3cret"));
-        }
     }
 }

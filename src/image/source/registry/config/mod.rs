@@ -12,6 +12,7 @@
 
 pub mod auth_file;
 pub mod certs;
+pub mod credentials;
 mod helper;
 pub mod keys;
 pub mod places;

@@ -11,7 +11,7 @@ use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
-use super::keys::{Credentials, Known};
+use super::credentials::{Credentials, Known};
 
 /// No secret is larger than this, in bytes.
 const MAX_BYTES: u64 = 64 << 10;

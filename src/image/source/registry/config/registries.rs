@@ -4,8 +4,8 @@
 //! of the same prefix. The rules are those of containers/image's `sysregistriesv2`.
 
 mod parse;
+mod table;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,58 +13,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 pub use self::parse::parse;
+pub use self::table::RegistriesConf;
+use self::table::Table;
 use super::places::RegistriesFiles;
 use crate::image::oci::Reference;
 
 /// No configuration file is larger than this, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
-
-/// The contents of a registries.conf, or of several.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RegistriesConf {
-    /// By prefix.
-    tables: BTreeMap<String, Table>,
-    /// Where credentials are looked for; `None` where nothing is said of that.
-    pub credential_helpers: Option<Vec<String>>,
-}
-
-/// A `[[registry]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Table {
-    /// Empty where the prefix has a wildcard and names aren't rewritten.
-    location: String,
-    insecure: bool,
-    blocked: bool,
-    mirrors: Vec<Mirror>,
-    /// The file that it is in.
-    file: PathBuf,
-}
-
-/// A `[[registry.mirror]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mirror {
-    location: String,
-    insecure: bool,
-    pulls: Pulls,
-}
-
-/// What a mirror is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pulls {
-    All,
-    ByDigest,
-    ByTag,
-}
-
-impl Pulls {
-    fn allow(self, reference: &Reference) -> bool {
-        match self {
-            Self::All => true,
-            Self::ByDigest => reference.digest().is_some(),
-            Self::ByTag => reference.digest().is_none(),
-        }
-    }
-}
 
 /// A place that has an image.
 #[derive(Clone, Debug, PartialEq, Eq)]

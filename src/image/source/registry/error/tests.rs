@@ -1,5 +1,6 @@
 //! What is said of failures, and what is tried again.
 
+use super::clean::MAX_SHOWN;
 use super::tls::EARLIEST_NOW;
 use super::*;
 use rustls::CertificateError;

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
 
-use super::{Connection, clean};
+use super::clean::clean;
+use super::connection::Connection;
 
 /// 2026-01-01: this program is younger than that; a clock that says otherwise is wrong.
 pub const EARLIEST_NOW: Duration = Duration::from_secs(1_767_225_600);

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::console::progress::Event;
+use crate::console::progress::{Event, Progress};
 
 /// A mirror or the registry: what each does with a request that isn't for its door.
 type Behaviour = fn(&[u8], &Request) -> Option<Reply>;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Mirror, Pulls, RegistriesConf, Table};
+use super::table::{Mirror, Pulls, RegistriesConf, Table};
 
 /// What of a file means something to us. `unqualified-search-registries`, `short-name-mode`, `aliases` and
 /// `additional-layer-store-auth-helper` don't.

@@ -1,0 +1,106 @@
+//! What goes to where an image is saved, and what the file system there may say to it.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, statfs};
+
+use crate::console::text::size;
+use crate::image::oci::{Descriptor, Image};
+use crate::image::source::file::Named;
+
+/// The largest file on FAT, in bytes: sizes have 32 bits there.
+const FAT_FILE_BYTES: u64 = u32::MAX as u64;
+
+/// The layers of `image`, each blob once, with the number of its layer.
+pub fn layers(image: &Image) -> Vec<(usize, &Descriptor)> {
+    let mut layers: Vec<(usize, &Descriptor)> = Vec::new();
+    for layer in &image.layers {
+        if !layers
+            .iter()
+            .any(|(_, blob)| blob.digest() == layer.blob.digest())
+        {
+            layers.push((layer.index, &layer.blob));
+        }
+    }
+    layers
+}
+
+/// What to do about the failures of file systems that need it said.
+pub fn explain(error: Error) -> Error {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if kind == Some(io::ErrorKind::FileTooLarge) {
+        return error.context(
+            "the file system there does not take files of this size: use another, such as ext4 or exFAT",
+        );
+    }
+    error
+}
+
+/// Why `target` could not be made.
+pub fn not_made(error: io::Error, target: &Named) -> Error {
+    let parent = Path::new(&target.shown).parent().unwrap_or(Path::new("/"));
+    match error.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "there is no directory {}: make it first, or mount what belongs there",
+            parent.display()
+        ),
+        io::ErrorKind::InvalidInput => anyhow!("the file system there does not allow this name ({error})"),
+        _ => error.into(),
+    }
+}
+
+/// An error when the file system of `directory` takes no file of so many bytes.
+pub fn refuse_too_large(directory: &Path, file_bytes: u64) -> Result<()> {
+    let kind = statfs(directory).context("statfs")?.filesystem_type();
+    match largest_file(kind) {
+        Some(limit) if file_bytes > limit => bail!(
+            "a file of {} is needed there, and FAT has none larger than 4 GiB: use another file system, such as ext4 or exFAT",
+            size(file_bytes)
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The largest file that a file system of this kind takes, where that matters.
+fn largest_file(kind: FsType) -> Option<u64> {
+    (kind == MSDOS_SUPER_MAGIC).then_some(FAT_FILE_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+    use nix::sys::statfs::{EXT4_SUPER_MAGIC, TMPFS_MAGIC};
+
+    use super::*;
+
+    #[test]
+    fn fat_takes_less_than_4_gib() {
+        for (kind, limit) in [
+            (MSDOS_SUPER_MAGIC, Some((4 << 30) - 1)),
+            (EXT4_SUPER_MAGIC, None),
+            (TMPFS_MAGIC, None),
+        ] {
+            assert_eq!(largest_file(kind), limit);
+        }
+    }
+
+    #[test]
+    fn what_a_file_system_refuses_is_said_with_what_to_do() {
+        let too_large = Error::new(io::Error::from_raw_os_error(libc::EFBIG)).context("write");
+        assert!(format!("{:#}", explain(too_large)).contains("such as ext4 or exFAT"));
+        let target = Named {
+            path: "/run/x/a/b".into(),
+            shown: "LABEL=STICK/a/b".into(),
+        };
+        for (errno, expected) in [
+            (libc::ENOENT, "there is no directory LABEL=STICK/a: make it first"),
+            (libc::EINVAL, "does not allow this name"),
+            (libc::EACCES, "Permission denied"),
+        ] {
+            let error = not_made(io::Error::from_raw_os_error(errno), &target);
+            assert!(error.to_string().contains(expected), "{error:#}");
+        }
+    }
+}
