@@ -14,7 +14,6 @@ use std::ops::Deref;
 
 use anyhow::Result;
 
-use crate::cli;
 use crate::commands::config_drives;
 use crate::config_drive;
 use crate::console::progress::{Phase, Progress, Wait};
@@ -24,6 +23,7 @@ use crate::machine::disk::installed::{InstalledDisk, Unverified};
 use crate::machine::firmware::{EspPath, Variables};
 use crate::report::meter::Meter;
 use crate::report::{DiskState, Report};
+use crate::request;
 use crate::sys::blocking::pause;
 use crate::verify;
 use boot_order::Wish;
@@ -32,26 +32,26 @@ use planning::lay_out;
 pub use planning::{Plan, Summary, plan};
 use questions::Questions;
 
-/// Installs an image as it was typed, and gives the last word. `report` tells what was done, also when this fails or is
+/// Installs an image as it is asked for, and gives the last word. `report` tells what was done, also when this fails or is
 /// dropped half-way.
 pub async fn install(
-    typed: &cli::Install,
+    request: &request::Install,
     meter: &Meter,
     progress: &Progress,
     report: &mut Report,
 ) -> Result<String> {
     meter.enter(Phase::Plan);
-    let plan = plan(typed, progress).await?;
+    let plan = plan(request, progress).await?;
     let image = &plan.found.image;
     report.image = Some((&**image).into());
 
-    consent::obtain(&plan.disk, typed.yes, progress).await?;
+    consent::obtain(&plan.disk, request.yes, progress).await?;
 
     meter.enter(Phase::Pull);
-    let seal = Seal::new(typed.network)?;
+    let seal = Seal::new(request.network)?;
     let files = seal.files(
         image,
-        typed.bootc.enforce_container_sigpolicy,
+        request.bootc.enforce_container_sigpolicy,
         plan.ssh_keys.as_deref(),
     )?;
     let root = plan.found.mount(&plan.memory, &files, progress).await?;
@@ -64,31 +64,31 @@ pub async fn install(
         environment: &image.environment,
         progress,
     };
-    let installer = Installer::examine(&questions, typed).await?;
+    let installer = Installer::examine(&questions, request).await?;
     let layout = lay_out(
-        typed,
+        request,
         &plan.found,
         root.unpacked_bytes,
         plan.disk.disk(),
         installer.backend,
         installer.version(),
     )?;
-    installer.check_boot(planning::arch(&plan.found)?, typed)?;
-    let command = installer.command(&plan, &layout, typed)?;
+    installer.check_boot(planning::arch(&plan.found)?, request)?;
+    let command = installer.command(&plan, &layout, request)?;
     installer.rehearse(&command, &questions).await?;
     let bootc = report.bootc.insert(installer.report(&command));
     let relay = seal.serve(&plan.found, &root)?;
 
     let remember = |place| Wish::remember(place, plan.disk.disk());
-    let wish = typed.boot_entry.map(remember).transpose()?;
+    let wish = request.boot_entry.map(remember).transpose()?;
 
     let device = plan.disk.disk().path.clone();
     let claim = Disk::claim(plan.disk)?;
-    if typed.clear_stale_config_drives {
+    if request.clear_stale_config_drives {
         config_drives::clear_stale(claim.disk(), progress)?;
     }
     // From here on the disk changes.
-    let claim = Unfinished::begin(claim, typed.keep_on_failure, &mut report.disk_state, progress);
+    let claim = Unfinished::begin(claim, request.keep_on_failure, &mut report.disk_state, progress);
     meter.enter(Phase::Install);
     let fetching = progress.waiting(Wait::telling(relay.tell_progress()));
     let ran = installer::run(&command, &root, &seal, &image.environment, bootc, progress).await;
@@ -100,7 +100,7 @@ pub async fn install(
     }
 
     meter.enter(Phase::Verify);
-    let boot_path = installer.boot_path(typed);
+    let boot_path = installer.boot_path(request);
     pause().await;
     let mut installed = match InstalledDisk::verify(&claim, &layout, boot_path) {
         Ok(installed) => installed,

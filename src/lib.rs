@@ -12,6 +12,7 @@
 //! | [`cli`], [`init`] | what was typed; what the kernel was booted with, when Landfall is its first process |
 //! | [`install`] | the story |
 //! | [`commands`] | the other commands |
+//! | [`request`] | what is to be done |
 //! | [`report`] | the record of an installation, and what each phase cost |
 //! | [`verify`] | whether an installed disk boots, and what |
 //! | [`container`] | programs of the image, sealed off; their network, and on it the relay: the image as a registry of its own |
@@ -38,6 +39,7 @@ pub mod init;
 pub mod install;
 pub mod machine;
 pub mod report;
+pub mod request;
 pub mod sys;
 pub mod verify;
 

@@ -1,23 +1,24 @@
 //! The `landfall` command: parse, run, print one error, exit code.
 
 use std::fmt::Display;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::Parser;
 use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
 use landfall::commands::disks::Inventory;
 use landfall::commands::{config_drives, inspect, pull, run, unpack};
 use landfall::console::progress::{Event, Progress, Wait};
 use landfall::console::{output, text};
 use landfall::container::{NotStarted, helper};
+use landfall::image::root::Wanted;
 use landfall::install::Summary;
+use landfall::machine::disk::find::Hints;
 use landfall::report::meter::Meter;
 use landfall::report::{DiskState, Report};
 use landfall::sys::heap;
 use landfall::sys::namespace::enter_private_mounts;
-use landfall::{init, install, verify};
+use landfall::{init, install, request, verify};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -32,28 +33,29 @@ const INSTALLED: u8 = 5;
 
 fn main() -> ExitCode {
     init::take_over_if_called_by_the_kernel();
-    ExitCode::from(execute(Cli::parse()))
+    let asked = cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    ExitCode::from(execute(asked))
 }
 
-/// Does what was typed; gives the exit status.
-fn execute(typed: Cli) -> u8 {
-    let progress = Progress::on_stderr(typed.progress);
-    match typed.command {
+/// Does what is asked for; gives the exit status.
+fn execute(asked: Cli) -> u8 {
+    let progress = Progress::on_stderr(asked.progress);
+    match asked.command {
         Command::ContainerHelper { bundle } => status(helper::main(&bundle), UNTOUCHED),
         Command::Install { install, report } => install_and_report(&install, report.as_deref(), &progress),
         Command::Plan { install, json } => attended(plan(&install, json, &progress), &progress),
         Command::Unpack { image, to } => attended(unpack::unpack(&image, &to, &progress), &progress),
         Command::Pull { image, to } => attended(pull::save(&image, &to, &progress), &progress),
         Command::Inspect { image, json } => attended(inspect(&image, json, &progress), &progress),
-        Command::Disks(typed) => status(list_disks(&typed, &progress), UNTOUCHED),
-        Command::Verify(typed) => attended(verify_disk(&typed, &progress), &progress),
-        Command::ConfigDrive(typed) => config_drive(&typed, &progress),
+        Command::Disks { hints, json } => status(list_disks(&hints.into(), json, &progress), UNTOUCHED),
+        Command::Verify { device, json } => attended(verify_disk(device, json, &progress), &progress),
+        Command::ConfigDrive(command) => config_drive(command, &progress),
         Command::Run { image, command } => run_command(&image, &command, &progress),
     }
 }
 
 /// The exit status is the command's, or says why there is none.
-fn run_command(image: &cli::Image, command: &[String], progress: &Progress) -> u8 {
+fn run_command(image: &Wanted, command: &[String], progress: &Progress) -> u8 {
     match interruptible(run::run(image, command, progress), progress) {
         Ok(ended) => u8::try_from(ended.code()).unwrap_or(NotStarted::NOT_RUN),
         Err(error) => {
@@ -64,13 +66,13 @@ fn run_command(image: &cli::Image, command: &[String], progress: &Progress) -> u
     }
 }
 
-fn install_and_report(typed: &cli::Install, path: Option<&Path>, progress: &Progress) -> u8 {
+fn install_and_report(request: &request::Install, path: Option<&Path>, progress: &Progress) -> u8 {
     if let Some(Err(error)) = path.map(Report::check_place) {
         return changed_or_not(Err(error), DiskState::Untouched);
     }
     let meter = Meter::start(progress);
     let mut report = Report::new();
-    let mut result = interruptible(install::install(typed, &meter, progress, &mut report), progress);
+    let mut result = interruptible(install::install(request, &meter, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
     let written = path.map_or(Ok(()), |path| report.write(path));
@@ -101,13 +103,13 @@ fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     status::<()>(Err(anyhow!("failed; {state}")), failed)
 }
 
-async fn plan(typed: &cli::Install, json: bool, progress: &Progress) -> Result<()> {
-    let plan = install::plan(typed, progress).await?;
+async fn plan(request: &request::Install, json: bool, progress: &Progress) -> Result<()> {
+    let plan = install::plan(request, progress).await?;
     show(&Summary::from(&plan), json)
 }
 
-async fn inspect(typed: &cli::Image, json: bool, progress: &Progress) -> Result<()> {
-    show(&inspect::inspect(typed, progress).await?, json)
+async fn inspect(wanted: &Wanted, json: bool, progress: &Progress) -> Result<()> {
+    show(&inspect::inspect(wanted, progress).await?, json)
 }
 
 /// Prints what a command found out, for people or for programs.
@@ -120,33 +122,50 @@ fn show<T: Serialize + Display>(what: &T, json: bool) -> Result<()> {
     output::print(|out| Ok(out.write_all(text.as_bytes())?))
 }
 
-fn config_drive(typed: &ConfigDriveCommand, progress: &Progress) -> u8 {
-    match typed {
-        ConfigDriveCommand::Write(write) => {
-            let mut state = DiskState::Untouched;
-            let result = interruptible(config_drives::write(write, progress, &mut state), progress);
-            changed_or_not(result, state)
+fn config_drive(command: ConfigDriveCommand, progress: &Progress) -> u8 {
+    match command {
+        ConfigDriveCommand::Write {
+            source,
+            device,
+            fetch,
+            clear_stale_config_drives: clear_stale,
+        } => {
+            let (fetch, mut state) = (fetch.into(), DiskState::Untouched);
+            let write = config_drives::write(&source, device, &fetch, clear_stale, progress, &mut state);
+            changed_or_not(interruptible(write, progress), state)
         }
-        ConfigDriveCommand::Show(show) => {
-            status(output::print(|out| config_drives::show(show, out)), UNTOUCHED)
+        ConfigDriveCommand::Show {
+            place,
+            contents,
+            secrets,
+        } => {
+            let show = output::print(|out| config_drives::show(&place, contents, secrets, out));
+            status(show, UNTOUCHED)
         }
-        ConfigDriveCommand::Build(build) => status(config_drives::build(build, progress), UNTOUCHED),
+        ConfigDriveCommand::Build {
+            source,
+            output,
+            sector_bytes,
+        } => {
+            let built = config_drives::build(&source, &output, sector_bytes, progress);
+            status(built, UNTOUCHED)
+        }
     }
 }
 
-async fn verify_disk(typed: &cli::Verify, progress: &Progress) -> Result<()> {
-    let checking = progress.waiting(Wait::new(format!("checking {}", typed.device.display())));
-    let verdict = verify::verify(typed).await?;
+async fn verify_disk(device: PathBuf, json: bool, progress: &Progress) -> Result<()> {
+    let checking = progress.waiting(Wait::new(format!("checking {}", device.display())));
+    let verdict = verify::verify(device).await?;
     drop(checking);
-    show(&verdict, typed.json)?;
+    show(&verdict, json)?;
     verdict.refuse_failures()
 }
 
-fn list_disks(typed: &cli::Disks, progress: &Progress) -> Result<()> {
+fn list_disks(hints: &Hints, json: bool, progress: &Progress) -> Result<()> {
     let looking = progress.waiting(Wait::new("looking at the disks"));
-    let inventory = Inventory::take(typed)?;
+    let inventory = Inventory::take(hints)?;
     drop(looking);
-    show(&inventory, typed.json)?;
+    show(&inventory, json)?;
     inventory.refuse_if_missed()
 }
 

@@ -9,11 +9,11 @@ mod order;
 mod recorded;
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli;
 use crate::console::progress::Progress;
 use crate::console::text::printable;
 use crate::image::rootfs::Rootfs;
@@ -121,10 +121,9 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Checks the disk that was typed.
-pub async fn verify(typed: &cli::Verify) -> Result<Verdict> {
+/// Checks a disk.
+pub async fn verify(device: PathBuf) -> Result<Verdict> {
     crate::image::root::check_root()?;
-    let device = typed.device.clone();
     let parts = apart(move || Parts::read(Disk::probe(&device)?)).await?;
     let mut verdict = Verdict::default();
     verdict.add("partition table", table(&parts));

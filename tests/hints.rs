@@ -76,9 +76,9 @@ fn hints_come_as_json_or_one_by_one() {
         serial: vec!["A".into()],
         ..Candidate::default()
     };
-    let mut hints: Hints = "size=>= 100".parse().unwrap();
-    assert_eq!(hints.mismatch(&disk), None);
-    hints.push("serial=<or> b <or> c".parse().unwrap());
+    let large: Hints = "size=>= 100".parse().unwrap();
+    assert_eq!(large.mismatch(&disk), None);
+    let hints = Hints::from(vec![large, "serial=<or> b <or> c".parse().unwrap()]);
     assert_eq!(
         hints.mismatch(&disk).unwrap(),
         "serial is \"A\", wanted \"<or> b <or> c\""

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use landfall::cli::config_drive::Show;
 use landfall::commands::config_drives;
+use landfall::console::progress::Progress;
 use landfall::image::source::registry::Options;
 use support::disk::{run, text};
 use tempfile::TempDir;
@@ -29,7 +29,11 @@ fn handle() {
     let place = Path::new(&place);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let read = || {
-        let read = runtime.block_on(config_drives::read(place, &Options::default()));
+        let read = runtime.block_on(config_drives::read(
+            place,
+            &Options::default(),
+            &Progress::silent(),
+        ));
         read.unwrap_or_else(|error| panic!("{error:#}"))
     };
     let drive = read();
@@ -39,12 +43,7 @@ fn handle() {
     fat.files().unwrap();
     drop(fat);
     if place.is_file() {
-        let typed = Show {
-            place: place.into(),
-            contents: true,
-            secrets: false,
-        };
-        config_drives::show(&typed, &mut std::io::sink()).unwrap();
+        config_drives::show(place, true, false, &mut std::io::sink()).unwrap();
     }
     println!("{DONE}");
     thread::park();

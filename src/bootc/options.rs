@@ -2,54 +2,39 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
-
 use crate::machine::disk::layout::BlockSetup;
 
 /// Options that are handed on to `bootc install to-disk`.
-#[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Options for the image's bootc")]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Kernel argument of the installed system (may be repeated)
-    #[arg(long = "karg", value_name = "ARG")]
     pub kargs: Vec<String>,
     /// SSH keys that may log in as root on the installed system
-    #[arg(long, value_name = "FILE")]
     pub root_ssh_authorized_keys: Option<PathBuf>,
     /// File system of the root partition (default: as the image is configured)
-    #[arg(long, value_name = "TYPE")]
     pub filesystem: Option<Filesystem>,
     /// Image that the installed system follows for updates (default: the installed one, by its tag)
-    #[arg(long, value_name = "IMAGE")]
     pub target_imgref: Option<String>,
     /// How the root file system lies on the disk
-    #[arg(long, value_name = "SETUP", default_value = "direct")]
     pub block_setup: BlockSetup,
     /// Boot loader to install (default: bootc decides)
-    #[arg(long, value_name = "NAME")]
     pub bootloader: Option<String>,
     /// Use bootc's composefs backend; an image with a unified kernel image always does
-    #[arg(long)]
     pub composefs_backend: bool,
     /// Install for any machine, not for this one: no firmware variables are written
-    #[arg(long)]
     pub generic_image: bool,
     /// What to do with images bound to this one (default: skip)
-    #[arg(long, value_name = "HOW")]
     pub bound_images: Option<BoundImages>,
     /// Install a system that runs without SELinux
-    #[arg(long)]
     pub disable_selinux: bool,
     /// Let the image's own signature policy decide on the image
-    #[arg(long)]
     pub enforce_container_sigpolicy: bool,
     /// Any other argument for bootc, as it is (may be repeated)
-    #[arg(long = "bootc-arg", value_name = "ARG", allow_hyphen_values = true)]
     pub extra: Vec<String>,
 }
 
 /// The file systems that bootc makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filesystem {
     /// ext4
     Ext4,
@@ -60,7 +45,7 @@ pub enum Filesystem {
 }
 
 /// What becomes of images that are bound to the installed one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundImages {
     /// They are not installed.
     Skip,

@@ -4,47 +4,77 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::macros::arguments;
 use crate::image::oci::{Platform, Reference};
+use crate::image::root::Wanted;
 use crate::image::source::name::ImageName;
-use crate::image::source::registry::Policy;
+use crate::image::source::registry::{self, Policy};
 
-/// An image and how to get it.
-#[derive(Args, Clone, Debug)]
-pub struct Image {
-    /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST], oci-archive:FILE[:NAME] or
-    /// docker-archive:FILE[:NAME], where LABEL=STICK/PATH is a path on the file system with that label
-    pub image: ImageName,
-    /// Platform to choose from an index (default: this machine's)
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<Platform>,
+arguments! {
+    Wanted {
+        /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST], oci-archive:FILE[:NAME] or
+        /// docker-archive:FILE[:NAME], where LABEL=STICK/PATH is a path on the file system with that label
+        #[arg(id = "image")]
+        name: ImageName,
+        /// Platform to choose from an index (default: this machine's)
+        #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+        platform: Option<Platform>,
+        /// The file that says which images are accepted, as in containers-policy.json(5) (default: podman's); `inspect` shows all
+        #[arg(long, value_name = "FILE")]
+        policy: Option<PathBuf>,
+        /// Memory that may be used (default: what is available), e.g. 3GiB
+        #[arg(long = "memory-budget", value_name = "SIZE", value_parser = parse_size)]
+        memory_budget_bytes: Option<u64>,
+        /// How to speak to whatever has it
+        #[command(flatten)]
+        source: Source,
+    }
+}
+
+/// How to speak to whatever has an image.
+#[derive(Args)]
+struct Source {
     /// The file with credentials, as in containers-auth.json(5) (default: those of podman and docker)
     #[arg(long, value_name = "FILE")]
-    pub authfile: Option<PathBuf>,
+    authfile: Option<PathBuf>,
     /// A file with the secret for the image's registry: USER:PASSWORD, also in base64, or a token; `-` is standard input
     #[arg(long, value_name = "FILE")]
-    pub pull_secret: Option<PathBuf>,
+    pull_secret: Option<PathBuf>,
     /// The file that says where registries and their mirrors are, as in containers-registries.conf(5) (default: podman's)
     #[arg(long, value_name = "FILE")]
-    pub registries_conf: Option<PathBuf>,
-    /// The file that says which images are accepted, as in containers-policy.json(5) (default: podman's); `inspect` shows all
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
+    registries_conf: Option<PathBuf>,
     /// A mirror to ask before those that are configured; can be repeated
     #[arg(long = "mirror", value_name = "HOST[:PORT][/PATH]", value_parser = parse_mirror)]
-    pub mirrors: Vec<String>,
+    mirrors: Vec<String>,
     /// How often to repeat a request that brings nothing forward
     #[arg(long, value_name = "NUMBER", default_value_t = Policy::default().retries)]
-    pub retries: u32,
+    retries: u32,
     /// Whether registries must prove who they are; `false` also allows plain HTTP (default: true, but for registries that
     /// are configured as insecure)
     #[arg(long, value_name = "BOOL")]
-    pub tls_verify: Option<bool>,
+    tls_verify: Option<bool>,
     /// Certificates (PEM) of authorities to trust, besides the usual ones and those in certs.d
     #[arg(long, value_name = "FILE")]
-    pub ca_cert: Option<PathBuf>,
-    /// Memory that may be used (default: what is available), e.g. 3GiB
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub memory_budget: Option<u64>,
+    ca_cert: Option<PathBuf>,
+}
+
+impl From<Source> for registry::Options {
+    fn from(typed: Source) -> Self {
+        Self {
+            authfile: typed.authfile,
+            pull_secret: typed.pull_secret,
+            registries_conf: typed.registries_conf,
+            mirrors: typed.mirrors,
+            ca_cert: typed.ca_cert,
+            tls_verify: typed.tls_verify != Some(false),
+            heed_insecure: typed.tls_verify.is_none(),
+            policy: Policy {
+                retries: typed.retries,
+                ..Policy::default()
+            },
+            ..Self::default()
+        }
+    }
 }
 
 /// Parses the place of a mirror.

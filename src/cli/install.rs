@@ -2,64 +2,70 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
-
 use super::image::parse_size;
-use super::{Image, Target};
+use super::macros::{arguments, words};
 use crate::bootc;
+use crate::container::network::NetworkAccess;
+use crate::image::root::Wanted;
+use crate::machine::disk::find::Hints;
 use crate::machine::disk::table::MIB;
 use crate::machine::firmware::BootEntry;
+use crate::request::Install;
 
-/// An installation.
-#[derive(Args, Clone, Debug)]
-// The subcommand of the same name makes a group, too, and a name can be taken once.
-#[group(skip)]
-pub struct Install {
-    /// The image
-    #[command(flatten)]
-    pub image: Image,
-    /// Where to
-    #[command(flatten)]
-    pub target: Target,
-    /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64, or Ironic's JSON; a directory with its
-    /// files; `-` is standard input, and an http(s) URL is fetched
-    #[arg(long, value_name = "PLACE")]
-    pub config_drive: Option<PathBuf>,
-    /// Remove config drives from other disks: readers take the first that they find
-    #[arg(long)]
-    pub clear_stale_config_drives: bool,
-    /// Let go of everything that is on the disk; what that is, is said, and on a terminal you are asked
-    #[arg(long)]
-    pub wipe: bool,
-    /// Don't ask
-    #[arg(long)]
-    pub yes: bool,
-    /// Size of the root partition (default: all there is), e.g. 20GiB
-    #[arg(long = "root-size", value_name = "SIZE", value_parser = whole_mebibytes)]
-    pub root_size_mib: Option<u64>,
-    /// Where the installed system comes in the firmware's boot order (default: where its boot loader puts itself, which is
-    /// first)
-    #[arg(long, value_name = "WHERE")]
-    pub boot_entry: Option<BootEntry>,
-    /// Keep a half-installed disk as it is, to look at it; otherwise its partition table is cleared
-    #[arg(long)]
-    pub keep_on_failure: bool,
-    /// What the image's programs can reach
-    #[arg(long, value_name = "NETWORK", default_value = "none")]
-    pub network: NetworkAccess,
-    /// For the image's bootc
-    #[command(flatten)]
-    pub bootc: bootc::Options,
+arguments! {
+    Install {
+        /// The image
+        #[command(flatten)]
+        image: Wanted,
+        /// Disk, e.g. /dev/nvme0n1; `auto` is the smallest of 4 GiB or more that is not removable
+        #[arg(required_unless_present = "hints")]
+        device: Option<PathBuf>,
+        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated): the first disk, in the order of lsblk,
+        /// that satisfies all of them is taken; a disk that is named must satisfy them
+        #[arg(long = "device-hint", value_name = "HINT")]
+        hints: Vec<Hints>,
+        /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64, or Ironic's JSON; a directory with its
+        /// files; `-` is standard input, and an http(s) URL is fetched
+        #[arg(long, value_name = "PLACE")]
+        config_drive: Option<PathBuf>,
+        /// Remove config drives from other disks: readers take the first that they find
+        #[arg(long)]
+        clear_stale_config_drives: bool,
+        /// Let go of everything that is on the disk; what that is, is said, and on a terminal you are asked
+        #[arg(long)]
+        wipe: bool,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+        /// Size of the root partition (default: all there is), e.g. 20GiB
+        #[arg(long = "root-size", value_name = "SIZE", value_parser = whole_mebibytes)]
+        root_size_mib: Option<u64>,
+        /// Where the installed system comes in the firmware's boot order (default: where its boot loader puts itself, which is
+        /// first)
+        #[arg(long, value_name = "WHERE")]
+        boot_entry: Option<BootEntry>,
+        /// Keep a half-installed disk as it is, to look at it; otherwise its partition table is cleared
+        #[arg(long)]
+        keep_on_failure: bool,
+        /// What the image's programs can reach
+        #[arg(long, value_name = "NETWORK", default_value = "none")]
+        network: NetworkAccess,
+        /// For the image's bootc
+        #[command(flatten)]
+        bootc: bootc::Options,
+    }
 }
 
-/// What the image's programs can reach while the image installs itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum NetworkAccess {
-    /// Nothing but the image itself.
-    None,
-    /// Whatever this machine can reach.
-    Host,
-}
+words!(BootEntry {
+    Keep: "keep", "Last: the order is as it was before";
+    First: "first", "First";
+    Next: "next", "Last, but first at the next boot, once";
+});
+
+words!(NetworkAccess {
+    None: "none", "Nothing but the image itself";
+    Host: "host", "Whatever this machine can reach";
+});
 
 /// Parses the size of a partition. Gives mebibytes.
 fn whole_mebibytes(text: &str) -> Result<u64, String> {

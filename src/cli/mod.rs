@@ -1,24 +1,27 @@
-//! What was typed. Nothing is decided here.
+//! What was typed becomes what is asked for, checked as far as that needs no look at the machine.
+//!
+//! The one room that names clap: here is the only definition of each option, and the types of other rooms are read by it.
 
-pub mod config_drive;
-mod destination;
-mod disks;
+mod bootc;
+mod config_drive;
 mod image;
 mod install;
-mod verify;
+mod macros;
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::error::{self, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use config_drive::ConfigDriveCommand;
-pub use destination::{Destination, DestinationForm};
-pub use disks::{Device, Disks, Target};
-pub use image::Image;
-pub use install::{Install, NetworkAccess};
-pub use verify::Verify;
 
+use crate::commands::pull::Destination;
 use crate::console::progress::Style;
+use crate::image::root::Wanted;
+use crate::machine::disk::find::Hints;
+use crate::request::Install;
+use macros::words;
 
 const EXIT_STATUS: &str = "\
 Exit status:
@@ -31,7 +34,7 @@ Exit status:
   `landfall run` ends with the status of the command, or with 125 if it could not be run.";
 
 /// Installs bootable containers (bootc images) onto disks, without podman and without a daemon.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(version, after_help = EXIT_STATUS, propagate_version = true)]
 pub struct Cli {
     /// The command
@@ -43,7 +46,7 @@ pub struct Cli {
 }
 
 /// The commands.
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum Command {
     /// Install an image onto a disk
     #[command(after_help = EXIT_STATUS)]
@@ -66,9 +69,22 @@ pub enum Command {
         json: bool,
     },
     /// List the disks: what is on them, which one would be chosen, and why not the others
-    Disks(Disks),
+    Disks {
+        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated); without any, what `auto` would take
+        #[arg(long = "device-hint", value_name = "HINT")]
+        hints: Vec<Hints>,
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Check an installed disk: partition table, boot loader, boot entries, root file system, image. Writes nothing
-    Verify(Verify),
+    Verify {
+        /// Disk, e.g. /dev/nvme0n1
+        device: PathBuf,
+        /// Print JSON instead of text
+        #[arg(long)]
+        json: bool,
+    },
     /// Config drives apart from an installation
     #[command(after_help = EXIT_STATUS, subcommand)]
     ConfigDrive(ConfigDriveCommand),
@@ -76,7 +92,7 @@ pub enum Command {
     Run {
         /// The image
         #[command(flatten)]
-        image: Image,
+        image: Wanted,
         /// The command and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,
@@ -85,7 +101,7 @@ pub enum Command {
     Unpack {
         /// The image
         #[command(flatten)]
-        image: Image,
+        image: Wanted,
         /// The directory; it must not exist, or be empty
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
@@ -94,7 +110,7 @@ pub enum Command {
     Pull {
         /// The image
         #[command(flatten)]
-        image: Image,
+        image: Wanted,
         /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name), where LABEL=STICK/PATH is a
         /// path on the file system with that label, which is mounted for that
         #[arg(long, value_name = "LAYOUT")]
@@ -104,7 +120,7 @@ pub enum Command {
     Inspect {
         /// The image
         #[command(flatten)]
-        image: Image,
+        image: Wanted,
         /// Print JSON instead of a table
         #[arg(long)]
         json: bool,
@@ -117,59 +133,120 @@ pub enum Command {
     },
 }
 
+words!(Style {
+    Auto: "auto", "Bars where the terminal is fit for them, else plain lines";
+    Bars: "bars", "One bar that moves; without a terminal, plain lines";
+    Plain: "plain", "A line for each phase and every few percent, and when nothing else was said for ten seconds, one that \
+                     says what is waited for: for serial consoles, pipes and logs";
+    None: "none", "Nothing but questions, warnings and errors";
+});
+
+/// Reads a command line; the first argument is the program's name.
+pub fn read(arguments: impl IntoIterator<Item = OsString>) -> error::Result<Cli> {
+    let cli = Cli::try_parse_from(arguments)?;
+    cli.command
+        .check()
+        .map_err(|problem| Cli::command().error(ErrorKind::ArgumentConflict, problem))?;
+    Ok(cli)
+}
+
+impl Command {
+    /// Refuses what makes no sense together.
+    fn check(&self) -> Result<(), &'static str> {
+        let (Self::Install { install, .. } | Self::Plan { install, .. }) = self else {
+            return Ok(());
+        };
+        let is_standard_input = |place: &Option<PathBuf>| place.as_deref() == Some(Path::new("-"));
+        if is_standard_input(&install.config_drive) && is_standard_input(&install.image.source.pull_secret) {
+            return Err(
+                "config drive and pull secret can't both come from standard input: give one of them as a file",
+            );
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
     }
 
+    /// The installation that `words` ask for, or the error's first line.
+    fn installation(words: &[&str]) -> Result<Install, String> {
+        let words = [&["landfall", "install"], words].concat();
+        match read(words.into_iter().map(OsString::from)) {
+            Ok(cli) => match cli.command {
+                Command::Install { install, .. } => Ok(install),
+                _ => panic!("not an installation"),
+            },
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     #[test]
     fn an_installation_as_in_the_manual() {
-        let typed = "landfall install registry.lab:5000/os/web:1.4 /dev/nvme0n1 --config-drive cd.iso --karg a=b \
-                     --bootc-arg --new --tls-verify=false --memory-budget 2GiB";
-        let Command::Install { install, .. } = Cli::try_parse_from(typed.split_whitespace()).unwrap().command
-        else {
-            panic!("not an installation");
-        };
-        assert_eq!(install.image.image.to_string(), "registry.lab:5000/os/web:1.4");
-        assert_eq!(install.target.device, Some(Device::Path("/dev/nvme0n1".into())));
+        let typed = "registry.lab:5000/os/web:1.4 /dev/nvme0n1 --config-drive cd.iso --karg a=b --bootc-arg --new \
+                     --tls-verify=false --memory-budget 2GiB";
+        let install = installation(&typed.split_whitespace().collect::<Vec<_>>())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(install.image.name.to_string(), "registry.lab:5000/os/web:1.4");
+        assert_eq!(install.disk(), Some(Path::new("/dev/nvme0n1")));
         assert_eq!(
             (install.bootc.kargs, install.bootc.extra),
             (vec!["a=b".to_owned()], vec!["--new".to_owned()])
         );
-        assert!(install.image.tls_verify == Some(false) && !install.wipe);
-        assert_eq!(install.image.memory_budget, Some(2 << 30));
+        let source = &install.image.source;
+        assert!(!source.tls_verify && !source.heed_insecure && !install.wipe);
+        assert_eq!(install.image.memory_budget_bytes, Some(2 << 30));
     }
 
     #[test]
     fn a_disk_is_named_or_described() {
-        let target = |words: &[&str]| -> Result<Target, String> {
-            let typed = Cli::try_parse_from([&["landfall", "install", "lab:5000/i"], words].concat());
-            match typed.map_err(|error| error.to_string())?.command {
-                Command::Install { install, .. } => Ok(install.target),
-                _ => Err("not an installation".into()),
-            }
-        };
-        assert_eq!(target(&["auto"]).unwrap().device, Some(Device::Auto));
-        let hints = [
-            "--device-hint",
-            "size=>= 100",
-            "--device-hint",
-            "{\"serial\": \"A\"}",
-        ];
-        let described = target(&hints).unwrap();
-        assert_eq!((described.device, described.device_hints.len()), (None, 2));
-        let both = target(&["/dev/sda", "--device-hint", "serial=A"]).unwrap();
-        assert_eq!(both.device, Some(Device::Path("/dev/sda".into())));
-        assert!(target(&[]).unwrap_err().contains("<DEVICE>"));
-        assert!(
-            target(&["--device-hint", "colour=red"])
-                .unwrap_err()
-                .contains("there are size")
-        );
+        let [large, mine] = ["size=>= 100", "serial=A"].map(|hint| hint.parse::<Hints>().unwrap());
+        for (words, name, hints) in [
+            (&["auto"][..], None, vec![]),
+            (
+                &["/dev/sda", "--device-hint", "serial=A"],
+                Some("/dev/sda"),
+                vec![mine.clone()],
+            ),
+            (
+                &[
+                    "--device-hint",
+                    "size=>= 100",
+                    "--device-hint",
+                    "{\"serial\": \"A\"}",
+                ],
+                None,
+                vec![large, mine],
+            ),
+        ] {
+            let install =
+                installation(&[&["lab:5000/i"], words].concat()).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                (install.disk(), &install.hints),
+                (name.map(Path::new), &hints.into()),
+                "{words:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (words, expected) in [
+            (&[][..], "<DEVICE>"),
+            (&["--device-hint", "colour=red"], "there are size"),
+            (
+                &["auto", "--config-drive", "-", "--pull-secret", "-"],
+                "can't both come from standard input",
+            ),
+        ] {
+            let error = installation(&[&["lab:5000/i"], words].concat()).err().unwrap();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

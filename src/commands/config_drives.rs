@@ -6,11 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::config_drive as typed;
 use crate::config_drive::{self, ConfigDrive, Kind, MAX_INPUT_BYTES};
 use crate::console::progress::{Event, Phase, Progress, Wait};
 use crate::console::text::size;
@@ -26,12 +25,12 @@ use crate::sys::heap::Wiping;
 pub use show::show;
 
 /// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
-pub async fn read(place: &Path, options: &registry::Options) -> Result<ConfigDrive> {
+pub async fn read(place: &Path, options: &registry::Options, progress: &Progress) -> Result<ConfigDrive> {
     let _wiping = Wiping::start();
-    let _reading = options.progress.waiting(Wait::new("reading the config drive"));
+    let _reading = progress.waiting(Wait::new("reading the config drive"));
     if let Some(url) = place.to_str().and_then(url::parse) {
         let describe = || format!("config drive {}", url::shown(&url));
-        let body = url::fetch(&url, options, MAX_INPUT_BYTES)
+        let body = url::fetch(&url, &options.telling(progress), MAX_INPUT_BYTES)
             .await
             .with_context(describe)?;
         return ConfigDrive::read(&body[..]).with_context(describe);
@@ -100,25 +99,26 @@ pub fn clear_stale(target: &Disk, progress: &Progress) -> Result<()> {
 }
 
 /// Writes a config drive to a disk that has a system on it.
-pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskState) -> Result<()> {
+pub async fn write(
+    source: &Path,
+    device: PathBuf,
+    fetch: &registry::Options,
+    clear_stale_config_drives: bool,
+    progress: &Progress,
+    state: &mut DiskState,
+) -> Result<()> {
     root::check_root()?;
-    let device = typed.device.clone();
     let looking = progress.waiting(Wait::new(format!("looking at {}", device.display())));
     let disk = apart(move || Disk::probe(&device)).await?;
     drop(looking);
-    let options = registry::Options {
-        ca_cert: typed.fetch.ca_cert.clone(),
-        tls_verify: typed.fetch.tls_verify,
-        progress: progress.clone(),
-        ..registry::Options::default()
-    };
-    let config_drive = fit(read(&typed.source, &options).await?, &disk, progress)?;
-    look_for_stale(&disk, typed.clear_stale_config_drives, progress).await?;
+    let read = read(source, fetch, progress).await?;
+    let config_drive = fit(read, &disk, progress)?;
+    look_for_stale(&disk, clear_stale_config_drives, progress).await?;
     let path = disk.path.clone();
     let room = disk.clone().room_for_config_drive(config_drive.size_bytes())?;
     pause().await;
 
-    if typed.clear_stale_config_drives {
+    if clear_stale_config_drives {
         clear_stale(&disk, progress)?;
     }
     progress.tell(Event::Phase(Phase::ConfigDrive));
@@ -142,21 +142,14 @@ pub async fn write(typed: &typed::Write, progress: &Progress, state: &mut DiskSt
 }
 
 /// Makes a config drive's image.
-pub fn build(typed: &typed::Build, progress: &Progress) -> Result<()> {
-    let built = read_here(&typed.source)?;
-    if !matches!(typed.sector_size, 512 | 1024 | 2048 | 4096) {
-        bail!(
-            "--sector-size {}: disks have sectors of 512 or 4096 bytes",
-            typed.sector_size
-        );
-    }
-    let built = fit_sectors(built, typed.sector_size, progress)
-        .with_context(|| format!("config drive {}", typed.source.display()))?;
-    let output = typed.output.display();
-    put(built.content(), &typed.output).with_context(|| format!("writing {output}"))?;
+pub fn build(source: &Path, output: &Path, sector_bytes: u64, progress: &Progress) -> Result<()> {
+    let built = fit_sectors(read_here(source)?, sector_bytes, progress)
+        .with_context(|| format!("config drive {}", source.display()))?;
+    let shown = output.display();
+    put(built.content(), output).with_context(|| format!("writing {shown}"))?;
     let (kind, bytes) = (built.kind(), size(built.size_bytes()));
     progress.tell(Event::Done(format!(
-        "made the config drive {output} ({kind}, {bytes})"
+        "made the config drive {shown} ({kind}, {bytes})"
     )));
     Ok(())
 }

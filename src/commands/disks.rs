@@ -6,10 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::cli::{self, Target};
 use crate::console::text::size;
 use crate::machine::disk::chosen::{Contents, Disk, Use};
-use crate::machine::disk::find::{self, BlockDevice, NoDisk};
+use crate::machine::disk::find::{self, BlockDevice, Hints, NoDisk};
 
 /// All disks as people and programs read them.
 #[derive(Debug, Serialize)]
@@ -39,14 +38,10 @@ pub struct Entry {
 }
 
 impl Inventory {
-    /// Looks at all disks.
-    pub fn take(typed: &cli::Disks) -> Result<Self> {
-        let target = Target {
-            device: None,
-            device_hints: typed.device_hints.clone(),
-        };
+    /// Looks at all disks: which one the hints mean.
+    pub fn take(hints: &Hints) -> Result<Self> {
         let found = find::disks()?;
-        let choice = find::choose(&found, &target.hints());
+        let choice = find::choose(&found, hints);
         let (chosen, rejected, missed) = match choice {
             Ok((chosen, rejected)) => (Some(chosen.disk.name), rejected, None),
             Err(missed) => (None, missed.rejected.clone(), Some(missed)),
@@ -63,7 +58,7 @@ impl Inventory {
             disks: disks.collect(),
             chosen,
             // Without a wish there is nothing to miss.
-            missed: missed.filter(|_| !typed.device_hints.is_empty()),
+            missed: missed.filter(|_| !hints.is_empty()),
         })
     }
 

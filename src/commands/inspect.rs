@@ -7,14 +7,13 @@ use anyhow::{Context, Result};
 use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
 
-use crate::cli;
 use crate::console::progress::Progress;
 use crate::console::text::printable;
 use crate::console::text::size;
 use crate::image::estimate::Estimate;
 use crate::image::oci::manifest::{self, Document};
 use crate::image::oci::{Image, Platform};
-use crate::image::root;
+use crate::image::root::{self, Wanted};
 
 /// The label that says that an image is a bootable container.
 const BOOTABLE_LABEL: &str = "containers.bootc";
@@ -46,9 +45,9 @@ struct Layer {
     compressed_bytes: u64,
 }
 
-/// Finds the image that was typed, and tells of it.
-pub async fn inspect(typed: &cli::Image, progress: &Progress) -> Result<Inspection> {
-    let found = root::find_to_inspect(typed, progress).await?;
+/// Finds the image, and tells of it.
+pub async fn inspect(wanted: &Wanted, progress: &Progress) -> Result<Inspection> {
+    let found = root::find_to_inspect(wanted, progress).await?;
     let unpacked = found.estimate(progress).await;
     let document = found.source.document(&found.selector).await?;
     let platforms = match manifest::parse(&document.bytes, document.content_type.as_deref())? {

@@ -2,20 +2,19 @@
 
 use anyhow::Result;
 
-use crate::cli::{self, NetworkAccess};
 use crate::console::progress::{Event, Phase, Progress};
-use crate::container::network::Seal;
+use crate::container::network::{NetworkAccess, Seal};
 use crate::container::run::Output;
 use crate::container::{self, Devices, ExitStatus, Sandbox};
 use crate::image::memory::Purpose;
-use crate::image::root;
+use crate::image::root::{self, Wanted};
 
-/// Runs `command` in the image that was typed; its output is ours.
-pub async fn run(typed: &cli::Image, command: &[String], progress: &Progress) -> Result<ExitStatus> {
+/// Runs `command` in the image; its output is ours.
+pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Result<ExitStatus> {
     root::check_machine()?;
-    let found = root::find(typed, progress).await?;
+    let found = root::find(wanted, progress).await?;
     container::spec::environment(&found.image.environment)?;
-    let memory = found.memory(typed, Purpose::Run, progress).await?;
+    let memory = found.memory(wanted, Purpose::Run, progress).await?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;
     let seal = Seal::new(NetworkAccess::None)?;

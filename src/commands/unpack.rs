@@ -4,15 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::cli;
 use crate::console::progress::{Event, Phase, Progress};
 use crate::image::pull::{self, Options};
-use crate::image::root;
+use crate::image::root::{self, Wanted};
 
-/// Unpacks the image that was typed into `to`, which must not exist or be empty.
-pub async fn unpack(typed: &cli::Image, to: &Path, progress: &Progress) -> Result<()> {
+/// Unpacks the image into `to`, which must not exist or be empty.
+pub async fn unpack(wanted: &Wanted, to: &Path, progress: &Progress) -> Result<()> {
     root::check_root()?;
-    let found = root::find(typed, progress).await?;
+    let found = root::find(wanted, progress).await?;
     progress.tell(Event::Phase(Phase::Pull));
     pull::unpack_to(found.source, &found.image, to, &Options::default(), progress).await?;
     progress.tell(Event::Done(format!(

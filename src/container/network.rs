@@ -8,13 +8,21 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::bootc::arguments::SSH_KEYS_PATH;
-use crate::cli::NetworkAccess;
 use crate::container::Network;
 use crate::container::relay::{self, Blobs, Relay};
 use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
 use crate::image::root::{FoundImage, Root};
 use crate::sys::net::loopback_only_namespace;
+
+/// What the image's programs can reach while the image installs itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NetworkAccess {
+    /// Nothing but the image itself.
+    None,
+    /// Whatever this machine can reach.
+    Host,
+}
 
 /// The network of the container, with a socket in it that is ours.
 pub struct Seal {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli;
 use crate::console::progress::{Progress, Wait};
 use crate::image::estimate::{Estimate, estimate_unpacked, with_filesystem};
 use crate::image::layer::UnpackedLayer;
@@ -17,8 +16,9 @@ use crate::image::oci::{Digest, Image, Platform};
 use crate::image::overlay::{ExtraFile, OverlayMount};
 use crate::image::pull::{self, Options};
 use crate::image::source::Source;
+use crate::image::source::name::ImageName;
 use crate::image::source::policy;
-use crate::image::source::registry::{self, Places, Policy};
+use crate::image::source::registry;
 use crate::image::store::Store;
 use crate::machine::disk::chosen::Disk;
 use crate::machine::kernel;
@@ -48,53 +48,47 @@ pub struct Root {
     pub unpacked_bytes: u64,
 }
 
-/// How to speak to whatever has the image or a config drive.
-pub fn source_options(typed: &cli::Image, progress: &Progress) -> registry::Options {
-    registry::Options {
-        authfile: typed.authfile.clone(),
-        pull_secret: typed.pull_secret.clone(),
-        registries_conf: typed.registries_conf.clone(),
-        mirrors: typed.mirrors.clone(),
-        ca_cert: typed.ca_cert.clone(),
-        tls_verify: typed.tls_verify != Some(false),
-        heed_insecure: typed.tls_verify.is_none(),
-        policy: Policy {
-            retries: typed.retries,
-            ..Policy::default()
-        },
-        progress: progress.clone(),
-        ..registry::Options::default()
-    }
+/// An image that is asked for, and how to get it.
+pub struct Wanted {
+    /// Its name.
+    pub name: ImageName,
+    /// The platform to choose from an index, if not this machine's.
+    pub platform: Option<Platform>,
+    /// The containers-policy.json that counts.
+    pub policy: Option<PathBuf>,
+    /// The memory that may be used, if not all that is available.
+    pub memory_budget_bytes: Option<u64>,
+    /// How to speak to whatever has the image or a config drive.
+    pub source: registry::Options,
 }
 
-/// Finds the image that was typed, if this machine's policy accepts it.
-pub async fn find(typed: &cli::Image, progress: &Progress) -> Result<FoundImage> {
-    let policy = policy::Policy::load(&Places::usual(), typed.policy.as_deref())?;
-    find_under(policy.as_ref(), typed, progress).await
+/// Finds the image, if this machine's policy accepts it.
+pub async fn find(wanted: &Wanted, progress: &Progress) -> Result<FoundImage> {
+    let policy = policy::Policy::load(&wanted.source.places, wanted.policy.as_deref())?;
+    find_under(policy.as_ref(), wanted, progress).await
 }
 
-/// Finds the image that was typed, whatever the policy says: to look at it.
-pub async fn find_to_inspect(typed: &cli::Image, progress: &Progress) -> Result<FoundImage> {
-    find_under(None, typed, progress).await
+/// Finds the image, whatever the policy says: to look at it.
+pub async fn find_to_inspect(wanted: &Wanted, progress: &Progress) -> Result<FoundImage> {
+    find_under(None, wanted, progress).await
 }
 
 async fn find_under(
     policy: Option<&policy::Policy>,
-    typed: &cli::Image,
+    wanted: &Wanted,
     progress: &Progress,
 ) -> Result<FoundImage> {
-    let _looking = progress.waiting(Wait::new(format!("looking for {}", typed.image)));
-    let options = source_options(typed, progress);
-    let name = &typed.image;
+    let name = &wanted.name;
+    let _looking = progress.waiting(Wait::new(format!("looking for {name}")));
     let (at, stick) = match name.path() {
         Some(path) => plug_in(path, Access::Read, progress).await?,
         None => (None, None),
     };
-    let opened = name.open(&options, at.clone()).await?;
+    let opened = name.open(&wanted.source.telling(progress), at.clone()).await?;
     if let Some(policy) = policy {
         policy.check(name, at.as_deref())?;
     }
-    let platform = typed.platform.clone().unwrap_or_else(Platform::host);
+    let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
     let image = Arc::new(opened.resolve(&platform).await?);
     Ok(FoundImage {
         image,
@@ -152,12 +146,10 @@ impl FoundImage {
     }
 
     /// Shares out the memory that the machine has and the user allows; a doubt is told.
-    pub async fn memory(&self, typed: &cli::Image, purpose: Purpose, progress: &Progress) -> Result<Memory> {
+    pub async fn memory(&self, wanted: &Wanted, purpose: Purpose, progress: &Progress) -> Result<Memory> {
         let unpacked = self.estimate(progress).await;
         let available = available_memory_bytes().context("reading MemAvailable in /proc/meminfo")?;
-        let allowed = typed
-            .memory_budget
-            .map_or(available, |budget| budget.min(available));
+        let allowed = wanted.memory_budget_bytes.unwrap_or(u64::MAX).min(available);
         let plan = Memory::plan(purpose, unpacked, allowed);
         let memory = if allowed < available {
             plan.context("--memory-budget allows less than this machine has")?

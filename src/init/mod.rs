@@ -21,7 +21,6 @@ use nix::sys::statfs::statfs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid};
 
-use crate::cli::Target;
 use crate::console::output::say;
 use crate::console::progress::{Progress, Style, Wait};
 use crate::image::source::name::ImageName;
@@ -29,6 +28,7 @@ use crate::machine::disk::chosen::{Disk, choosable};
 use crate::machine::kernel::command_line;
 use crate::machine::kernel::modules::{self, Loaded, Loader};
 use crate::machine::labelled::Place;
+use crate::request::Install;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
@@ -102,9 +102,9 @@ fn install_as_the_command_line_says() -> Result<()> {
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting what the firmware and control groups show")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
-    if let Some(typed) = &installation.typed {
-        devices.wait_for_disk(&typed.target);
-        devices.wait_for_stick(&typed.image.image);
+    if let Some(request) = &installation.request {
+        devices.wait_for_disk(request);
+        devices.wait_for_stick(&request.image.name);
     }
     drop(devices);
     run_installer(&installation)
@@ -156,9 +156,9 @@ impl<'a> Devices<'a> {
             .for_each(|problem| self.progress.warn(problem.as_str()));
     }
 
-    fn wait_for_disk(&mut self, target: &Target) {
+    fn wait_for_disk(&mut self, request: &Install) {
         let mut arrivals = Arrivals::default();
-        self.wait_until("a disk", || arrivals.are_complete(target));
+        self.wait_until("a disk", || arrivals.are_complete(request));
     }
 
     fn wait_for_stick(&mut self, image: &ImageName) {
@@ -189,10 +189,10 @@ struct Arrivals {
 }
 
 impl Arrivals {
-    fn are_complete(&mut self, target: &Target) -> bool {
-        match target.path() {
+    fn are_complete(&mut self, request: &Install) -> bool {
+        match request.disk() {
             Some(path) => Disk::is_there(path),
-            None => self.settle(choosable(&target.hints())),
+            None => self.settle(choosable(&request.hints)),
         }
     }
 

@@ -14,7 +14,6 @@ use crate::bootc::messages;
 use crate::bootc::probe::Probe;
 use crate::bootc::requirements;
 use crate::bootc::uki::Uki;
-use crate::cli;
 use crate::console::progress::{Event, Progress};
 use crate::container::network::Seal;
 use crate::container::relay::Served;
@@ -26,6 +25,7 @@ use crate::machine::disk::installed::BootPath;
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout};
 use crate::machine::kernel;
 use crate::report::BootcReport;
+use crate::request;
 
 /// How many lines of bootc's output are kept, and how many bytes.
 const KEPT_LINES: usize = 2000;
@@ -44,10 +44,10 @@ pub struct Installer {
 
 impl Installer {
     /// Looks for all that bootc needs, and asks bootc what it can. Nothing is written to the disk.
-    pub async fn examine(questions: &Questions<'_>, typed: &cli::Install) -> Result<Self> {
+    pub async fn examine(questions: &Questions<'_>, request: &request::Install) -> Result<Self> {
         let rootfs = Rootfs::open(questions.root.path())?;
         let uki = Uki::find(&rootfs)?;
-        let composefs = typed.bootc.composefs_backend || uki.is_some();
+        let composefs = request.bootc.composefs_backend || uki.is_some();
         let backend = if composefs {
             Backend::Composefs
         } else {
@@ -56,17 +56,17 @@ impl Installer {
         requirements::check_bootc(&rootfs)?;
         let probe = questions.probe().await?;
         probe.check_version()?;
-        probe.check_block_setup(typed.bootc.block_setup)?;
-        requirements::check(&rootfs, &typed.bootc, backend, &probe)?;
+        probe.check_block_setup(request.bootc.block_setup)?;
+        requirements::check(&rootfs, &request.bootc, backend, &probe)?;
         // With composefs, bootc has no storage of podman's to set up.
         if backend == Backend::Ostree {
             questions
                 .try_podman(&requirements::doubted_for_podman(&rootfs)?)
                 .await?;
         }
-        machine::check(typed.bootc.block_setup, backend)?;
-        kernel::need_filesystem(&probe.filesystem(&typed.bootc)?)?;
-        boot_order::check_bootloader(typed.boot_entry, probe.bootloader(&typed.bootc))?;
+        machine::check(request.bootc.block_setup, backend)?;
+        kernel::need_filesystem(&probe.filesystem(&request.bootc)?)?;
+        boot_order::check_bootloader(request.boot_entry, probe.bootloader(&request.bootc))?;
         if backend == Backend::Composefs && probe.mounts_erofs_files() {
             warn_of_old_kernel(&probe.version, questions.progress)?;
         }
@@ -75,14 +75,14 @@ impl Installer {
             uki,
             backend,
             has_bound_images,
-            by_bootupd: requirements::is_for_bootupd(&rootfs, &typed.bootc, backend, &probe)?,
+            by_bootupd: requirements::is_for_bootupd(&rootfs, &request.bootc, backend, &probe)?,
             probe,
         })
     }
 
     /// Refuses a machine that the disk would not boot from afterwards.
-    pub fn check_boot(&self, arch: Arch, typed: &cli::Install) -> Result<()> {
-        if self.by_bootupd && !typed.bootc.is_generic_image() {
+    pub fn check_boot(&self, arch: Arch, request: &request::Install) -> Result<()> {
+        if self.by_bootupd && !request.bootc.is_generic_image() {
             Booted::find_out().refuse_bootupd(arch)?;
         }
         Ok(())
@@ -107,15 +107,15 @@ impl Installer {
     }
 
     /// How the installed disk boots.
-    pub fn boot_path(&self, typed: &cli::Install) -> BootPath {
-        match self.probe.bootloader(&typed.bootc) {
+    pub fn boot_path(&self, request: &request::Install) -> BootPath {
+        match self.probe.bootloader(&request.bootc) {
             Some("none") => BootPath::Foreign,
             _ => BootPath::Loader,
         }
     }
 
     /// The command that installs the image.
-    pub fn command(&self, plan: &Plan, layout: &Layout, typed: &cli::Install) -> Result<Vec<String>> {
+    pub fn command(&self, plan: &Plan, layout: &Layout, request: &request::Install) -> Result<Vec<String>> {
         let image = &plan.found.image;
         let device = plan
             .disk
@@ -123,7 +123,7 @@ impl Installer {
             .node
             .to_str()
             .context("the disk's name is not UTF-8")?;
-        let target = typed
+        let target = request
             .bootc
             .target_imgref
             .clone()
@@ -133,12 +133,12 @@ impl Installer {
             source: &image.name_by_digest(),
             target: &target,
             root_size_mib: layout.root_size_mib,
-            wipe: typed.wipe,
+            wipe: request.wipe,
             backend: self.backend,
             uki: self.uki.as_ref(),
             has_bound_images: self.has_bound_images,
         };
-        arguments::to_disk(&installation, &typed.bootc, &self.probe)
+        arguments::to_disk(&installation, &request.bootc, &self.probe)
     }
 
     /// What the report says of bootc before it is run.

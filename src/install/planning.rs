@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::cli::{self, Target};
 use crate::commands::config_drives;
 use crate::config_drive::ConfigDrive;
 use crate::console::progress::{Progress, Wait};
@@ -19,6 +18,7 @@ use crate::machine::disk::chosen::{Disk, Expendable};
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
 use crate::machine::disk::table::MIB;
 use crate::machine::kernel;
+use crate::request;
 use crate::sys::blocking::apart;
 
 use super::boot_order;
@@ -51,46 +51,39 @@ pub struct Plan {
 }
 
 /// Decides all that can be decided, or refuses. Nothing is written.
-pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
+pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Plan> {
     root::check_machine()?;
-    let standard_input = Some(Path::new("-"));
-    if typed.config_drive.as_deref() == standard_input && typed.image.pull_secret.as_deref() == standard_input
-    {
-        bail!("config drive and pull secret can't both come from standard input: give one of them as a file");
-    }
-    let config_drive = match &typed.config_drive {
-        Some(place) => {
-            let options = root::source_options(&typed.image, progress);
-            Some(config_drives::read(place, &options).await?)
-        }
+    let config_drive = match &request.config_drive {
+        Some(place) => Some(config_drives::read(place, &request.image.source, progress).await?),
         None => None,
     };
-    let ssh_keys = match typed.bootc.root_ssh_authorized_keys.clone() {
+    let ssh_keys = match request.bootc.root_ssh_authorized_keys.clone() {
         Some(path) => Some(apart(move || read_ssh_keys(&path)).await?),
         None => None,
     };
-    let backend = if typed.bootc.composefs_backend {
+    let backend = if request.bootc.composefs_backend {
         Backend::Composefs
     } else {
         Backend::Ostree
     };
     let not_known = machine::check_kernel()?;
-    machine::check(typed.bootc.block_setup, backend)?;
-    if let Some(filesystem) = typed.bootc.filesystem {
+    machine::check(request.bootc.block_setup, backend)?;
+    if let Some(filesystem) = request.bootc.filesystem {
         kernel::need_filesystem(filesystem.name())?;
     }
-    boot_order::check_bootloader(typed.boot_entry, typed.bootc.bootloader.as_deref())?;
+    boot_order::check_bootloader(request.boot_entry, request.bootc.bootloader.as_deref())?;
     // What stands in the way is better known now.
-    boot_order::check_machine(typed.boot_entry)?;
-    let (target, wipe) = (typed.target.clone(), typed.wipe);
+    boot_order::check_machine(request.boot_entry)?;
+    let (path, hints) = (request.disk().map(Path::to_owned), request.hints.clone());
+    let wipe = request.wipe;
     let looking = progress.waiting(Wait::new("looking at the disks"));
-    let disk = apart(move || look_at_disk(&target, wipe)).await?;
+    let disk = apart(move || Disk::choose(path.as_deref(), &hints)?.give_up(wipe)).await?;
     drop(looking);
     let config_drive = config_drive
         .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
         .transpose()?;
-    config_drives::look_for_stale(disk.disk(), typed.clear_stale_config_drives, progress).await?;
-    let found = root::find(&typed.image, progress).await?;
+    config_drives::look_for_stale(disk.disk(), request.clear_stale_config_drives, progress).await?;
+    let found = root::find(&request.image, progress).await?;
     if found.image.layers.is_empty() {
         bail!(
             "the image has no layers, so there is nothing to install: use the image of a bootable container"
@@ -100,10 +93,10 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
     // A stick that the image is on is mounted only now.
     found.refuse_as_target(disk.disk())?;
     disk.disk().refuse_if_in_use()?;
-    let memory = found.memory(&typed.image, Purpose::Install, progress).await?;
+    let memory = found.memory(&request.image, Purpose::Install, progress).await?;
     let lay_out = |bytes| {
         lay_out(
-            typed,
+            request,
             &found,
             bytes,
             disk.disk(),
@@ -118,13 +111,13 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
         ));
     }
     let booted = Booted::find_out();
-    if typed.bootc.bootloader.as_deref() == Some("grub") && !typed.bootc.is_generic_image() {
+    if request.bootc.bootloader.as_deref() == Some("grub") && !request.bootc.is_generic_image() {
         booted.refuse_bootupd(arch(&found)?)?;
     }
     Ok(Plan {
         not_checked: not_known
             .into_iter()
-            .chain(left_to_the_image(typed, booted))
+            .chain(left_to_the_image(request, booted))
             .collect(),
         found,
         memory,
@@ -136,7 +129,7 @@ pub async fn plan(typed: &cli::Install, progress: &Progress) -> Result<Plan> {
 }
 
 /// What only the image itself can tell, when it is here.
-fn left_to_the_image(typed: &cli::Install, booted: Booted) -> impl Iterator<Item = String> {
+fn left_to_the_image(request: &request::Install, booted: Booted) -> impl Iterator<Item = String> {
     let always = [
         "whether the image contains bootc and all that this needs",
         "whether the image's bootc takes these options",
@@ -147,31 +140,31 @@ fn left_to_the_image(typed: &cli::Install, booted: Booted) -> impl Iterator<Item
                 --generic-image it can";
     always
         .into_iter()
-        .chain(typed.bootc.filesystem.is_none().then_some(filesystem))
-        .chain((booted != Booted::ByUefi && !typed.bootc.is_generic_image()).then_some(uefi))
+        .chain(request.bootc.filesystem.is_none().then_some(filesystem))
+        .chain((booted != Booted::ByUefi && !request.bootc.is_generic_image()).then_some(uefi))
         .map(Into::into)
 }
 
 /// The layout for an image that takes `unpacked_bytes` in a file system, as far as it is known.
 pub fn lay_out(
-    typed: &cli::Install,
+    request: &request::Install,
     found: &FoundImage,
     unpacked_bytes: u64,
     disk: &Disk,
     backend: Backend,
     bootc: BootcVersion,
 ) -> Result<Layout> {
-    let request = LayoutRequest {
+    let layout = LayoutRequest {
         geometry: disk.geometry,
         arch: arch(found)?,
         backend,
-        block_setup: typed.bootc.block_setup,
+        block_setup: request.bootc.block_setup,
         bootc,
-        config_drive: typed.config_drive.is_some(),
+        config_drive: request.config_drive.is_some(),
         root_at_least_mib: unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
-        root_exactly_mib: typed.root_size_mib,
+        root_exactly_mib: request.root_size_mib,
     };
-    Ok(Layout::plan(&request)?)
+    Ok(Layout::plan(&layout)?)
 }
 
 /// What the image runs on.
@@ -179,10 +172,6 @@ pub fn arch(found: &FoundImage) -> Result<Arch> {
     let architecture = found.image.platform.architecture.to_string();
     Arch::from_oci(&architecture)
         .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))
-}
-
-fn look_at_disk(target: &Target, wipe: bool) -> Result<Expendable> {
-    Disk::choose(target.path(), &target.hints())?.give_up(wipe)
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {

@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::config_drive as typed;
 use crate::config_drive::{ConfigDrive, MAX_BYTES};
 use crate::console::text::printable;
 use crate::console::text::size;
@@ -32,19 +31,17 @@ const SECRET_WORDS: [&str; 7] = [
 ];
 
 /// Lists the files of a config drive.
-pub fn show(typed: &typed::Show, out: &mut (impl Write + ?Sized)) -> Result<()> {
+pub fn show(place: &Path, contents: bool, secrets: bool, out: &mut (impl Write + ?Sized)) -> Result<()> {
     let _wiping = Wiping::start();
-    let (drive, place) = open(&typed.place)?;
+    let (drive, place) = open(place)?;
     let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
     writeln!(out, "{label}: {kind}, {bytes}, {place}")?;
     let files = drive.files()?;
     for file in &files {
         writeln!(out, "{:>10}  {}", file.content.len(), printable(&file.path))?;
     }
-    if typed.contents {
-        files
-            .iter()
-            .try_for_each(|file| print(file, typed.secrets, out))?;
+    if contents {
+        files.iter().try_for_each(|file| print(file, secrets, out))?;
     }
     Ok(())
 }
@@ -151,13 +148,8 @@ mod tests {
     fn shown(contents: bool, secrets: bool) -> String {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), JSON).unwrap();
-        let typed = typed::Show {
-            place: file.path().into(),
-            contents,
-            secrets,
-        };
         let mut out = Vec::new();
-        show(&typed, &mut out).unwrap();
+        show(file.path(), contents, secrets, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

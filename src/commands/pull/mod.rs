@@ -5,6 +5,7 @@
 //! pull that was stopped goes on where it was, also inside a layer.
 
 mod archive;
+mod destination;
 mod directory;
 mod fetch;
 mod index;
@@ -13,23 +14,25 @@ mod target;
 use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 
+use self::destination::DestinationForm;
 use self::target::{explain, layers};
-use crate::cli::{self, Destination, DestinationForm};
 use crate::console::progress::{Event, Phase, Progress, Wait};
-use crate::image::root;
+use crate::image::root::{self, Wanted};
 use crate::image::source::file::Named;
 use crate::machine::labelled::Stick;
 use crate::machine::private_mount::Access;
 
-/// Pulls the image that was typed to `to`.
-pub async fn save(typed: &cli::Image, to: &Destination, progress: &Progress) -> Result<()> {
+pub use self::destination::Destination;
+
+/// Pulls the image to `to`.
+pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Result<()> {
     let (at, stick) = root::plug_in(&to.path, Access::Write, progress).await?;
     let mut target = Named::plain(&to.path);
     target.path = at.unwrap_or(target.path);
     if let Some(stick) = &stick {
         progress.note(format!("mounted {stick} to write to it"));
     }
-    let found = root::find(typed, progress).await?;
+    let found = root::find(wanted, progress).await?;
     let image = &*found.image;
     progress.tell(Event::Phase(Phase::Save));
     let layers = layers(image);

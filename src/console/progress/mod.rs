@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
 use rustix::termios::tcgetwinsize;
 
 use crate::console::output::say;
@@ -28,7 +27,7 @@ pub use wait::Wait;
 const BEAT: Duration = Duration::from_secs(1);
 
 /// How a person sees progress (`--progress`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// Bars where the terminal is fit for them, else plain lines.
     #[default]

@@ -9,11 +9,11 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
 
-use crate::cli::{Cli, Command, Install};
+use crate::cli::{self, Command};
 use crate::image::source::name::ImageName;
 use crate::image::source::url;
+use crate::request;
 
 /// What happens after a success (`landfall.after=`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,20 +51,19 @@ pub struct Ending {
 }
 
 /// What is to be installed.
-#[derive(Clone, Debug)]
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
     /// The same, read; `None` when that makes no sense, which the installer says better.
-    pub typed: Option<Box<Install>>,
+    pub request: Option<Box<request::Install>>,
 }
 
 impl Installation {
     /// Whether anything comes from the network.
     pub fn needs_network(&self) -> bool {
-        self.typed.as_ref().is_none_or(|typed| {
-            let config_drive = typed.config_drive.as_deref().and_then(Path::to_str);
-            matches!(typed.image.image, ImageName::Registry(_))
+        self.request.as_ref().is_none_or(|request| {
+            let config_drive = request.config_drive.as_deref().and_then(Path::to_str);
+            matches!(request.image.name, ImageName::Registry(_))
                 || config_drive.is_some_and(|text| url::parse(text).is_some())
         })
     }
@@ -173,16 +172,17 @@ pub fn installation(words: &[String]) -> Result<Installation> {
         arguments.extend(given("device").map(str::to_owned));
     }
     Ok(Installation {
-        typed: typed(&arguments),
+        request: request(&arguments),
         arguments: arguments.into_iter().map(OsString::from).collect(),
     })
 }
 
 /// What these arguments mean.
-fn typed(arguments: &[String]) -> Option<Box<Install>> {
-    let program = std::iter::once("landfall");
-    let typed = Cli::try_parse_from(program.chain(arguments.iter().map(String::as_str))).ok()?;
-    match typed.command {
+fn request(arguments: &[String]) -> Option<Box<request::Install>> {
+    let words = ["landfall"]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str));
+    match cli::read(words.map(OsString::from)).ok()?.command {
         Command::Install { install, .. } => Some(Box::new(install)),
         _ => None,
     }
@@ -241,8 +241,7 @@ fn shell_words(text: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Device;
-    use crate::cli::Target;
+    use crate::machine::disk::find::Hints;
     use crate::machine::kernel::command_line::words;
 
     #[test]
@@ -270,10 +269,6 @@ mod tests {
             .map(|argument| argument.to_string_lossy())
             .collect::<Vec<_>>()
             .join("|"))
-    }
-
-    fn target_of(cmdline: &str) -> Target {
-        installation(&words(cmdline)).unwrap().typed.unwrap().target
     }
 
     #[test]
@@ -304,18 +299,25 @@ mod tests {
         ] {
             assert_eq!(arguments(cmdline).unwrap(), expected, "{cmdline}");
         }
-        assert_eq!(
-            target_of("landfall.image=lab:5000/i landfall.device=/dev/vdb").device,
-            Some(Device::Path("/dev/vdb".into()))
-        );
-        let described = target_of(
-            "landfall.image=lab:5000/i \"landfall.device-hint=size=>= 100\" landfall.device-hint=tran=nvme",
-        );
-        assert_eq!((described.device, described.device_hints.len()), (None, 2));
-        assert_eq!(
-            target_of("landfall.image=lab:5000/i landfall.device=auto landfall.device-hint=tran=nvme").device,
-            Some(Device::Auto)
-        );
+        let [large, nvme] = ["size=>= 100", "tran=nvme"].map(|hint| hint.parse::<Hints>().unwrap());
+        for (cmdline, path, hints) in [
+            ("landfall.device=/dev/vdb", Some("/dev/vdb"), vec![]),
+            (
+                "landfall.device=auto landfall.device-hint=tran=nvme",
+                None,
+                vec![nvme.clone()],
+            ),
+            (
+                "\"landfall.device-hint=size=>= 100\" landfall.device-hint=tran=nvme",
+                None,
+                vec![large, nvme],
+            ),
+        ] {
+            let words = words(&format!("landfall.image=lab:5000/i {cmdline}"));
+            let request = installation(&words).unwrap().request.unwrap();
+            let expected = (path.map(Path::new), hints.into());
+            assert_eq!((request.disk(), request.hints.clone()), expected, "{cmdline}");
+        }
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod variables;
 use std::fmt;
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -18,7 +17,7 @@ pub use load_option::{EspPath, LoadOption};
 pub use variables::Variables;
 
 /// Where the installed system comes in the firmware's boot order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BootEntry {
     /// Last: the order is as it was before.

@@ -58,6 +58,16 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The same, with retries told to `progress`.
+    pub fn telling(&self, progress: &Progress) -> Self {
+        Self {
+            progress: progress.clone(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Options {
     /// Whom to believe, where no registry is concerned.
     pub fn trust(&self) -> Trust {
         Trust {

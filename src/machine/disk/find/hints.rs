@@ -161,6 +161,12 @@ pub struct HintError {
     problem: String,
 }
 
+impl From<Vec<Hints>> for Hints {
+    fn from(all: Vec<Hints>) -> Self {
+        Self(all.into_iter().flat_map(|hints| hints.0).collect())
+    }
+}
+
 impl Hints {
     /// Reads the JSON object that Ironic keeps as `root_device`.
     pub fn from_json(object: &Value) -> Result<Self, HintError> {
@@ -183,11 +189,6 @@ impl Hints {
             }),
         };
         object.iter().map(hint).collect::<Result<_, _>>().map(Self)
-    }
-
-    /// Adds one hint.
-    pub fn push(&mut self, hint: Self) {
-        self.0.extend(hint.0);
     }
 
     /// Whether there are none.

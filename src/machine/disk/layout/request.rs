@@ -3,7 +3,6 @@
 use std::num::ParseIntError;
 use std::str::FromStr;
 
-use clap::ValueEnum;
 use serde::Serialize;
 use uuid::{Uuid, uuid};
 
@@ -66,7 +65,7 @@ pub enum Backend {
 }
 
 /// What is between the root partition and its filesystem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum BlockSetup {
     /// Nothing
     #[default]

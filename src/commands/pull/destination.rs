@@ -1,4 +1,4 @@
-//! `pull`: where the image is kept.
+//! Where a pulled image is kept.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
