@@ -15,6 +15,7 @@ mod contender;
 mod floor;
 mod image;
 mod place;
+mod run;
 mod table;
 mod tools;
 
@@ -34,6 +35,7 @@ use cgroup::Cost;
 use contender::{Contender, Job};
 use image::Shape;
 use place::Place;
+use run::{COMPRESSIONS, Run};
 use tools::Tools;
 
 /// What to measure
@@ -66,16 +68,6 @@ pub fn run(bench: &Bench) -> Result<()> {
         Bench::Layers(options) => series("layers", &[10, 65, 200, 500].map(Shape::Layers), options),
         Bench::Entries(options) => series("entries", &[20_000, 80_000, 320_000].map(Shape::Entries), options),
     }
-}
-
-/// The two compressions, with their names.
-const COMPRESSIONS: [(&str, Compression); 2] = [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)];
-
-/// One run and what was run.
-struct Run {
-    compression: &'static str,
-    who: &'static str,
-    cost: Cost,
 }
 
 fn pull(options: &Options) -> Result<()> {

@@ -6,7 +6,6 @@
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result, bail};
-
 use lab::apt;
 
 /// Every package, with what it is for.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::contender::Contender;
+use super::run::{COMPRESSIONS, Run};
 use super::table::{MEASURES, median_of};
-use super::{COMPRESSIONS, Run};
 
 const WIDTH: f64 = 820.0;
 const LABEL: f64 = 130.0;

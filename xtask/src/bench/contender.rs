@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use super::tools::Tools;
 use lab::able_kernel;
+
+use super::tools::Tools;
 
 /// A way to get an image's files into memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Job<'a> {
 }
 
 /// What the image's program prints.
-pub const MARKER: &str = "the image runs";
+const MARKER: &str = "the image runs";
 
 impl Contender {
     /// All of them; the first is what the others are compared with.

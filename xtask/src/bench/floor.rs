@@ -1,14 +1,14 @@
 //! The floor: what no program can do without, each part alone and in one thread.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read, Write as _};
-use std::path::Path;
+use std::io::{Read, Write as _};
 
 use anyhow::{Context, Result};
+use lab::image::Layout;
 use ring::digest::{Context as Hash, SHA256};
 
+use super::image::{blobs, decode};
 use super::place::Place;
-use lab::image::Layout;
 
 const CHUNK_BYTES: usize = 128 << 10;
 
@@ -37,7 +37,7 @@ pub fn measure(layout: &Layout) -> Result<Floor> {
     let place = Place::new()?;
     let mut floor = Floor::default();
     let mut buffer = vec![0; CHUNK_BYTES];
-    for (path, _) in super::image::blobs(layout)? {
+    for path in blobs(layout)? {
         let blob = fs::read(&path)?;
         floor.hash_blobs += timed(|| hash(blob.chunks(CHUNK_BYTES)))?;
         let mut archive_bytes = 0;
@@ -56,19 +56,6 @@ pub fn measure(layout: &Layout) -> Result<Floor> {
             timed(|| -> Result<()> { (0..chunks).try_for_each(|_| Ok(file.write_all(&buffer)?)) })?;
     }
     Ok(floor)
-}
-
-/// Reads a layer's archive out of its blob.
-pub fn decoder(path: &Path) -> Result<Box<dyn Read>> {
-    decode(BufReader::new(File::open(path)?))
-}
-
-fn decode<'a>(mut blob: impl std::io::BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
-    Ok(match blob.fill_buf()?.first() {
-        Some(0x1f) => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
-        Some(0x28) => Box::new(zstd::Decoder::with_buffer(blob)?),
-        _ => Box::new(blob),
-    })
 }
 
 fn hash<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> Result<()> {

@@ -1,15 +1,15 @@
 //! Images of real shape for the benchmark, from Debian packages: made once for each state of their inputs.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use sha2::{Digest as _, Sha256};
-
 use lab::image::{Compression, Digest, Entry, Image, Layer, Layout};
 use lab::{apt, command};
+use sha2::{Digest as _, Sha256};
 
 /// How many packages have a layer of their own, as tools that split images by package make them.
 const ALONE: usize = 40;
@@ -70,10 +70,10 @@ pub fn layout(shape: Shape, compression: Compression) -> Result<Layout> {
 /// The size of the image in a layout.
 pub fn size(layout: &Layout) -> Result<Size> {
     let mut size = Size::default();
-    for (path, _) in blobs(layout)? {
+    for path in blobs(layout)? {
         size.layers += 1;
         size.compressed_bytes += fs::metadata(&path)?.len();
-        let mut archive = tar::Archive::new(super::floor::decoder(&path)?);
+        let mut archive = tar::Archive::new(decode(BufReader::new(File::open(&path)?))?);
         for entry in archive.entries()? {
             let entry = entry?;
             size.entries += 1;
@@ -83,14 +83,20 @@ pub fn size(layout: &Layout) -> Result<Size> {
     Ok(size)
 }
 
-/// The layers' blobs: file and media type.
-pub fn blobs(layout: &Layout) -> Result<Vec<(PathBuf, String)>> {
+/// Reads a layer's archive out of its blob.
+pub fn decode<'a>(mut blob: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>> {
+    Ok(match blob.fill_buf()?.first() {
+        Some(0x1f) => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+        Some(0x28) => Box::new(zstd::Decoder::with_buffer(blob)?),
+        _ => Box::new(blob),
+    })
+}
+
+/// The files of the layers' blobs.
+pub fn blobs(layout: &Layout) -> Result<Vec<PathBuf>> {
     let manifest = layout.manifest("latest")?;
     let layers = manifest["layers"].as_array().context("no layers")?;
-    let blob = |layer: &serde_json::Value| {
-        let media_type = layer["mediaType"].as_str().unwrap_or_default().to_string();
-        Ok((layout.blob(&Digest::in_descriptor(layer)?), media_type))
-    };
+    let blob = |layer| Ok(layout.blob(&Digest::in_descriptor(layer)?));
     layers.iter().map(blob).collect()
 }
 

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-
 use lab::command;
 
 /// An empty file system in memory, gone when it is dropped.

@@ -8,7 +8,7 @@ use super::cgroup::Cost;
 use super::contender::Contender;
 use super::floor::Floor;
 use super::image::Size;
-use super::{COMPRESSIONS, Run};
+use super::run::{COMPRESSIONS, Run};
 
 /// Named figures of the images of one benchmark.
 type Named<T> = [(&'static str, T)];
@@ -25,7 +25,7 @@ pub const MEASURES: [Measure; 4] = [
 ];
 
 /// The middle one; of an even number, the mean of the middle two.
-pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

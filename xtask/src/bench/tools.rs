@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-
 use lab::{apt, command};
 
 /// The suite: the first that has crane, and an umoci that knows zstd.
