@@ -17,53 +17,19 @@
 //! A layout is a directory of files, so a test damages an image by damaging files: [`Layout::blob`] names them,
 //! [`flip_byte`] and [`truncate`] do it, [`Layout::edit_manifest`] makes a manifest lie and gives it its true digest.
 
+mod digest;
 mod layer;
 mod layout;
 
-use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
+pub use digest::Digest;
 pub use layer::{Compression, Entry, Layer};
 pub use layout::Layout;
-
-/// `sha256:` and 64 hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(String);
-
-impl Digest {
-    /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        let hex: String = Sha256::digest(bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        Self(format!("sha256:{hex}"))
-    }
-
-    /// The part after the colon.
-    pub fn hex(&self) -> &str {
-        &self.0["sha256:".len()..]
-    }
-
-    /// The digest that a descriptor names.
-    pub fn in_descriptor(descriptor: &Value) -> Result<Self> {
-        let text = descriptor["digest"]
-            .as_str()
-            .context("a descriptor has no digest")?;
-        Ok(Self(text.to_string()))
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Whose media types an image speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{apt, command};
 
 /// What ramdisks and the fixture image load: disks, networks, file systems. Built-in and absent ones are no error.
-pub const MODULES: &[&str] = &[
+const MODULES: &[&str] = &[
     "aesni_intel",
     "af_packet",
     "ahci",
@@ -101,7 +101,7 @@ impl Kernel {
         })
     }
 
-    /// Puts [`MODULES`] and what they need, uncompressed and indexed, into `root/lib/modules/VERSION`.
+    /// Puts the modules and what they need, uncompressed and indexed, into `root/lib/modules/VERSION`.
     pub fn install_modules(&self, root: &Path) -> Result<()> {
         let target = root.join("lib/modules").join(&self.version);
         fs::create_dir_all(&target)?;

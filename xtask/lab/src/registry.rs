@@ -22,7 +22,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::command;
+use crate::command::{self, Guarded};
 use crate::image::{Digest, Layout};
 
 pub mod tls;
@@ -105,7 +105,7 @@ impl Builder {
         let log = directory.path().join("log");
         let child = spawn(&config_file, &log, self.network.as_ref())?;
         let mut registry = Registry {
-            child,
+            child: Guarded(child),
             address: self.address().into(),
             port: 0,
             ca: ca.map(|ca| ca.certificate),
@@ -190,7 +190,7 @@ fn spawn(config: &Path, log: &Path, network: Option<&Network>) -> Result<Child> 
 
 /// A running registry; dropping it ends the process and removes what it stored.
 pub struct Registry {
-    child: Child,
+    child: Guarded,
     address: String,
     port: u16,
     ca: Option<PathBuf>,
@@ -325,7 +325,7 @@ impl Registry {
             if let Some(port) = listening_port(&self.log(), &self.address) {
                 return Ok(port);
             }
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.child.0.try_wait()? {
                 bail!(
                     "docker-registry ended ({status}):\n{}",
                     command::last_lines(&self.log(), 20)
@@ -359,13 +359,6 @@ fn logged_request(line: &str) -> Option<(String, String, u16)> {
     let mut words = request.split(' ');
     let status = rest.split(' ').next()?.parse().ok()?;
     Some((words.next()?.into(), words.next()?.into(), status))
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]

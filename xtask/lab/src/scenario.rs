@@ -13,9 +13,9 @@ use crate::vm::{Disk, Machine};
 use crate::{command, ramdisk};
 
 /// What the fixture image says on the console once it has booted and found itself whole.
-pub const BOOTED: &str = "LANDFALL-BOOT-OK";
+const BOOTED: &str = "LANDFALL-BOOT-OK";
 /// What it says when it has booted and found something wrong.
-pub const FAILED: &str = "LANDFALL-BOOT-FAILED";
+const FAILED: &str = "LANDFALL-BOOT-FAILED";
 
 /// An installation in a machine of its own.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl<'a> Installation<'a> {
         self.watched(machine, "install")?.run()
     }
 
-    /// Boots what was installed, by its own boot loader and with no network, up to [`BOOTED`]; gives that line.
+    /// Boots what was installed, by its own boot loader and with no network, and gives the line that says so and all others.
     pub fn boot(&self) -> Result<(String, String)> {
         let machine = Machine::new(self.disk).memory_mib(self.memory_mib);
         let transcript = self.watched(machine, "boot")?.run()?;

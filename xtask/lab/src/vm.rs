@@ -11,8 +11,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Nothing waits for a time to pass: a machine is done when it powers off or when a line was seen. A guard of
-//! [`GUARD`] ends a machine that does neither, and shows its last lines.
+//! Nothing waits for a time to pass: a machine is done when it powers off. A guard ends one that
+//! doesn't after 20 minutes, and shows its last lines.
 
 mod tpm;
 pub mod variables;
@@ -20,7 +20,7 @@ pub mod variables;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::command;
+use crate::command::{self, Guarded};
 use tpm::Tpm;
 
 /// The longest that a machine may live: an emulated installation on a loaded machine takes minutes.
-pub const GUARD: Duration = Duration::from_secs(20 * 60);
+const GUARD: Duration = Duration::from_secs(20 * 60);
 
 /// What Landfall says last, when everything is on the disk …
 const OFF: &str = "; powering off";
@@ -201,7 +201,7 @@ impl Machine {
     }
 
     /// Switches it on.
-    pub fn start(&self) -> Result<Running> {
+    fn start(&self) -> Result<Running> {
         let directory = crate::tempdir()?;
         let socket = directory.path().join("tpm");
         let tpm = match &self.tpm {
@@ -236,7 +236,7 @@ impl Machine {
         });
         let errors = directory.path().join("errors");
         Ok(Running {
-            child,
+            child: Guarded(child),
             lines,
             transcript: String::new(),
             started: Instant::now(),
@@ -347,8 +347,8 @@ fn printable(line: &[u8]) -> String {
 }
 
 /// A machine that runs; dropping it ends its process.
-pub struct Running {
-    child: Child,
+struct Running {
+    child: Guarded,
     lines: Receiver<String>,
     transcript: String,
     started: Instant,
@@ -360,32 +360,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// Waits for a console line that contains `marker`, and gives that line.
-    pub fn wait_for(&mut self, marker: &str) -> Result<String> {
-        while let Some(line) = self.next_line()? {
-            if line.contains(marker) {
-                return Ok(line);
-            }
-        }
-        bail!(
-            "the machine ended before its console said {marker:?}\n{}",
-            self.last_words()
-        )
-    }
-
     /// Waits until it switches itself off, and gives all that its console said.
-    pub fn wait(mut self) -> Result<String> {
+    fn wait(mut self) -> Result<String> {
         while self.next_line()?.is_some() {}
-        let status = self.child.wait()?;
+        let status = self.child.0.wait()?;
         if !status.success() && self.off_since.is_none() {
             bail!("QEMU failed ({status})\n{}", self.last_words());
         }
-        Ok(std::mem::take(&mut self.transcript))
-    }
-
-    /// What its console said so far.
-    pub fn transcript(&self) -> &str {
-        &self.transcript
+        Ok(self.transcript)
     }
 
     /// The next console line; none when the machine is off.
@@ -406,7 +388,7 @@ impl Running {
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) if self.off_since.is_some() => {
                 eprintln!("the machine's kernel does not get to switch it off: its process is ended");
-                self.child.kill()?;
+                self.child.0.kill()?;
                 Ok(None)
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -422,13 +404,6 @@ impl Running {
     fn last_words(&self) -> String {
         let errors = fs::read_to_string(&self.errors).unwrap_or_default();
         format!("{}\n{errors}", command::last_lines(&self.transcript, 40))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use flate2::write::GzEncoder;
 use tar::{EntryType, Header};
 
-use super::Digest;
+use super::digest::Digest;
 
 /// How a layer's bytes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,7 +41,6 @@ pub struct Entry {
     mode: u32,
     owner: (u64, u64),
     mtime: u64,
-    xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl Entry {
@@ -55,7 +54,6 @@ impl Entry {
             mode,
             owner: (0, 0),
             mtime: 1_700_000_000,
-            xattrs: Vec::new(),
         }
     }
 
@@ -93,27 +91,6 @@ impl Entry {
         }
     }
 
-    /// A character device.
-    pub fn character_device(path: impl AsRef<OsStr>, major: u32, minor: u32) -> Self {
-        Self {
-            device: (major, minor),
-            ..Self::new(path, EntryType::Char, 0o600)
-        }
-    }
-
-    /// A block device.
-    pub fn block_device(path: impl AsRef<OsStr>, major: u32, minor: u32) -> Self {
-        Self {
-            device: (major, minor),
-            ..Self::new(path, EntryType::Block, 0o600)
-        }
-    }
-
-    /// A named pipe.
-    pub fn fifo(path: impl AsRef<OsStr>) -> Self {
-        Self::new(path, EntryType::Fifo, 0o600)
-    }
-
     /// Removes what lower layers have under this name.
     pub fn whiteout(path: impl AsRef<OsStr>) -> Self {
         let path = Path::new(path.as_ref());
@@ -143,12 +120,6 @@ impl Entry {
     /// Sets the modification time, in seconds.
     pub fn mtime(self, mtime: u64) -> Self {
         Self { mtime, ..self }
-    }
-
-    /// Adds an extended attribute.
-    pub fn xattr(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
-        self.xattrs.push((format!("SCHILY.xattr.{name}"), value.into()));
-        self
     }
 
     /// Puts it, and the file that it is one more name of, somewhere else.
@@ -224,7 +195,6 @@ impl Entry {
             mode: header.mode()?,
             owner: (header.uid()?, header.gid()?),
             mtime: header.mtime()?,
-            xattrs: Vec::new(),
         })
     }
 
@@ -243,13 +213,6 @@ impl Entry {
 
     fn append_to(&self, archive: &mut tar::Builder<Vec<u8>>) -> Result<()> {
         let mut header = self.header()?;
-        if !self.xattrs.is_empty() {
-            archive.append_pax_extensions(
-                self.xattrs
-                    .iter()
-                    .map(|(name, value)| (name.as_str(), value.as_slice())),
-            )?;
-        }
         match &self.link {
             Some(target) => archive.append_link(&mut header, &self.path, target)?,
             // With the slash that everybody's archives have.
@@ -289,16 +252,6 @@ impl Layer {
             tar,
             compression: Compression::Gzip,
         }
-    }
-
-    /// A gzip layer of all that is in a directory; symbolic links stay what they are.
-    pub fn of_directory(directory: &Path) -> Result<Self> {
-        let mut archive = tar::Builder::new(Vec::new());
-        archive.follow_symlinks(false);
-        archive
-            .append_dir_all("", directory)
-            .with_context(|| format!("packing {}", directory.display()))?;
-        Ok(Self::of_tar(archive.into_inner()?))
     }
 
     /// The same layer, stored in another way.

@@ -103,21 +103,8 @@ impl Layout {
         self.add_manifest(&manifest, tag)
     }
 
-    /// Changes the image configuration behind a tag, and the manifest with it.
-    pub fn edit_config(&self, tag: &str, edit: impl FnOnce(&mut Value)) -> Result<Digest> {
-        let mut manifest = self.manifest(tag)?;
-        let mut config = self.read(&Digest::in_descriptor(&manifest["config"])?)?;
-        edit(&mut config);
-        let media_type = manifest["config"]["mediaType"]
-            .as_str()
-            .unwrap_or_default()
-            .to_string();
-        manifest["config"] = self.put_json(&media_type, &config)?;
-        self.add_manifest(&manifest, tag)
-    }
-
     /// Writes a manifest of any content and gives it a tag.
-    pub fn add_manifest(&self, manifest: &Value, tag: &str) -> Result<Digest> {
+    fn add_manifest(&self, manifest: &Value, tag: &str) -> Result<Digest> {
         let media_type = manifest["mediaType"]
             .as_str()
             .unwrap_or(Flavor::Oci.manifest())

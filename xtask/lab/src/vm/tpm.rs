@@ -3,13 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use crate::command::Guarded;
+
 /// A TPM that runs; dropping it ends its process.
 pub struct Tpm {
-    child: Child,
+    _child: Guarded,
 }
 
 impl Tpm {
@@ -26,7 +28,9 @@ impl Tpm {
             .stdout(Stdio::null())
             .spawn()
             .context("starting swtpm; `cargo xtask setup` installs it")?;
-        Ok(Self { child })
+        Ok(Self {
+            _child: Guarded(child),
+        })
     }
 
     /// What QEMU is told of the one that listens at `socket`.
@@ -39,12 +43,5 @@ impl Tpm {
             "-device".into(),
             "tpm-crb,tpmdev=tpm0".into(),
         ]
-    }
-}
-
-impl Drop for Tpm {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
