@@ -15,25 +15,8 @@ use tempfile::TempDir;
 #[test]
 fn config_drives_of_xorriso_and_mkfs_are_recognised() {
     let directory = tempfile::tempdir().unwrap();
-    let tree = directory.path().join("tree/openstack/latest");
-    fs::create_dir_all(&tree).unwrap();
-    fs::write(tree.join("meta_data.json"), "{}").unwrap();
     let iso = directory.path().join("drive.iso");
-    run(
-        "xorriso",
-        &[
-            "-as",
-            "mkisofs",
-            "-quiet",
-            "-J",
-            "-r",
-            "-V",
-            "config-2",
-            "-o",
-            text(&iso),
-            text(&directory.path().join("tree")),
-        ],
-    );
+    lab::config_drive::create(&iso, &[("openstack/latest/meta_data.json", "{}")]).unwrap();
     let drive = ConfigDrive::read(File::open(&iso).unwrap()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
         (drive.kind(), drive.label()),

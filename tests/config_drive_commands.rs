@@ -9,7 +9,7 @@ use std::process::Command;
 
 use landfall::machine::disk::table::MIB;
 use serde_json::Value;
-use support::disk::{Loop, assert_sgdisk_is_content, blkid, feed, image, open, run, text};
+use support::disk::{Loop, assert_sgdisk_is_content, blkid, image, open, run, sfdisk, text};
 use support::{Ran, landfall};
 use tempfile::TempDir;
 
@@ -134,11 +134,7 @@ fn on_an_mbr_a_primary_partition_is_added_below_2_tib() {
         let device = Loop::over(&disk, 512);
         let script = "label: dos\nlabel-id: 0x12345678\nstart=2048, size=20480, type=83, bootable\n\
                       size=40960, type=5\nstart=24576, size=2048, type=82\n";
-        feed(
-            "sfdisk",
-            &["--quiet", "--no-reread", "--no-tell-kernel", text(&device.0)],
-            script,
-        );
+        sfdisk(&device.0, script);
         fs::write(directory.path().join("code"), [0x90; 440]).unwrap();
         let code = directory.path().join("code");
         run(
@@ -204,19 +200,7 @@ fn what_has_no_room_is_refused_and_left_alone() {
     let source = source(&directory, "node");
     let disk = image(&directory, 100 * MIB);
     let device = Loop::over(&disk, 512);
-    let sfdisk = |script: &str| {
-        feed(
-            "sfdisk",
-            &[
-                "--quiet",
-                "--wipe=always",
-                "--no-reread",
-                "--no-tell-kernel",
-                text(&device.0),
-            ],
-            script,
-        )
-    };
+    let sfdisk = |script: &str| sfdisk(&device.0, script);
     refused(&source, &device, "no partition table");
     sfdisk("label: dos\nsize=1MiB\nsize=1MiB\nsize=1MiB\nsize=1MiB\n");
     refused(&source, &device, "has four primary partitions already");
@@ -302,8 +286,7 @@ fn a_write_that_fails_leaves_no_partition_behind() {
         let disk = small.0.join("disk");
         fs::File::create(&disk).unwrap().set_len(200 * MIB).unwrap();
         let device = Loop::over(&disk, sector_bytes);
-        let quiet = ["--quiet", "--no-reread", "--no-tell-kernel", text(&device.0)];
-        feed("sfdisk", &quiet, &format!("label: {label}\nsize=40MiB\n"));
+        sfdisk(&device.0, &format!("label: {label}\nsize=40MiB\n"));
         let before = partitions(&device);
         // The disk takes no more than the megabyte that there is behind it.
         let ran = write(&source, &device);

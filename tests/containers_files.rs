@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use lab::faulty::{At, Fault, Faulty, Rule};
 use lab::image::{Digest, Entry, Image, Layer, Layout};
 use lab::registry::Registry;
-use support::faulty::{At, Fault, Faulty, Rule};
+use support::noise;
 
 /// Everything that is asked for.
 const REPOSITORIES: [&str; 3] = ["real/os/web", "near/os/web", "os/web"];
@@ -666,9 +667,7 @@ impl Mirrored {
     fn new() -> Self {
         let directory = lab::tempdir().unwrap();
         let layout = Layout::create(&directory.path().join("layout")).unwrap();
-        let noise: Vec<u8> = (0..1u32 << 20)
-            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-            .collect();
+        let noise = noise(1, 4 << 20);
         let image = Image::new()
             .layer(Layer::new([Entry::file("noise", noise.clone())]))
             .layer(Layer::new([Entry::file("word", "word")]));

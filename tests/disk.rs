@@ -15,7 +15,7 @@ use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, Layout, LayoutR
 use landfall::machine::disk::table::{Extent, Geometry, MIB, Table};
 use landfall::machine::filesystem::identify;
 use support::disk::{
-    Loop, assert_sgdisk_is_content, blkid, dump, esp, feed, image, open, overwrite, request, run,
+    Loop, assert_sgdisk_is_content, blkid, dump, esp, feed, image, open, overwrite, request, run, sfdisk,
     sfdisk_script, stand_in_for_bootc, text,
 };
 use tempfile::TempDir;
@@ -74,17 +74,7 @@ fn every_layout_is_what_sfdisk_makes_of_it() {
                 };
                 let layout = Layout::plan(&request).unwrap();
                 let script = sfdisk_script(&request, layout.root_size_mib);
-                feed(
-                    "sfdisk",
-                    &[
-                        "--quiet",
-                        "--wipe=always",
-                        "--no-reread",
-                        "--no-tell-kernel",
-                        text(&device.0),
-                    ],
-                    &script,
-                );
+                sfdisk(&device.0, &script);
                 assert_eq!(dump(&device.0), planned(&layout), "{request:?}");
                 compared += 1;
             }
@@ -263,25 +253,9 @@ fn filesystems_are_told_as_blkid_tells_them() {
 }
 
 fn config_drive_iso(directory: &TempDir) -> ConfigDrive {
-    let tree = directory.path().join("tree");
-    fs::create_dir_all(tree.join("openstack/latest")).unwrap();
-    fs::write(tree.join("openstack/latest/meta_data.json"), "{\"uuid\": \"x\"}").unwrap();
     let iso = directory.path().join("drive.iso");
-    run(
-        "xorriso",
-        &[
-            "-as",
-            "mkisofs",
-            "-quiet",
-            "-J",
-            "-r",
-            "-V",
-            "config-2",
-            "-o",
-            text(&iso),
-            text(&tree),
-        ],
-    );
+    let file = ("openstack/latest/meta_data.json", r#"{"uuid": "x"}"#);
+    lab::config_drive::create(&iso, &[file]).unwrap();
     ConfigDrive::read(File::open(&iso).unwrap()).unwrap_or_else(|error| panic!("{error}"))
 }
 

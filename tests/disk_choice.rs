@@ -152,14 +152,7 @@ fn a_person_is_asked_before_anything_is_lost() {
     let device = disk.device.to_str().unwrap();
     output(Command::new("mkfs.ext4").args(["-q", "-L", "precious", device]));
     let before = disk.hash();
-    let fixed = [
-        "install",
-        &image,
-        device,
-        "--tls-verify=false",
-        "--generic-image",
-        "--wipe",
-    ];
+    let fixed = disk.install(&image, &["--wipe"]);
     for answer in ["no\n", "\n", "y\n", "\u{4}"] {
         let (code, said) = at_a_terminal(&fixed, answer);
         assert_eq!(code, Some(3), "{said}");

@@ -34,6 +34,18 @@ fn assert_says_first_and_last(said: &str, first: &str, last: &str) {
     assert!(time.starts_with(" in ") && time.ends_with(" s"), "{said:?}");
 }
 
+/// The last that is said of progress.
+#[track_caller]
+fn assert_ends_with_all_layers(ran: &Ran, count: usize) {
+    let mut lines = ran.stderr.lines();
+    let progress = lines.rfind(|line| line.contains(" layers done")).unwrap();
+    let all = format!(" {count} of {count} layers done");
+    assert!(
+        progress.starts_with("100 %") && progress.ends_with(&all),
+        "{ran:#?}"
+    );
+}
+
 #[test]
 fn a_pull_ends_with_all_its_layers_and_where_they_are() {
     let lab = Lab::new();
@@ -52,15 +64,7 @@ fn a_pull_ends_with_all_its_layers_and_where_they_are() {
         let name = image.rsplit_once(':').unwrap().0;
         let end = format!(" to {} as {image}", to.display());
         assert_says_first_and_last(&last, &format!("saved {name}@sha256:"), &end);
-        let progress = ran
-            .stderr
-            .lines()
-            .rfind(|line| line.contains(" layers done"))
-            .unwrap();
-        assert!(
-            progress.starts_with("100 %") && progress.ends_with(" 3 of 3 layers done"),
-            "{ran:#?}"
-        );
+        assert_ends_with_all_layers(&ran, 3);
     }
 }
 
@@ -72,15 +76,7 @@ fn an_unpacked_root_and_a_config_drive_are_the_last_that_is_said() {
     let to = root.to_str().unwrap();
     let (ran, last) = last_word(&["unpack", &image, "--tls-verify=false", "--to", to]);
     assert_says_first_and_last(&last, "unpacked ", &format!(" into {to}"));
-    let progress = ran
-        .stderr
-        .lines()
-        .rfind(|line| line.contains(" layers done"))
-        .unwrap();
-    assert!(
-        progress.starts_with("100 %") && progress.ends_with(" 2 of 2 layers done"),
-        "{ran:#?}"
-    );
+    assert_ends_with_all_layers(&ran, 2);
 
     let source = lab.file("drive.json", r#"{"meta_data": {"uuid": "u-1"}}"#);
     let (source, built) = (source.to_str().unwrap(), lab.directory.path().join("built.iso"));
@@ -116,27 +112,10 @@ fn a_command_has_the_last_word_itself() {
 fn a_failure_ends_with_what_became_of_the_disk() {
     let lab = Lab::new();
     let disk = lab.disk(GIB);
-    let device = disk.device.to_str().unwrap();
     let image = lab.image(
         "fails",
         "dd if=/bin/busybox of=$device count=1 2>/dev/null; exit 3",
     );
-    let install = |image: &str, more: &[&str]| {
-        landfall(
-            [
-                &[
-                    "install",
-                    image,
-                    device,
-                    "--tls-verify=false",
-                    "--generic-image",
-                    "--progress=plain",
-                ],
-                more,
-            ]
-            .concat(),
-        )
-    };
     let speaks = lab.image(
         "speaks",
         "dd if=/bin/busybox of=$device count=1 2>/dev/null; echo one; echo two; exit 3",
@@ -167,7 +146,7 @@ fn a_failure_ends_with_what_became_of_the_disk() {
             "; the disk was changed, and what is on it is not complete",
         ),
     ] {
-        let ran = install(image, more);
+        let ran = landfall([disk.install(image, &["--progress=plain"]), more.to_vec()].concat());
         assert_eq!(ran.code, code, "{ran:#?}");
         assert!(
             ran.error().starts_with("landfall: ") && ran.stderr.trim_end().ends_with(end),

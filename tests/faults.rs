@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt, stream};
+use lab::faulty::{At, Fault, Faulty, Rule};
 use lab::image::{Compression, Entry, Image, Layer, Layout};
 use lab::registry::Registry as Server;
 use landfall::console::progress::Progress;
@@ -16,8 +17,9 @@ use landfall::image::oci::Platform;
 use landfall::image::pull::{self, unpack_to};
 use landfall::image::source::registry::{Options, Registry};
 use landfall::image::source::resolve::resolve;
-use support::faulty::{At, Fault, Faulty, Rule};
-use support::{GIB, Lab, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until};
+use support::{
+    GIB, Lab, Ran, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until,
+};
 
 /// What goes wrong with the first request, `>` with the second, and so on; `…`: with all that follow too. A fault at `*`
 /// is three: at the first, the middle and the last byte of the body. Then, for each of the three kinds of things that are
@@ -267,6 +269,10 @@ async fn unpack(name: &str, options: &Options, to: &Path) -> anyhow::Result<()> 
     .await
 }
 
+fn unpack_by_command(name: &str, to: &Path) -> Ran {
+    landfall(["unpack", name, "--to", to.to_str().unwrap(), "--tls-verify=false"])
+}
+
 /// What is wrong with an unpacked root; nothing, if nothing is.
 fn tree_fault(root: &Path) -> Option<String> {
     let names = |path: &Path| {
@@ -318,13 +324,7 @@ fn the_command_ends_in_the_same_way() {
         let (proxy, folder) = (row.proxy(&origin), lab::tempdir().unwrap());
         let name = format!("{}/{}", proxy.host(), origin.name);
         let to = folder.path().join("root");
-        let ran = landfall([
-            "unpack",
-            &name,
-            "--to",
-            to.to_str().unwrap(),
-            "--tls-verify=false",
-        ]);
+        let ran = unpack_by_command(&name, &to);
         let image = expected == "image";
         assert_eq!(
             ran.code,
@@ -431,20 +431,8 @@ fn a_source_that_fails_while_bootc_runs_is_named() {
         let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
         // No room for copies of blobs: the relay asks the registry again.
         let budget = plan["memory"]["needed_bytes"].to_string();
-        let (child, finish) = start_until(
-            &[
-                "install",
-                &name,
-                device,
-                "--tls-verify=false",
-                "--generic-image",
-                "--retries=0",
-                "--progress=plain",
-                "--memory-budget",
-                &budget,
-            ],
-            "asking for sha256:",
-        );
+        let options = ["--retries=0", "--progress=plain", "--memory-budget", &budget];
+        let (child, finish) = start_until(&disk.install(&name, &options), "asking for sha256:");
         drop(proxy);
         let ran = finish(child);
         // This bootc writes nothing.
@@ -520,13 +508,7 @@ fn what_happens_to_all_blobs_is_said_once() {
     let folder = lab::tempdir().unwrap();
     let name = format!("{}/{}", proxy.host(), origin.name);
     let to = folder.path().join("root");
-    let ran = landfall([
-        "unpack",
-        &name,
-        "--to",
-        to.to_str().unwrap(),
-        "--tls-verify=false",
-    ]);
+    let ran = unpack_by_command(&name, &to);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(ran.stderr.matches("answered 503").count(), 1, "{ran:#?}");
     assert_eq!(tree_fault(&to), None);

@@ -10,11 +10,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::image::{Compression, Digest, Entry, Image, Layer, Layout};
+use lab::network::{CACHE_ADDRESS, Network, ORIGIN_ADDRESS, inside};
 use lab::registry::Registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::network::{CACHE_ADDRESS, Network, ORIGIN_ADDRESS, inside};
 use support::{LANDFALL, Ran, noise};
 
 const NODES: u8 = 16;
@@ -28,7 +28,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Self {
-        let network = Network::new(NODES);
+        let network = Network::new(NODES).unwrap();
         let builder = Registry::builder().network(&network.origin(), ORIGIN_ADDRESS);
         let origin = builder.start().unwrap();
         let folder = lab::tempdir().unwrap();

@@ -10,9 +10,9 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use lab::able_kernel;
+use lab::faulty::{Fault, Faulty, Rule};
 use lab::image::{Compression, Entry, Image, Layer, flip_byte, truncate};
 use lab::registry::Registry;
-use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall, noise, output};
 
 const UNTOUCHED: Option<i32> = Some(3);
@@ -20,9 +20,7 @@ const UNTOUCHED: Option<i32> = Some(3);
 /// Tries to install onto `disk`, and checks that the disk stays as it is and that the error says `expected`.
 fn refused(disk: &LoopDisk, image: &str, more: &[&str], expected: &str) {
     let before = disk.hash();
-    let device = disk.device.to_str().unwrap();
-    let fixed = ["install", image, device, "--tls-verify=false", "--generic-image"];
-    let ran = landfall(fixed.iter().chain(more));
+    let ran = landfall(disk.install(image, more));
     check(&ran, expected);
     assert_eq!(disk.hash(), before, "the disk was changed");
     assert_nothing_left();

@@ -15,7 +15,7 @@ use lab::registry::Registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::disk::run;
-use support::{GIB, Lab, Ran, assert_nothing_left, landfall, output, start_until};
+use support::{GIB, Lab, Ran, assert_nothing_left, landfall, noise, output, start_until};
 
 const CHANGED: Option<i32> = Some(4);
 const UNTOUCHED: Option<i32> = Some(3);
@@ -35,18 +35,10 @@ fn a_bootc_that_fails_half_way() {
     let disk = lab.disk(GIB);
     let before = disk.hash();
     let report = lab.directory.path().join("report.json");
-    let (device, report) = (disk.device.to_str().unwrap(), report.to_str().unwrap());
-    let fixed = [
-        "install",
-        &image,
-        device,
-        "--tls-verify=false",
-        "--generic-image",
-        "--report",
-        report,
-    ];
+    let report = report.to_str().unwrap();
+    let install = |option| landfall(disk.install(&image, &["--report", report, option]));
 
-    let ran = landfall(fixed.iter().chain(&["--keep-on-failure"]));
+    let ran = install("--keep-on-failure");
     assert_eq!(ran.code, CHANGED, "{ran:#?}");
     for expected in ["failed with exit status 3", "to standard error\n  the last line"] {
         assert!(ran.stderr.contains(expected), "{expected:?} is not in {ran:#?}");
@@ -63,7 +55,7 @@ fn a_bootc_that_fails_half_way() {
     assert_ne!(disk.hash(), before);
 
     // Without being asked to keep it, a half-installed disk is made unbootable.
-    let ran = landfall(fixed.iter().chain(&["--wipe"]));
+    let ran = install("--wipe");
     assert_eq!(ran.code, CHANGED, "{ran:#?}");
     let written: serde_json::Value = serde_json::from_slice(&fs::read(report).unwrap()).unwrap();
     assert_eq!(written["disk_state"], "cleared");
@@ -83,8 +75,7 @@ fn a_bootc_that_lies_about_its_success_is_found_out() {
     let lab = Lab::new();
     let image = lab.image("lies", "exit 0");
     let disk = lab.disk(GIB);
-    let device = disk.device.to_str().unwrap();
-    let ran = landfall(["install", &image, device, "--tls-verify=false", "--generic-image"]);
+    let ran = landfall(disk.install(&image, &[]));
     // What it left is what was there.
     assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
     assert!(ran.error().contains("verifying what was installed"), "{ran:#?}");
@@ -102,16 +93,8 @@ fn a_disk_that_bootc_did_not_write_to_keeps_its_system() {
     );
     let report = lab.directory.path().join("report.json");
     let install = |image: &str, more: &[&str]| {
-        let fixed = [
-            "install",
-            image,
-            device,
-            "--tls-verify=false",
-            "--generic-image",
-            "--wipe",
-            "--report",
-        ];
-        let ran = landfall([&fixed[..], &[report.to_str().unwrap()], more].concat());
+        let fixed = disk.install(image, &["--wipe", "--report", report.to_str().unwrap()]);
+        let ran = landfall([&fixed, more].concat());
         let written: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
         (ran, written["disk_state"].as_str().unwrap().to_string())
     };
@@ -152,15 +135,7 @@ fn a_disk_that_cannot_be_read_after_its_installation_is_not_judged() {
     let image = lab.image("breaks", &script);
     let disk = lab.disk(GIB);
     let report = lab.directory.path().join("report.json");
-    let arguments = [
-        "install",
-        &image,
-        disk.device.to_str().unwrap(),
-        "--tls-verify=false",
-        "--generic-image",
-        "--report",
-        report.to_str().unwrap(),
-    ];
+    let arguments = disk.install(&image, &["--report", report.to_str().unwrap()]);
     let (child, finish) = start_until(&arguments, "overwriting");
     disk.lose_everything();
     let ran = finish(child);
@@ -359,13 +334,7 @@ fn directories_look_as_the_layers_say() {
     assert_eq!(ran.stdout, expected, "{ran:#?}");
 
     let disk = lab.disk(GIB);
-    let ran = landfall([
-        "install",
-        &name,
-        disk.device.to_str().unwrap(),
-        "--tls-verify=false",
-        "--generic-image",
-    ]);
+    let ran = landfall(disk.install(&name, &[]));
     let shown: String = ran
         .stderr
         .lines()
@@ -417,16 +386,7 @@ fn a_root_file_system_is_unpacked_complete_or_not_at_all() {
 fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
     let disk = lab.disk(GIB);
     let before = disk.hash();
-    let device = disk.device.to_str().unwrap();
-    let arguments = [
-        "install",
-        image,
-        device,
-        "--tls-verify=false",
-        "--generic-image",
-        "--keep-on-failure",
-        "--progress=plain",
-    ];
+    let arguments = disk.install(image, &["--keep-on-failure", "--progress=plain"]);
     let (child, finish) = start_until(&arguments, line);
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
     let ran = finish(child);
@@ -437,16 +397,9 @@ fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
 #[test]
 fn stopping_leaves_nothing_behind_whenever_it_comes() {
     let lab = Lab::new();
-    let noise: Vec<u8> = (0..1u32 << 18)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
-    let script = format!("{WRITES}sleep 98765; exit 0");
-    lab.layout
-        .add(
-            &support::installable(&script).layer(Layer::new([Entry::file("noise", noise)])),
-            "waits",
-        )
-        .unwrap();
+    let noise = Layer::new([Entry::file("noise", noise(1, 1 << 20))]);
+    let image = support::installable(&format!("{WRITES}sleep 98765; exit 0")).layer(noise);
+    lab.layout.add(&image, "waits").unwrap();
     let image = lab.place("waits");
 
     // While the image is looked for: the registry never says anything.

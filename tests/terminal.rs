@@ -5,11 +5,11 @@ mod support;
 use std::fs;
 use std::process::Command;
 
+use lab::faulty::{Fault, Faulty, Rule};
 use lab::image::{Entry, Layer};
 use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::MIB;
 use support::disk::{Loop, image, request, run, stand_in_for_bootc, text};
-use support::faulty::{Fault, Faulty, Rule};
 use support::{GIB, LANDFALL, Lab, Ran, landfall, output};
 
 /// Clears the screen, sets its title, changes the colour in the 8-bit way; then what can't be seen: an override of the order of
@@ -37,17 +37,7 @@ fn assert_harmless(ran: &Ran) {
 fn an_image_and_its_bootc_steer_no_terminal() {
     let lab = Lab::new();
     let disk = lab.disk(GIB);
-    let device = disk.device.to_str().unwrap();
-    let install = |image: &str| {
-        landfall([
-            "install",
-            image,
-            device,
-            "--tls-verify=false",
-            "--generic-image",
-            "--keep-on-failure",
-        ])
-    };
+    let install = |image: &str| landfall(disk.install(image, &["--keep-on-failure"]));
 
     let talks = support::installable(&format!("cat <<'END'\n{HOSTILE}\nEND\nexit 3")).label(HOSTILE, HOSTILE);
     lab.layout.add(&talks, "talks").unwrap();

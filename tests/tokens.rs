@@ -7,6 +7,7 @@ use std::path::Path;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
+use lab::faulty::{At, Fault, Faulty, Rule};
 use lab::image::{self, Entry, Layer, Layout};
 use lab::registry::Registry as Server;
 use landfall::image::oci::digest::Hasher;
@@ -14,7 +15,6 @@ use landfall::image::oci::{Image, Platform, Reference};
 use landfall::image::source::Source;
 use landfall::image::source::registry::{Options, Registry};
 use landfall::image::source::resolve::resolve;
-use support::faulty::{At, Fault, Faulty, Rule};
 use support::quick;
 use support::tokens::{Answer, Asked, SERVICE, TokenServer};
 

@@ -4,37 +4,26 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, BootcVersion, Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::{Geometry, MIB};
 use tempfile::TempDir;
 
 /// Runs a program to its end and returns what it printed.
+#[track_caller]
 pub fn run(program: &str, arguments: &[&str]) -> String {
     feed(program, arguments, "")
 }
 
+#[track_caller]
 pub fn feed(program: &str, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("MTOOLS_SKIP_CHECK", "1")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} can't be started ({error}): install it"));
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}\n{text}{errors}",
-        output.status
-    );
-    text
+        .env("MTOOLS_SKIP_CHECK", "1");
+    lab::command::filter(&mut command, input.as_bytes()).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
 pub fn image(directory: &TempDir, size_bytes: u64) -> PathBuf {
@@ -106,6 +95,12 @@ pub fn dump(device: &Path) -> Vec<(u64, u64, String, String)> {
             )
         })
         .collect()
+}
+
+/// Makes the partition table that this script asks for.
+pub fn sfdisk(device: &Path, script: &str) {
+    let quiet = ["--quiet", "--wipe=always", "--no-reread", "--no-tell-kernel"];
+    feed("sfdisk", &[&quiet[..], &[text(device)]].concat(), script);
 }
 
 pub fn assert_sgdisk_is_content(device: &Path) {
@@ -195,17 +190,7 @@ pub fn stand_in_for_bootc(
 ) {
     run("blkdiscard", &["--force", text(device)]);
     let script = sfdisk_script(request, root_size_mib);
-    feed(
-        "sfdisk",
-        &[
-            "--quiet",
-            "--wipe=always",
-            "--no-reread",
-            "--no-tell-kernel",
-            text(device),
-        ],
-        &script,
-    );
+    sfdisk(device, &script);
     let sector_bytes = request.geometry.sector_bytes;
     let layout = Layout::plan(request).unwrap();
     let disk = open(device);

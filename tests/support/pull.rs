@@ -10,15 +10,12 @@ use lab::image::{self, Compression, Digest, Entry, Layer};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Lab, Ran, landfall, output, stalling_proxy, start_until};
+use super::{Lab, Ran, landfall, noise, output, stalling_proxy, start_until};
 
 /// Two layers; what's in the lower one can't be made smaller.
 pub fn sample() -> image::Image {
-    let noise: Vec<u8> = (0..1u32 << 18)
-        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
-        .collect();
     image::Image::new()
-        .layer(Layer::new([Entry::file("noise", noise)]))
+        .layer(Layer::new([Entry::file("noise", noise(1, 1 << 20))]))
         .layer(Layer::new([Entry::file("word", "word")]).compressed(Compression::Zstd))
 }
 

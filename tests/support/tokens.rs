@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 
-use super::faulty::{Request, read_request};
+use lab::faulty::{Request, read_request};
 
 /// What the registry calls itself; not made for URLs.
 pub const SERVICE: &str = "Lab & registry";

@@ -6,6 +6,8 @@
 //! | [`command`] | other programs, with their last words where they fail |
 //! | [`apt`], [`kernel`] | packages from the machine's own sources, and the distribution's kernel |
 //! | [`registry`] | a real registry on loopback, ended when its guard is dropped |
+//! | [`faulty`] | a proxy in front of it that spoils what it passes on |
+//! | [`network`] | network namespaces, each a machine of a fleet |
 //! | [`image`] | OCI images made for a test, as a layout on disk that may be edited and corrupted |
 //! | [`fixture`] | the bootable image, made from Debian packages, with its stand-in `bootc` |
 //! | [`ramdisk`] | an initramfs of Landfall and kernel modules, nothing else |
@@ -15,16 +17,18 @@
 //! | [`config_drive`] | an ISO 9660 config drive as OpenStack has it |
 //! | [`scenario`] | Landfall installs in a machine, the disk is checked and booted |
 //!
-//! Guards ([`registry::Registry`], [`vm::Running`]) own one child process each and end that one only.
+//! What starts a process owns a guard ([`command::Guarded`]), which ends that one only.
 
 pub mod able_kernel;
 pub mod apt;
 pub mod command;
 pub mod config_drive;
+pub mod faulty;
 pub mod fixture;
 pub mod gpt;
 pub mod image;
 pub mod kernel;
+pub mod network;
 pub mod product;
 pub mod ramdisk;
 pub mod registry;

@@ -8,7 +8,9 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::output;
+use anyhow::Result;
+
+use crate::command;
 
 /// The cache's address, as its nodes know it.
 pub const CACHE_ADDRESS: &str = "10.77.255.1";
@@ -24,7 +26,7 @@ pub struct Network {
 
 impl Network {
     /// Makes them, and the wires between them.
-    pub fn new(nodes: u8) -> Self {
+    pub fn new(nodes: u8) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let network = Self {
@@ -32,29 +34,32 @@ impl Network {
             nodes,
         };
         for namespace in network.all() {
-            ip(&["netns", "add", &namespace]);
-            ip(&["-n", &namespace, "link", "set", "lo", "up"]);
+            ip(&["netns", "add", &namespace])?;
+            ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
         }
         let cache = network.cache();
-        ip(&["-n", &cache, "address", "add", CACHE_ADDRESS, "dev", "lo"]);
-        wire(&cache, &network.origin(), ORIGIN_NET);
+        ip(&["-n", &cache, "address", "add", CACHE_ADDRESS, "dev", "lo"])?;
+        wire(&cache, &network.origin(), ORIGIN_NET)?;
         for node in 0..nodes {
             let namespace = network.node(node);
-            wire(&cache, &namespace, node);
+            wire(&cache, &namespace, node)?;
             let gateway = format!("10.77.{node}.1");
-            ip(&["-n", &namespace, "route", "add", "default", "via", &gateway]);
+            ip(&["-n", &namespace, "route", "add", "default", "via", &gateway])?;
         }
-        network
+        Ok(network)
     }
 
+    /// The namespace of the origin.
     pub fn origin(&self) -> String {
         format!("{}-origin", self.prefix)
     }
 
+    /// The namespace of the cache.
     pub fn cache(&self) -> String {
         format!("{}-cache", self.prefix)
     }
 
+    /// The namespace of a node.
     pub fn node(&self, number: u8) -> String {
         format!("{}-node{number}", self.prefix)
     }
@@ -82,18 +87,19 @@ pub fn inside(namespace: &str, program: &str) -> Command {
 }
 
 /// A wire from the cache (10.77.NET.1) to another namespace (10.77.NET.2).
-fn wire(cache: &str, other: &str, net: u8) {
+fn wire(cache: &str, other: &str, net: u8) -> Result<()> {
     let name = format!("net{net}");
     ip(&[
         "link", "add", &name, "netns", cache, "type", "veth", "peer", "name", "eth0", "netns", other,
-    ]);
+    ])?;
     for (namespace, device, host) in [(cache, name.as_str(), 1), (other, "eth0", 2)] {
         let address = format!("10.77.{net}.{host}/24");
-        ip(&["-n", namespace, "address", "add", &address, "dev", device]);
-        ip(&["-n", namespace, "link", "set", device, "up"]);
+        ip(&["-n", namespace, "address", "add", &address, "dev", device])?;
+        ip(&["-n", namespace, "link", "set", device, "up"])?;
     }
+    Ok(())
 }
 
-fn ip(arguments: &[&str]) {
-    output(Command::new("ip").args(arguments));
+fn ip(arguments: &[&str]) -> Result<()> {
+    command::run(Command::new("ip").args(arguments))
 }

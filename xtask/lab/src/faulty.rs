@@ -14,12 +14,16 @@ use std::time::Duration;
 /// A byte of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At {
+    /// The first one.
     First,
+    /// One in the middle.
     Middle,
+    /// The last one.
     Last,
 }
 
 impl At {
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::First, Self::Middle, Self::Last];
 
     fn of(self, length: usize) -> usize {
@@ -58,8 +62,11 @@ pub enum Fault {
     More,
     /// The registry isn't asked; this is the answer.
     Answer {
+        /// Its status.
         status: u16,
+        /// Its headers, besides those of its length.
         headers: &'static [(&'static str, &'static str)],
+        /// Its body.
         body: &'static str,
     },
     /// The registry isn't told of `Range`.
@@ -74,12 +81,16 @@ pub enum Fault {
 /// the last have none, or all the last one.
 #[derive(Clone, Debug)]
 pub struct Rule {
+    /// What the path has in it.
     pub part: String,
+    /// What goes wrong, request by request.
     pub faults: Vec<Fault>,
+    /// Whether the last one goes on for ever.
     pub and_so_on: bool,
 }
 
 impl Rule {
+    /// For the first request alone.
     pub fn once(part: &str, fault: Fault) -> Self {
         Self {
             part: part.into(),
@@ -88,6 +99,7 @@ impl Rule {
         }
     }
 
+    /// For all requests.
     pub fn always(part: &str, fault: Fault) -> Self {
         Self {
             and_so_on: true,
@@ -104,6 +116,7 @@ impl Rule {
 /// A request as it came.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
+    /// `GET`, `HEAD` …
     pub method: String,
     /// Path and query.
     pub path: String,
@@ -112,6 +125,7 @@ pub struct Request {
 }
 
 impl Request {
+    /// The first header of this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
