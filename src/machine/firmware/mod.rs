@@ -14,19 +14,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 pub use load_option::{EspPath, LoadOption};
+pub use order::BootEntry;
 pub use variables::Variables;
-
-/// Where the installed system comes in the firmware's boot order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BootEntry {
-    /// Last: the order is as it was before.
-    Keep,
-    /// First.
-    First,
-    /// Last, but first at the next boot, once.
-    Next,
-}
 
 /// The boot order before an installation.
 #[derive(Debug)]

@@ -1,6 +1,18 @@
 //! The order of boot entries. Pure.
 
-use super::BootEntry;
+use serde::Serialize;
+
+/// Where the installed system comes in the firmware's boot order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BootEntry {
+    /// Last: the order is as it was before.
+    Keep,
+    /// First.
+    First,
+    /// Last, but first at the next boot, once.
+    Next,
+}
 
 /// The name of the variable of an entry.
 pub(super) fn name(number: u16) -> String {
