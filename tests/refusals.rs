@@ -589,6 +589,38 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
     );
 }
 
+#[test]
+fn what_a_file_says_of_options_holds_until_they_are_typed() {
+    let lab = Lab::new();
+    let image = lab.image("good", "exit 0");
+    let inspect = |config: &str, more: &[&str]| {
+        let config = lab.file("config.toml", config);
+        let fixed = ["inspect", &image, "--config", config.to_str().unwrap()];
+        landfall(fixed.iter().chain(more))
+    };
+    // The lab's registry speaks plain HTTP.
+    let ran = inspect("tls-verify = false\nretries = 0\nwipe-nothing = 1", &[]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(
+        ran.stderr
+            .contains("config.toml: the key wipe-nothing is unknown"),
+        "{ran:#?}"
+    );
+    let ran = inspect("retries = -1", &[]);
+    assert_eq!(ran.code, Some(2), "{ran:#?}");
+    assert!(
+        ran.stderr
+            .contains("config.toml: invalid value '-1' for '--retries <NUMBER>'"),
+        "{ran:#?}"
+    );
+    let file = "tls-verify = false\nretries = 0";
+    assert_eq!(inspect(file, &[]).code, Some(0));
+    for (file, typed) in [("retries = 0", None), (file, Some("--tls-verify=true"))] {
+        let ran = inspect(file, typed.as_slice());
+        assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    }
+}
+
 fn config_drive(lab: &Lab) -> std::path::PathBuf {
     let tree = lab.directory.path().join("tree");
     fs::create_dir_all(tree.join("openstack/latest")).unwrap();

@@ -3,18 +3,22 @@
 //! The one room that names clap: here is the only definition of each option, and the types of other rooms are read by it.
 
 mod bootc;
+mod config;
 mod config_drive;
 mod image;
 mod install;
 mod macros;
+mod options;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::error::{self, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use config_drive::ConfigDriveCommand;
+pub use options::Takes;
 
 use crate::commands::pull::Destination;
 use crate::console::progress::Style;
@@ -43,6 +47,9 @@ pub struct Cli {
     /// How progress is shown on standard error
     #[arg(long, global = true, value_name = "STYLE", default_value = "auto")]
     pub progress: Style,
+    /// The file with defaults for options (default: /etc/landfall/config.toml, where there is one)
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// The commands.
@@ -141,13 +148,46 @@ words!(Style {
     None: "none", "Nothing but questions, warnings and errors";
 });
 
-/// Reads a command line; the first argument is the program's name.
+/// Reads a command line, the first argument of which is the program's name, and the configuration file.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> error::Result<Cli> {
-    let cli = Cli::try_parse_from(arguments)?;
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let refused = |kind, problem: String| command().error(kind, problem);
+    let typed = Cli::try_parse_from(&arguments)?;
+    let configured = config::load(command(), typed.config.as_deref());
+    let cli = match configured.map_err(|problem| refused(ErrorKind::InvalidValue, problem))? {
+        None => typed,
+        Some((command, file)) => {
+            // All that was typed is in order.
+            let of_file = |error: error::Error| {
+                let text = error.to_string();
+                let line = text.lines().next().unwrap_or_default();
+                refused(
+                    error.kind(),
+                    format!("{file}: {}", line.trim_start_matches("error: ")),
+                )
+            };
+            Cli::from_arg_matches(&command.try_get_matches_from(arguments).map_err(of_file)?)?
+        }
+    };
     cli.command
         .check()
-        .map_err(|problem| Cli::command().error(ErrorKind::ArgumentConflict, problem))?;
+        .map_err(|problem| refused(ErrorKind::ArgumentConflict, problem.into()))?;
     Ok(cli)
+}
+
+/// The definition of all commands and options.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// What the options of `install` take, by their names.
+pub fn install_options() -> BTreeMap<String, Takes> {
+    let mut all = command();
+    // Options of all commands become options of each.
+    all.build();
+    all.find_subcommand("install")
+        .map(options::options)
+        .unwrap_or_default()
 }
 
 impl Command {
