@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cli::{self, Command};
+use crate::cli::{self, Command, Takes};
 use crate::image::source::name::ImageName;
 use crate::image::source::url;
 use crate::request;
@@ -69,41 +69,8 @@ impl Installation {
     }
 }
 
-/// What each key becomes.
-enum Meaning {
-    /// `--option VALUE`
-    Value(&'static str),
-    /// `--option=true` or `--option=false`
-    Bool(&'static str),
-    /// `--option`, if true
-    Flag(&'static str),
-    /// Read by [`ending`] or as a positional argument.
-    Elsewhere,
-    /// More arguments, in the quoting of a shell.
-    Arguments,
-}
-
-const KEYS: [(&str, Meaning); 19] = [
-    ("image", Meaning::Elsewhere),
-    ("device", Meaning::Elsewhere),
-    ("device-hint", Meaning::Value("--device-hint")),
-    ("config-drive", Meaning::Value("--config-drive")),
-    ("after", Meaning::Elsewhere),
-    ("after-failure", Meaning::Elsewhere),
-    ("tls-verify", Meaning::Bool("--tls-verify")),
-    ("wipe", Meaning::Flag("--wipe")),
-    ("ca-cert", Meaning::Value("--ca-cert")),
-    ("authfile", Meaning::Value("--authfile")),
-    ("pull-secret", Meaning::Value("--pull-secret")),
-    ("registries-conf", Meaning::Value("--registries-conf")),
-    ("policy", Meaning::Value("--policy")),
-    ("mirror", Meaning::Value("--mirror")),
-    ("retries", Meaning::Value("--retries")),
-    ("target-imgref", Meaning::Value("--target-imgref")),
-    ("karg", Meaning::Value("--karg")),
-    ("memory-budget", Meaning::Value("--memory-budget")),
-    ("args", Meaning::Arguments),
-];
+/// The keys that are no options of `install`: what is typed without a name, and what only a first process needs.
+const OWN_KEYS: [&str; 5] = ["image", "device", "after", "after-failure", "args"];
 
 /// The last value of `landfall.KEY=`, as with the kernel's own keys.
 fn last<'a>(words: &'a [String], key: &str) -> Option<&'a str> {
@@ -147,16 +114,21 @@ pub fn ending(words: &[String]) -> Result<Ending> {
 /// Reads what is to be installed.
 pub fn installation(words: &[String]) -> Result<Installation> {
     let mut arguments = vec!["install".to_owned()];
+    let options = cli::install_options();
     for (key, value) in ours(words) {
-        let Some((_, meaning)) = KEYS.iter().find(|(known, _)| *known == key) else {
-            let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
+        let takes = options.get(key).copied();
+        if takes.is_none() && !OWN_KEYS.contains(&key) {
+            let known: Vec<_> = OWN_KEYS
+                .into_iter()
+                .chain(options.keys().map(String::as_str))
+                .collect();
             bail!(
                 "landfall.{key} on the kernel command line is unknown; known are landfall.{{{}}}",
                 known.join(",")
             );
-        };
-        add(&mut arguments, meaning, value)
-            .with_context(|| format!("reading landfall.{key} on the kernel command line"))?;
+        }
+        let added = add(&mut arguments, key, takes, value);
+        added.with_context(|| format!("reading landfall.{key} on the kernel command line"))?;
     }
     let given = |key: &str| last(words, key).filter(|value| !value.is_empty());
     let required = |key: &str, example: &str| {
@@ -188,15 +160,17 @@ fn request(arguments: &[String]) -> Option<Box<request::Install>> {
     }
 }
 
-fn add(arguments: &mut Vec<String>, meaning: &Meaning, value: Option<&str>) -> Result<()> {
+fn add(arguments: &mut Vec<String>, key: &str, takes: Option<Takes>, value: Option<&str>) -> Result<()> {
     let needed = || value.context("it needs a value: KEY=VALUE");
-    match meaning {
-        Meaning::Elsewhere => drop(needed()?),
-        Meaning::Value(option) => arguments.push(format!("{option}={}", needed()?)),
-        Meaning::Bool(option) => arguments.push(format!("{option}={}", boolean(value)?)),
-        Meaning::Flag(option) if boolean(value)? => arguments.push((*option).to_owned()),
-        Meaning::Flag(_) => {}
-        Meaning::Arguments => arguments.extend(shell_words(needed()?)?),
+    match takes {
+        Some(Takes::Nothing) if boolean(value)? => arguments.push(format!("--{key}")),
+        Some(Takes::Nothing) => {}
+        Some(Takes::Bool) => arguments.push(format!("--{key}={}", boolean(value)?)),
+        Some(Takes::Value | Takes::Values) => arguments.push(format!("--{key}={}", needed()?)),
+        // In the quoting of a shell.
+        None if key == "args" => arguments.extend(shell_words(needed()?)?),
+        // Read elsewhere.
+        None => drop(needed()?),
     }
     Ok(())
 }
@@ -292,8 +266,8 @@ mod tests {
             ),
             (
                 "landfall.image=r/i landfall.device=/dev/vda landfall.mirror=a.lab landfall.mirror=b.lab/c \
-                 landfall.pull-secret=/s landfall.registries-conf=/r landfall.policy=/p landfall.retries=9",
-                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--registries-conf=/r|--policy=/p|--retries=9\
+                 landfall.pull-secret=/s landfall.generic-image landfall.root-size=20GiB landfall.retries=9",
+                "install|--mirror=a.lab|--mirror=b.lab/c|--pull-secret=/s|--generic-image|--root-size=20GiB|--retries=9\
                  |--|r/i|/dev/vda",
             ),
         ] {
@@ -374,9 +348,11 @@ mod tests {
             ),
             (
                 "landfall.img=a",
-                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,device-hint,\
-                 config-drive,after,after-failure,tls-verify,wipe,ca-cert,authfile,pull-secret,registries-conf,\
-                 policy,mirror,retries,target-imgref,karg,memory-budget,args}",
+                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,after,after-failure,\
+                 args,authfile,block-setup,boot-entry,bootc-arg,bootloader,bound-images,ca-cert,clear-stale-config-drives,\
+                 composefs-backend,config,config-drive,device-hint,disable-selinux,enforce-container-sigpolicy,filesystem,\
+                 generic-image,karg,keep-on-failure,memory-budget,mirror,network,platform,policy,progress,pull-secret,\
+                 registries-conf,report,retries,root-size,root-ssh-authorized-keys,target-imgref,tls-verify,wipe,yes}",
             ),
         ] {
             assert_eq!(
