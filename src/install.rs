@@ -14,10 +14,12 @@ use std::ops::Deref;
 
 use anyhow::Result;
 
+use crate::bootc::arguments::SSH_KEYS_PATH;
 use crate::commands::config_drives;
 use crate::config_drive;
 use crate::console::progress::{Phase, Progress, Wait};
-use crate::container::network::Seal;
+use crate::container::Network;
+use crate::image::overlay::ExtraFile;
 use crate::machine::disk::chosen::{Claim, Disk};
 use crate::machine::disk::installed::{InstalledDisk, Unverified};
 use crate::machine::firmware::{EspPath, Variables};
@@ -48,19 +50,19 @@ pub async fn install(
     consent::obtain(&plan.disk, request.yes, progress).await?;
 
     meter.enter(Phase::Pull);
-    let seal = Seal::new(request.network)?;
-    let files = seal.files(
-        image,
-        request.bootc.enforce_container_sigpolicy,
-        plan.ssh_keys.as_deref(),
-    )?;
+    let network = Network::new(request.network)?;
+    let mut files = network.files(image, request.bootc.enforce_container_sigpolicy)?;
+    files.extend(plan.ssh_keys.clone().map(|content| ExtraFile {
+        path: SSH_KEYS_PATH,
+        content,
+    }));
     let root = plan.found.mount(&plan.memory, &files, progress).await?;
 
     // The image is here; what it says of itself may still stop us.
     meter.enter(Phase::Examine);
     let questions = Questions {
         root: &root,
-        seal: &seal,
+        network: &network,
         environment: &image.environment,
         progress,
     };
@@ -77,7 +79,7 @@ pub async fn install(
     let command = installer.command(&plan, &layout, request)?;
     installer.rehearse(&command, &questions).await?;
     let bootc = report.bootc.insert(installer.report(&command));
-    let relay = seal.serve(&plan.found, &root)?;
+    let relay = network.serve(&plan.found, &root)?;
 
     let remember = |place| Wish::remember(place, plan.disk.disk());
     let wish = request.boot_entry.map(remember).transpose()?;
@@ -91,7 +93,7 @@ pub async fn install(
     let claim = Unfinished::begin(claim, request.keep_on_failure, &mut report.disk_state, progress);
     meter.enter(Phase::Install);
     let fetching = progress.waiting(Wait::telling(relay.tell_progress()));
-    let ran = installer::run(&command, &root, &seal, &image.environment, bootc, progress).await;
+    let ran = installer::run(&command, &root, &network, &image.environment, bootc, progress).await;
     drop(fetching);
     installer::explain(ran, &relay.shutdown().await, progress)?;
     if let Err(error) = root.close() {

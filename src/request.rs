@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::bootc;
-use crate::container::network::NetworkAccess;
+use crate::container::NetworkAccess;
 use crate::image::root::Wanted;
 use crate::machine::disk::find::Hints;
 use crate::machine::firmware::BootEntry;

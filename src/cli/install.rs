@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::image::parse_size;
 use super::macros::{arguments, words};
 use crate::bootc;
-use crate::container::network::NetworkAccess;
+use crate::container::NetworkAccess;
 use crate::image::root::Wanted;
 use crate::machine::disk::find::Hints;
 use crate::machine::disk::table::MIB;

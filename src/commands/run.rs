@@ -3,9 +3,7 @@
 use anyhow::Result;
 
 use crate::console::progress::{Event, Phase, Progress};
-use crate::container::network::{NetworkAccess, Seal};
-use crate::container::run::Output;
-use crate::container::{self, Devices, ExitStatus, Sandbox};
+use crate::container::{self, Devices, ExitStatus, Network, NetworkAccess, Output, Sandbox};
 use crate::image::memory::Purpose;
 use crate::image::root::{self, Wanted};
 
@@ -17,17 +15,11 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     let memory = found.memory(wanted, Purpose::Run, progress).await?;
     progress.tell(Event::Phase(Phase::Pull));
     let root = found.mount(&memory, &[], progress).await?;
-    let seal = Seal::new(NetworkAccess::None)?;
-    let sandbox = Sandbox {
-        root: root.path().into(),
-        command: command.to_vec(),
-        environment: found.image.environment.clone(),
-        devices: Devices::Harmless,
-        network: seal.network(),
-    };
+    let (environment, network) = (&found.image.environment, Network::new(NetworkAccess::None)?);
+    let sandbox = Sandbox::new(&root, command, environment, Devices::Harmless, &network);
     // From here on the command speaks, and its end is ours.
     progress.tell(Event::PhaseOver);
-    let finished = container::run(&sandbox, &root.scratch("run"), Output::Inherit).await?;
+    let status = container::run(&sandbox, Output::Inherit).await?;
     root.close()?;
-    Ok(finished.status)
+    Ok(status)
 }

@@ -4,6 +4,7 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 /// How a command in the sandbox ended.
+#[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitStatus {

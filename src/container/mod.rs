@@ -7,12 +7,13 @@
 
 mod exit;
 pub mod helper;
-pub mod network;
+mod network;
 mod process;
 pub mod relay;
 pub mod run;
 pub mod spec;
 
 pub use exit::{ExitStatus, NotStarted};
-pub use run::{Finished, run};
-pub use spec::{Devices, Network, Sandbox};
+pub use network::{Network, NetworkAccess};
+pub use run::{Output, run};
+pub use spec::{Devices, Sandbox};

@@ -3,13 +3,12 @@
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::bootc::arguments::SSH_KEYS_PATH;
-use crate::container::Network;
-use crate::container::relay::{self, Blobs, Relay};
+use super::relay::{self, Blobs, Relay};
 use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
 use crate::image::root::{FoundImage, Root};
@@ -25,64 +24,46 @@ pub enum NetworkAccess {
 }
 
 /// The network of the container, with a socket in it that is ours.
-pub struct Seal {
-    namespace: Option<OwnedFd>,
+pub struct Network {
+    /// A namespace of its own, and the path to it.
+    namespace: Option<(OwnedFd, PathBuf)>,
     listener: TcpListener,
 }
 
-impl Seal {
+impl Network {
     /// Makes the network.
     pub fn new(access: NetworkAccess) -> Result<Self> {
-        match access {
-            NetworkAccess::None => {
-                let (namespace, listener) =
-                    loopback_only_namespace().context("making a network for the container")?;
-                Ok(Self {
-                    namespace: Some(namespace),
-                    listener,
-                })
-            }
-            NetworkAccess::Host => {
-                let listener = TcpListener::bind(("127.0.0.1", 0)).context("binding to 127.0.0.1")?;
-                Ok(Self {
-                    namespace: None,
-                    listener,
-                })
-            }
+        if access == NetworkAccess::Host {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).context("binding to 127.0.0.1")?;
+            let namespace = None;
+            return Ok(Self { namespace, listener });
         }
+        let (namespace, listener) =
+            loopback_only_namespace().context("making a network for the container")?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
+        let namespace = Some((namespace, path.into()));
+        Ok(Self { namespace, listener })
     }
 
-    /// The network, as the sandbox has it.
-    pub fn network(&self) -> Network {
-        match &self.namespace {
-            // The helper process opens it by this path.
-            Some(namespace) => Network::Namespace(
-                format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd()).into(),
-            ),
-            None => Network::Host,
-        }
+    /// The path by which the helper process opens its namespace, where it has one of its own.
+    pub(super) fn namespace(&self) -> Option<&Path> {
+        self.namespace.as_ref().map(|(_, path)| path.as_path())
     }
 
     /// The files by which the image's skopeo finds the relay and trusts it. The image's own signature policy stays where
     /// it was asked to decide.
-    pub fn files(&self, image: &Image, keep_policy: bool, ssh_keys: Option<&[u8]>) -> Result<Vec<ExtraFile>> {
+    pub fn files(&self, image: &Image, keep_policy: bool) -> Result<Vec<ExtraFile>> {
         let address = self.listener.local_addr().context("getsockname")?;
-        let file = |path, content: &[u8]| ExtraFile {
-            path,
-            content: content.into(),
-        };
-        let map = relay::registries_conf(&image.reference, address);
-        let mut files = vec![file(
-            "etc/containers/registries.conf.d/zz-landfall.conf",
-            map.as_bytes(),
-        )];
+        let mut files = vec![ExtraFile {
+            path: "etc/containers/registries.conf.d/zz-landfall.conf",
+            content: relay::registries_conf(&image.reference, address).into(),
+        }];
         if !keep_policy {
-            files.push(file(
-                "etc/containers/policy.json",
-                relay::policy_json(image).as_bytes(),
-            ));
+            files.push(ExtraFile {
+                path: "etc/containers/policy.json",
+                content: relay::policy_json(image).into(),
+            });
         }
-        files.extend(ssh_keys.map(|keys| file(SSH_KEYS_PATH, keys)));
         Ok(files)
     }
 

@@ -33,24 +33,17 @@ pub enum Output<'a> {
     Lines(&'a mut (dyn FnMut(String) + Send)),
 }
 
-/// A command that has ended. Its container is gone.
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub struct Finished {
-    /// How it ended.
-    pub status: ExitStatus,
-}
-
-/// Runs `sandbox` to its end, with `bundle` as a scratch directory of its own (made here, removed at the end).
+/// Runs `sandbox` to its end; then the container is gone, with its bundle, a scratch directory that is made here.
 /// If the future is dropped, the container is killed and waited for.
-pub async fn run(sandbox: &Sandbox, bundle: &Path, output: Output<'_>) -> Result<Finished> {
+pub async fn run(sandbox: &Sandbox<'_>, output: Output<'_>) -> Result<ExitStatus> {
+    let bundle = &sandbox.bundle;
     write_bundle(sandbox, bundle)?;
     let finished = follow(bundle, output).await;
     fs::remove_dir_all(bundle).with_context(|| format!("removing {}", bundle.display()))?;
     finished
 }
 
-fn write_bundle(sandbox: &Sandbox, bundle: &Path) -> Result<()> {
+fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
     fs::create_dir_all(bundle).with_context(|| format!("mkdir {}", bundle.display()))?;
     let spec = runtime_spec(sandbox)?;
     spec.save(bundle.join("config.json"))
@@ -59,7 +52,7 @@ fn write_bundle(sandbox: &Sandbox, bundle: &Path) -> Result<()> {
     fs::write(bundle.join(ORDERS_FILE), orders).context("writing the helper's orders")
 }
 
-async fn follow(bundle: &Path, output: Output<'_>) -> Result<Finished> {
+async fn follow(bundle: &Path, output: Output<'_>) -> Result<ExitStatus> {
     let mut helper = match output {
         Output::Inherit => Helper::start(bundle, Stdio::inherit(), Stdio::inherit())?,
         Output::Lines(show) => {
@@ -76,7 +69,7 @@ async fn follow(bundle: &Path, output: Output<'_>) -> Result<Finished> {
     };
     helper.wait().await?;
     match outcome(bundle)? {
-        Outcome::Ended(status) => Ok(Finished { status }),
+        Outcome::Ended(status) => Ok(status),
         Outcome::NotStarted(why) => Err(why.into()),
         Outcome::Failed(reason) => bail!("the container could not be run: {reason}"),
     }

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
     Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
     LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
+
+use super::network::Network;
+use crate::image::root::Root;
 
 /// What the container sees below `/dev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,28 +25,37 @@ pub enum Devices {
     },
 }
 
-/// What the container can reach.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// The network namespace behind this path, which holds nothing but `lo`.
-    Namespace(PathBuf),
-    /// The host's network, with its name resolution.
-    Host,
-}
-
 /// One command in an image's root.
 #[derive(Clone, Debug)]
-pub struct Sandbox {
-    /// The mounted root.
-    pub root: PathBuf,
-    /// The command and its arguments.
-    pub command: Vec<String>,
-    /// The environment, as `KEY=VALUE`.
-    pub environment: Vec<String>,
-    /// What is in `/dev`.
-    pub devices: Devices,
-    /// What can be reached.
-    pub network: Network,
+pub struct Sandbox<'root> {
+    root: &'root Path,
+    pub(super) bundle: PathBuf,
+    command: &'root [String],
+    /// As `KEY=VALUE`.
+    environment: &'root [String],
+    pub(super) devices: Devices,
+    /// The network namespace behind this path; without one it is the host's, with its name resolution.
+    network: Option<&'root Path>,
+}
+
+impl<'root> Sandbox<'root> {
+    /// A command with its arguments, in a root that is mounted.
+    pub fn new(
+        root: &'root Root,
+        command: &'root [String],
+        environment: &'root [String],
+        devices: Devices,
+        network: &'root Network,
+    ) -> Self {
+        Self {
+            root: root.path(),
+            bundle: root.scratch("container"),
+            command,
+            environment,
+            devices,
+            network: network.namespace(),
+        }
+    }
 }
 
 /// Why each capability is there; all others are dropped. Found by running bootc 1.16 with one less at a time.
@@ -99,11 +111,11 @@ const MAX_VARIABLE_BYTES: usize = 128 << 10;
 const MAX_ENVIRONMENT_BYTES: usize = (2 << 20) - (256 << 10);
 
 /// The configuration of `sandbox`.
-pub fn runtime_spec(sandbox: &Sandbox) -> Result<Spec> {
+pub(super) fn runtime_spec(sandbox: &Sandbox<'_>) -> Result<Spec> {
     build(sandbox).context("describing the container")
 }
 
-fn build(sandbox: &Sandbox) -> Result<Spec> {
+fn build(sandbox: &Sandbox<'_>) -> Result<Spec> {
     let capabilities: HashSet<_> = CAPABILITIES.iter().map(|(capability, _)| *capability).collect();
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(capabilities.clone())
@@ -115,15 +127,15 @@ fn build(sandbox: &Sandbox) -> Result<Spec> {
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
-        .args(sandbox.command.clone())
-        .env(environment(&sandbox.environment)?)
+        .args(sandbox.command.to_vec())
+        .env(environment(sandbox.environment)?)
         .cwd("/")
         .capabilities(capabilities)
         .no_new_privileges(false)
         .rlimits(Vec::new())
         .build()?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(&sandbox.network)?)
+        .namespaces(namespaces(sandbox.network)?)
         .masked_paths(MASKED.map(String::from).to_vec())
         .readonly_paths(READ_ONLY.map(String::from).to_vec())
         .build()?;
@@ -134,7 +146,7 @@ fn build(sandbox: &Sandbox) -> Result<Spec> {
         .hostname("landfall")
         .root(
             RootBuilder::default()
-                .path(&sandbox.root)
+                .path(sandbox.root)
                 .readonly(false)
                 .build()?,
         )
@@ -198,14 +210,14 @@ fn check_variable(name: &str, value: &str) -> Result<()> {
     bail!("the variable \"{shown}\" of the image's environment {problem}: build the image without it")
 }
 
-fn namespaces(network: &Network) -> Result<Vec<LinuxNamespace>> {
+fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>> {
     use LinuxNamespaceType::{Ipc, Mount, Pid, Uts};
     let private = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
     let mut namespaces = [Pid, Mount, Ipc, Uts]
         .map(private)
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    if let Network::Namespace(path) = network {
+    if let Some(path) = network {
         let joined = LinuxNamespaceBuilder::default()
             .typ(LinuxNamespaceType::Network)
             .path(path);
@@ -214,7 +226,7 @@ fn namespaces(network: &Network) -> Result<Vec<LinuxNamespace>> {
     Ok(namespaces)
 }
 
-fn mounts(sandbox: &Sandbox) -> Result<Vec<Mount>> {
+fn mounts(sandbox: &Sandbox<'_>) -> Result<Vec<Mount>> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
@@ -244,7 +256,7 @@ fn mounts(sandbox: &Sandbox) -> Result<Vec<Mount>> {
             &["nosuid", "noexec", "nodev"],
         )?);
     }
-    if sandbox.network == Network::Host {
+    if sandbox.network.is_none() {
         mounts.push(mount(
             "/etc/resolv.conf",
             "bind",
@@ -270,20 +282,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn sandbox(devices: Devices, network: Network) -> serde_json::Value {
+    fn sandbox(devices: Devices, network: Option<&str>) -> serde_json::Value {
         let sandbox = Sandbox {
-            root: "/store/root".into(),
-            command: vec!["bootc".into(), "--version".into()],
-            environment: vec!["PATH=/image/bin".into(), "A=b".into(), "INVOCATION_ID=1".into()],
+            root: Path::new("/store/root"),
+            bundle: PathBuf::new(),
+            command: &["bootc", "--version"].map(String::from),
+            environment: &["PATH=/image/bin", "A=b", "INVOCATION_ID=1"].map(String::from),
             devices,
-            network,
+            network: network.map(Path::new),
         };
         serde_json::to_value(runtime_spec(&sandbox).unwrap()).unwrap()
     }
 
     #[test]
     fn nothing_of_the_host_is_in_the_sandbox() {
-        let spec = sandbox(Devices::Harmless, Network::Namespace("/proc/7/fd/9".into()));
+        let spec = sandbox(Devices::Harmless, Some("/proc/7/fd/9"));
         assert_eq!(
             spec["linux"]["namespaces"],
             json!([{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"},
@@ -308,7 +321,7 @@ mod tests {
 
     #[test]
     fn capabilities_are_the_table_and_no_more() {
-        let spec = sandbox(Devices::Harmless, Network::Host);
+        let spec = sandbox(Devices::Harmless, None);
         for set in ["bounding", "effective", "permitted"] {
             assert_eq!(
                 spec["process"]["capabilities"][set].as_array().unwrap().len(),
@@ -327,11 +340,8 @@ mod tests {
                 .map(|mount| mount["destination"].as_str().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
-        let bios = sandbox(
-            Devices::Kernel { efivars: false },
-            Network::Namespace("/n".into()),
-        );
-        let uefi = sandbox(Devices::Kernel { efivars: true }, Network::Host);
+        let bios = sandbox(Devices::Kernel { efivars: false }, Some("/n"));
+        let uefi = sandbox(Devices::Kernel { efivars: true }, None);
         assert_eq!(destinations(&bios), ["/proc", "/sys", "/dev", "/run", "/tmp"]);
         assert_eq!(
             destinations(&uefi)[5..],

@@ -15,10 +15,8 @@ use crate::bootc::probe::Probe;
 use crate::bootc::requirements;
 use crate::bootc::uki::Uki;
 use crate::console::progress::{Event, Progress};
-use crate::container::network::Seal;
 use crate::container::relay::Served;
-use crate::container::run::Output;
-use crate::container::{self, Devices, Sandbox};
+use crate::container::{self, Devices, Network, Output, Sandbox};
 use crate::image::root::Root;
 use crate::image::rootfs::Rootfs;
 use crate::machine::disk::installed::BootPath;
@@ -167,28 +165,24 @@ fn warn_of_old_kernel(bootc: &str, progress: &Progress) -> Result<()> {
 pub async fn run(
     command: &[String],
     root: &Root,
-    seal: &Seal,
+    network: &Network,
     environment: &[String],
     report: &mut BootcReport,
     progress: &Progress,
 ) -> Result<()> {
-    let sandbox = Sandbox {
-        root: root.path().into(),
-        command: arguments::in_shell(command),
-        environment: environment.to_vec(),
-        devices: Devices::Kernel {
-            efivars: Booted::find_out() == Booted::ByUefi,
-        },
-        network: seal.network(),
+    let command = arguments::in_shell(command);
+    let devices = Devices::Kernel {
+        efivars: Booted::find_out() == Booted::ByUefi,
     };
+    let sandbox = Sandbox::new(root, &command, environment, devices, network);
     let mut kept = Kept::default();
     let mut keep = |line: String| {
         progress.tell(Event::Output(line.clone()));
         kept.push(line);
     };
-    let finished = container::run(&sandbox, &root.scratch("install"), Output::Lines(&mut keep)).await;
+    let ended = container::run(&sandbox, Output::Lines(&mut keep)).await;
     report.output = kept.lines.into();
-    let status = finished?.status;
+    let status = ended?;
     report.exit_status = Some(status.to_string());
     if status.success() {
         return Ok(());

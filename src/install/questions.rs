@@ -1,6 +1,5 @@
 //! What the image is asked before anything is written: harmless commands, in the sandbox, without a disk.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,9 +10,7 @@ use crate::bootc::probe::{Probe, QUESTIONS};
 use crate::bootc::requirements::PODMAN_TRIAL;
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::shortened;
-use crate::container::network::Seal;
-use crate::container::run::Output;
-use crate::container::{self, Devices, ExitStatus, Sandbox};
+use crate::container::{self, Devices, ExitStatus, Network, Output, Sandbox};
 use crate::image::root::Root;
 
 /// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
@@ -26,7 +23,7 @@ pub struct Questions<'a> {
     /// The image's root.
     pub root: &'a Root,
     /// The network that it has.
-    pub seal: &'a Seal,
+    pub network: &'a Network,
     /// Its environment.
     pub environment: &'a [String],
     /// Where it is told what is waited for.
@@ -36,18 +33,13 @@ pub struct Questions<'a> {
 impl Questions<'_> {
     /// Runs a command; gives how it ended, and what it said.
     pub async fn ask(&self, command: &[String]) -> Result<(ExitStatus, String)> {
-        let sandbox = Sandbox {
-            root: self.root.path().into(),
-            command: command.to_vec(),
-            environment: self.environment.to_vec(),
-            devices: Devices::Harmless,
-            network: self.seal.network(),
-        };
-        let (bundle, mut answer) = (self.root.scratch("ask"), String::new());
+        let harmless = Devices::Harmless;
+        let sandbox = Sandbox::new(self.root, command, self.environment, harmless, self.network);
+        let mut answer = String::new();
         let wait = Wait::new(format!("asking the image's {}", subject(command)));
         let command = command.join(" ");
         let _asking = self.progress.waiting(wait.at_most(ANSWER_LIMIT));
-        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &bundle, &mut answer))
+        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &mut answer))
             .await
             .with_context(|| format!("asking the image with {command:?}"))?;
         Ok((status, answer))
@@ -107,7 +99,7 @@ fn subject(command: &[String]) -> String {
 }
 
 /// Collects what is printed into `answer`.
-async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Result<ExitStatus> {
+async fn answer_of(sandbox: &Sandbox<'_>, answer: &mut String) -> Result<ExitStatus> {
     let too_much = Notify::new();
     let mut collect = |line: String| {
         if answer.len() + line.len() < MAX_ANSWER_BYTES {
@@ -119,7 +111,7 @@ async fn answer_of(sandbox: &Sandbox, bundle: &Path, answer: &mut String) -> Res
     tokio::select! {
         biased;
         () = too_much.notified() => bail!("it prints more than {MAX_ANSWER_BYTES} bytes: repair the image"),
-        finished = container::run(sandbox, bundle, Output::Lines(&mut collect)) => Ok(finished?.status),
+        status = container::run(sandbox, Output::Lines(&mut collect)) => status,
     }
 }
 
