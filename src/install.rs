@@ -15,12 +15,11 @@ use std::ops::Deref;
 use anyhow::Result;
 
 use crate::bootc::arguments::SSH_KEYS_PATH;
-use crate::commands::config_drives;
 use crate::config_drive;
 use crate::console::progress::{Phase, Progress, Wait};
 use crate::container::Network;
 use crate::image::overlay::ExtraFile;
-use crate::machine::disk::chosen::{Claim, Disk};
+use crate::machine::disk::chosen::{Claim, Decided, Disk};
 use crate::machine::disk::installed::{InstalledDisk, Unverified};
 use crate::machine::firmware::{EspPath, Variables};
 use crate::report::meter::Meter;
@@ -87,7 +86,7 @@ pub async fn install(
     let device = plan.disk.disk().path.clone();
     let claim = Disk::claim(plan.disk)?;
     if request.clear_stale_config_drives {
-        config_drives::clear_stale(claim.disk(), progress)?;
+        claim.clear_stale_config_drives(progress)?;
     }
     // From here on the disk changes.
     let claim = Unfinished::begin(claim, request.keep_on_failure, &mut report.disk_state, progress);

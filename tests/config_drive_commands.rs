@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use landfall::machine::disk::chosen::Disk;
 use landfall::machine::disk::table::MIB;
 use serde_json::Value;
 use support::disk::{Loop, assert_sgdisk_is_content, blkid, image, open, run, sfdisk, text};
@@ -387,21 +388,24 @@ fn an_old_config_drive_is_found_and_removed_whole() {
     let device = Loop::over(&image(&directory, 200 * MIB), 512);
     run("sgdisk", &["--clear", "--new=1:1M:+40M", text(&device.0)]);
     written(&source(&directory, "node"), &device);
-    let disk = landfall::machine::disk::chosen::Disk::probe(&device.0).unwrap();
+    let disk = Disk::probe(&device.0).unwrap();
     let found = disk.config_drives().unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(
         found[0].to_string(),
         format!("partition 2 of {}", device.0.display())
     );
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = Loop::over(&image(&elsewhere, 64 * MIB), 512);
+    let claim = Disk::claim(Disk::probe(&target.0).unwrap().give_up(false).unwrap()).unwrap();
     let holder = fs::OpenOptions::new()
         .read(true)
         .custom_exclusive()
         .open(&device.0)
         .unwrap();
-    assert!(found[0].clear().is_err(), "it is in use");
+    assert!(found[0].clear(&claim).is_err(), "it is in use");
     drop(holder);
-    found[0].clear().unwrap();
+    found[0].clear(&claim).unwrap();
     assert!(disk.config_drives().unwrap().is_empty());
     let start = 512 * partitions(&device)[1]["start"].as_u64().unwrap();
     let left = run(
@@ -416,7 +420,7 @@ fn an_old_config_drive_is_found_and_removed_whole() {
     assert_eq!(left, "");
     assert!(
         found[0]
-            .clear()
+            .clear(&claim)
             .unwrap_err()
             .to_string()
             .contains("removing the old config drive")

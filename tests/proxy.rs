@@ -11,8 +11,7 @@ use std::thread;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::image::{Entry, Image, Layer, Layout};
 use lab::registry::Registry;
-use landfall::commands::config_drives;
-use landfall::config_drive::Encoding;
+use landfall::config_drive::{self, Encoding};
 use landfall::console::progress::Progress;
 use landfall::image::source::registry::{Options, ProxySettings};
 
@@ -181,12 +180,12 @@ async fn a_config_drive_comes_the_same_way() {
     };
     // There a registry says `{}`, which is also Ironic's JSON for a machine that needs nothing.
     let place = Path::new("https://registry.lab/v2/");
-    let drive = config_drives::read(place, &options(registry.ca()), &Progress::silent()).await;
+    let drive = config_drive::read(place, &options(registry.ca()), &Progress::silent()).await;
     let drive = drive.unwrap_or_else(|error| panic!("{error:#}"));
     assert_eq!(drive.encoding(), Encoding::Json);
     assert_eq!(proxy.asked(), ["CONNECT registry.lab:443 HTTP/1.1"]);
 
-    let error = config_drives::read(place, &options(None), &Progress::silent())
+    let error = config_drive::read(place, &options(None), &Progress::silent())
         .await
         .err()
         .unwrap();

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use landfall::commands::config_drives;
+use landfall::config_drive;
 use landfall::console::progress::Progress;
 use landfall::image::source::registry::Options;
 use support::disk::{run, text};
@@ -29,7 +30,7 @@ fn handle() {
     let place = Path::new(&place);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let read = || {
-        let read = runtime.block_on(config_drives::read(
+        let read = runtime.block_on(config_drive::read(
             place,
             &Options::default(),
             &Progress::silent(),

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::commands::config_drives;
-use crate::config_drive::ConfigDrive;
+use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
 use crate::container;
@@ -54,7 +53,7 @@ pub struct Plan {
 pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Plan> {
     root::check_machine()?;
     let config_drive = match &request.config_drive {
-        Some(place) => Some(config_drives::read(place, &request.image.source, progress).await?),
+        Some(place) => Some(config_drive::read(place, &request.image.source, progress).await?),
         None => None,
     };
     let ssh_keys = match request.bootc.root_ssh_authorized_keys.clone() {
@@ -80,9 +79,11 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
     let disk = apart(move || Disk::choose(path.as_deref(), &hints)?.give_up(wipe)).await?;
     drop(looking);
     let config_drive = config_drive
-        .map(|config_drive| config_drives::fit(config_drive, disk.disk(), progress))
+        .map(|drive| config_drive::fit(drive, disk.disk().geometry.sector_bytes, progress))
         .transpose()?;
-    config_drives::look_for_stale(disk.disk(), request.clear_stale_config_drives, progress).await?;
+    disk.disk()
+        .look_for_stale_config_drives(request.clear_stale_config_drives, progress)
+        .await?;
     let found = root::find(&request.image, progress).await?;
     if found.image.layers.is_empty() {
         bail!(

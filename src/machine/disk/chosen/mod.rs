@@ -14,5 +14,5 @@ pub use claim::Claim;
 pub use contents::{Contents, Expendable};
 pub use device::{Disk, ProbeError};
 pub use in_use::{InUse, Use};
-pub use stale::{StaleConfigDrive, stale_config_drives};
+pub use stale::{Decided, StaleConfigDrive};
 pub use trial::kernel_reads_gpt;

@@ -7,41 +7,59 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
 
+use super::claim::Claim;
 use super::device::Disk;
 use super::in_use::Use;
+use crate::console::progress::{Progress, Wait};
 use crate::machine::disk::find::discover::{disks, units};
 use crate::machine::disk::layout::CONFIG_DRIVE_MIB;
 use crate::machine::disk::table::geometry::MIB;
 use crate::machine::filesystem::{Signature, identify};
 use crate::sys::block::{self, Durable, Region};
+use crate::sys::blocking::apart;
 
-/// A filesystem labelled `config-2` on a disk that isn't the target.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A file system labelled `config-2` on a disk that isn't the target.
+#[derive(PartialEq, Eq)]
 pub struct StaleConfigDrive {
-    /// The disk.
-    pub disk: PathBuf,
+    /// The disk's node.
+    disk: PathBuf,
     /// The partition; `None` when it is the whole disk.
-    pub partition: Option<u32>,
+    partition: Option<u32>,
     /// Why it can't be removed from here.
-    pub fixed: Option<String>,
+    fixed: Option<String>,
     start_bytes: u64,
     size_bytes: u64,
 }
 
-/// The config drives on all disks but `target`. Disks that can't be read are left out.
-pub fn stale_config_drives(target: &Disk) -> Result<Vec<StaleConfigDrive>> {
-    let own = target.found();
-    let found = units(disks()?).into_iter();
-    let others = found.filter(|each| each.disk.name != own.disk.name && !each.is_same_unit(&own));
-    let others = others.filter_map(|each| Disk::probe(Path::new(&each.disk.name)).ok());
-    Ok(others
-        .flat_map(|disk| disk.config_drives().unwrap_or_default())
-        .collect())
-}
-
 impl Disk {
+    /// Warns of config drives on other disks; where they are to be removed, makes sure that they can be.
+    pub async fn look_for_stale_config_drives(&self, clear: bool, progress: &Progress) -> Result<()> {
+        let target = self.clone();
+        let _looking = progress.waiting(Wait::new("looking for config drives on other disks"));
+        for stale in apart(move || target.stale_config_drives()).await? {
+            if clear {
+                stale.refuse_if_fixed()?;
+                continue;
+            }
+            progress.warn(format!(
+                "an old config drive is on {stale}, and readers take the first they find: --clear-stale-config-drives removes it"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The config drives on all other disks. Disks that can't be read are left out.
+    fn stale_config_drives(&self) -> Result<Vec<StaleConfigDrive>> {
+        let own = self.found();
+        let found = units(disks()?).into_iter();
+        let others = found.filter(|each| each.disk.name != own.disk.name && !each.is_same_unit(&own));
+        let others = others.filter_map(|each| Self::probe(Path::new(&each.disk.name)).ok());
+        Ok(others
+            .flat_map(|disk| disk.config_drives().unwrap_or_default())
+            .collect())
+    }
+
     /// The config drives on this disk.
     pub fn config_drives(&self) -> Result<Vec<StaleConfigDrive>> {
         let contents = self.contents()?;
@@ -78,6 +96,27 @@ impl Disk {
     }
 }
 
+/// A disk about which all is decided: it is about to be changed, and other disks may be for its sake.
+pub trait Decided {
+    /// The disk.
+    fn disk(&self) -> &Disk;
+
+    /// Removes the config drives on other disks.
+    fn clear_stale_config_drives(&self, progress: &Progress) -> Result<()> {
+        for stale in self.disk().stale_config_drives()? {
+            stale.clear(self)?;
+            progress.note(format!("removed the old config drive on {stale}"));
+        }
+        Ok(())
+    }
+}
+
+impl Decided for Claim {
+    fn disk(&self) -> &Disk {
+        self.disk()
+    }
+}
+
 impl std::fmt::Display for StaleConfigDrive {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.partition {
@@ -89,7 +128,7 @@ impl std::fmt::Display for StaleConfigDrive {
 
 impl StaleConfigDrive {
     /// An error when it can't be removed.
-    pub fn refuse_if_fixed(&self) -> Result<()> {
+    fn refuse_if_fixed(&self) -> Result<()> {
         match &self.fixed {
             None => Ok(()),
             Some(why) => bail!("the old config drive on {self} can't be removed: {why}"),
@@ -97,7 +136,7 @@ impl StaleConfigDrive {
     }
 
     /// Overwrites it with zeros: label, files, secrets. The partition stays.
-    pub fn clear(&self) -> Result<()> {
+    pub fn clear<D: Decided + ?Sized>(&self, _: &D) -> Result<()> {
         self.overwrite()
             .with_context(|| format!("removing the old config drive on {self}"))
     }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::room::{CONFIG_DRIVE_NAME, Place};
+use crate::machine::disk::chosen::Decided;
 use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::installed::{KernelView, show_to_kernel};
 use crate::machine::disk::layout::LINUX_TYPE;
@@ -65,6 +66,12 @@ impl Disk {
             file,
             place,
         })
+    }
+}
+
+impl Decided for Room {
+    fn disk(&self) -> &Disk {
+        &self.disk
     }
 }
 
