@@ -70,9 +70,9 @@ fn install_and_report(request: &request::Install, path: Option<&Path>, progress:
     if let Some(Err(error)) = path.map(Report::check_place) {
         return changed_or_not(Err(error), DiskState::Untouched);
     }
-    let meter = Meter::start(progress);
+    let (meter, progress) = &Meter::start(progress);
     let mut report = Report::new();
-    let mut result = interruptible(install::install(request, &meter, progress, &mut report), progress);
+    let mut result = interruptible(install::install(request, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
     let written = path.map_or(Ok(()), |path| report.write(path));

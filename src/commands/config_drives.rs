@@ -45,7 +45,7 @@ pub async fn write(
     if clear_stale_config_drives {
         room.clear_stale_config_drives(progress)?;
     }
-    progress.tell(Event::Phase(Phase::ConfigDrive));
+    progress.enter(Phase::ConfigDrive);
     *state = DiskState::Changed;
     let written = config_drive::write(&config_drive, &mut room.region()).await?;
     let taken = room.take()?;

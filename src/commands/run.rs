@@ -13,7 +13,7 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     let found = root::find(wanted, progress).await?;
     container::spec::environment(&found.image.environment)?;
     let memory = found.memory(wanted, Purpose::Run, progress).await?;
-    progress.tell(Event::Phase(Phase::Pull));
+    progress.enter(Phase::Pull);
     let root = found.mount(&memory, &[], progress).await?;
     let (environment, network) = (&found.image.environment, Network::new(NetworkAccess::None)?);
     let sandbox = Sandbox::new(&root, command, environment, Devices::Harmless, &network);

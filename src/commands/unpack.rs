@@ -12,7 +12,7 @@ use crate::image::root::{self, Wanted};
 pub async fn unpack(wanted: &Wanted, to: &Path, progress: &Progress) -> Result<()> {
     root::check_root()?;
     let found = root::find(wanted, progress).await?;
-    progress.tell(Event::Phase(Phase::Pull));
+    progress.enter(Phase::Pull);
     pull::unpack_to(found.source, &found.image, to, &Options::default(), progress).await?;
     progress.tell(Event::Done(format!(
         "unpacked {} into {}",

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
 
-use super::Finished;
+use super::unfinished::Finished;
 use crate::console::progress::Progress;
 use crate::machine::disk::chosen::Disk;
 use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
@@ -30,7 +30,7 @@ pub fn check_machine(place: Option<BootEntry>) -> Result<()> {
 
 /// Says when the firmware has no entry for the boot loader. That is an error for one which needs an entry, because it is not
 /// where firmware looks by itself.
-pub fn check_entry(
+fn check_entry(
     variables: Result<Variables>,
     loader: &EspPath,
     needs_entry: bool,
@@ -60,27 +60,42 @@ pub fn check_entry(
     }
 }
 
-/// A place in the boot order, and the order as it was before the installation.
-pub struct Wish {
+/// A change of the boot order: the place that is asked for, and the order as it was before the installation.
+pub struct Change {
     place: BootEntry,
     firmware: Firmware,
     /// The partitions that the installation replaces.
     replaced: Vec<Uuid>,
 }
 
-impl Wish {
+/// Puts the installed system into the place that was asked for. Without one, the place that it has may still not be enough.
+pub fn settle(finished: &Finished, change: Option<Change>, progress: &Progress) -> Result<Option<BootOrder>> {
+    match (change, &finished.loader) {
+        (Some(change), Some(loader)) => change.make(loader, progress).map(Some),
+        (None, Some(loader)) => {
+            let variables = Variables::of_this_machine();
+            check_entry(variables, loader, finished.needs_entry, progress)?;
+            Ok(None)
+        }
+        (_, None) => Ok(None),
+    }
+}
+
+impl Change {
     /// Remembers the boot order of this machine, and which partitions `disk` has.
-    pub fn remember(place: BootEntry, disk: &Disk) -> Result<Self> {
+    pub fn prepare(place: Option<BootEntry>, disk: &Disk) -> Result<Option<Self>> {
+        let Some(place) = place else { return Ok(None) };
         let firmware = Firmware::remember(Variables::of_this_machine()?)?;
-        Ok(Self {
+        let replaced = disk.partition_guids()?;
+        Ok(Some(Self {
             place,
             firmware,
-            replaced: disk.partition_guids()?,
-        })
+            replaced,
+        }))
     }
 
     /// Puts the installed system, which starts by `loader`, into its place.
-    pub fn fulfil(&self, _: &Finished, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
+    fn make(&self, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
         self.forget_replaced(progress);
         let order = self.firmware.arrange(self.place, loader).context(
             "the firmware's boot order is not as asked: put it right by efibootmgr or in the firmware's settings",

@@ -6,12 +6,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::bootc::arguments::SSH_KEYS_PATH;
 use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
-use crate::container;
+use crate::container::{self, Network};
 use crate::image::estimate::with_filesystem;
 use crate::image::memory::{Memory, Purpose};
+use crate::image::overlay::ExtraFile;
 use crate::image::root::{self, FoundImage};
 use crate::machine::disk::chosen::{Disk, Expendable};
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
@@ -127,6 +129,18 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
         config_drive,
         ssh_keys,
     })
+}
+
+impl Plan {
+    /// What is put into the image's root for the time of the installation.
+    pub fn files(&self, network: &Network, request: &request::Install) -> Result<Vec<ExtraFile>> {
+        let mut files = network.files(&self.found.image, request.bootc.enforce_container_sigpolicy)?;
+        files.extend(self.ssh_keys.clone().map(|content| ExtraFile {
+            path: SSH_KEYS_PATH,
+            content,
+        }));
+        Ok(files)
+    }
 }
 
 /// What only the image itself can tell, when it is here.

@@ -27,11 +27,14 @@ pub struct Cost {
     pub peak_memory_bytes: u64,
 }
 
-/// Measures phase after phase.
+/// Measures phase after phase, as they are told.
 pub struct Meter {
-    progress: Progress,
-    lowest_available: Arc<AtomicU64>,
+    measured: Arc<Measured>,
     stop: Arc<AtomicBool>,
+}
+
+struct Measured {
+    lowest_available: AtomicU64,
     available_at_start: u64,
     phases: Mutex<Phases>,
 }
@@ -43,41 +46,51 @@ struct Phases {
 }
 
 impl Meter {
-    /// Starts sampling. `progress` is told of phases.
-    pub fn start(progress: &Progress) -> Self {
+    /// Starts sampling. What is told to the progress that this gives is told to `progress`, and its phases are measured.
+    pub fn start(progress: &Progress) -> (Self, Progress) {
         let available_at_start = available_memory_bytes().unwrap_or(0);
-        let meter = Self {
-            progress: progress.clone(),
-            lowest_available: Arc::new(AtomicU64::new(available_at_start)),
-            stop: Arc::default(),
+        let measured = Arc::new(Measured {
+            lowest_available: AtomicU64::new(available_at_start),
             available_at_start,
             phases: Mutex::default(),
+        });
+        let meter = Self {
+            measured: Arc::clone(&measured),
+            stop: Arc::default(),
         };
-        let (lowest, stop) = (Arc::clone(&meter.lowest_available), Arc::clone(&meter.stop));
+        let (stop, sampled) = (Arc::clone(&meter.stop), Arc::clone(&measured));
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                sample(&lowest);
+                sampled.sample();
                 thread::sleep(INTERVAL);
             }
         });
-        meter
-    }
-
-    /// Begins `phase` and says so. The one before is over.
-    pub fn enter(&self, phase: Phase) {
-        let mut phases = self.phases();
-        self.end(&mut phases);
-        self.progress.tell(Event::Phase(phase));
-        self.lowest_available.store(u64::MAX, Ordering::Relaxed);
-        sample(&self.lowest_available);
-        phases.current = Some((phase, Instant::now()));
+        let progress = progress.clone();
+        let metered = Progress::to(move |event| {
+            if let Event::Phase(phase) = event {
+                measured.begin(phase);
+            }
+            progress.tell(event);
+        });
+        (meter, metered)
     }
 
     /// What each phase cost. The last one is over now.
     pub fn costs(&self) -> Vec<Cost> {
+        let mut phases = self.measured.phases();
+        self.measured.end(&mut phases);
+        phases.over.clone()
+    }
+}
+
+impl Measured {
+    /// The phase before is over.
+    fn begin(&self, phase: Phase) {
         let mut phases = self.phases();
         self.end(&mut phases);
-        phases.over.clone()
+        self.lowest_available.store(u64::MAX, Ordering::Relaxed);
+        self.sample();
+        phases.current = Some((phase, Instant::now()));
     }
 
     fn phases(&self) -> MutexGuard<'_, Phases> {
@@ -88,7 +101,7 @@ impl Meter {
         let Some((phase, since)) = phases.current.take() else {
             return;
         };
-        sample(&self.lowest_available);
+        self.sample();
         let lowest = self.lowest_available.load(Ordering::Relaxed);
         phases.over.push(Cost {
             phase,
@@ -96,17 +109,17 @@ impl Meter {
             peak_memory_bytes: self.available_at_start.saturating_sub(lowest),
         });
     }
+
+    fn sample(&self) {
+        if let Some(available) = available_memory_bytes() {
+            self.lowest_available.fetch_min(available, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-    }
-}
-
-fn sample(lowest: &AtomicU64) {
-    if let Some(available) = available_memory_bytes() {
-        lowest.fetch_min(available, Ordering::Relaxed);
     }
 }
 
@@ -118,14 +131,14 @@ mod tests {
     fn what_is_measured_is_what_is_told() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&told);
-        let meter = Meter::start(&Progress::to(move |event| {
+        let (meter, progress) = Meter::start(&Progress::to(move |event| {
             if let Event::Phase(phase) = event {
                 sink.lock().unwrap().push(phase);
             }
         }));
         assert!(meter.costs().is_empty());
-        meter.enter(Phase::Plan);
-        meter.enter(Phase::Pull);
+        progress.enter(Phase::Plan);
+        progress.enter(Phase::Pull);
         let measured: Vec<_> = meter.costs().iter().map(|cost| cost.phase).collect();
         assert_eq!(measured, [Phase::Plan, Phase::Pull]);
         assert_eq!(*told.lock().unwrap(), measured);

@@ -34,7 +34,7 @@ pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Res
     }
     let found = root::find(wanted, progress).await?;
     let image = &*found.image;
-    progress.tell(Event::Phase(Phase::Save));
+    progress.enter(Phase::Save);
     let layers = layers(image);
     progress.tell(Event::PullStarted {
         layers: layers.len(),

@@ -83,6 +83,11 @@ impl Progress {
         (self.0)(event);
     }
 
+    /// Tells that a phase begins. The one before is over.
+    pub fn enter(&self, phase: Phase) {
+        self.tell(Event::Phase(phase));
+    }
+
     /// Tells that something is waited for, as long as what this gives is kept.
     pub fn waiting(&self, wait: Wait) -> Waiting {
         self.tell(Event::Wait(wait.clone()));

@@ -30,8 +30,8 @@ pub use room::NoRoom;
 
 /// An installed, verified disk.
 #[derive(Debug)]
-pub struct InstalledDisk<'claim> {
-    claim: &'claim Claim,
+pub struct InstalledDisk {
+    path: PathBuf,
     file: File,
     layout: Layout,
     table: Table,
@@ -91,9 +91,9 @@ pub struct PartitionReport {
     pub signatures: Vec<Signature>,
 }
 
-impl<'claim> InstalledDisk<'claim> {
+impl InstalledDisk {
     /// Compares the claimed disk with the plan.
-    pub fn verify(claim: &'claim Claim, layout: &Layout, boot: BootPath) -> Result<Self, Unverified> {
+    pub fn verify(claim: &Claim, layout: &Layout, boot: BootPath) -> Result<Self, Unverified> {
         let disk = claim.disk().probe_again()?;
         let file = disk
             .open_for_writing()
@@ -116,7 +116,7 @@ impl<'claim> InstalledDisk<'claim> {
         let root_bytes = root.length_bytes();
         verify::check_root(&mut root, root_bytes, layout.block_setup)?;
         Ok(Self {
-            claim,
+            path: disk.path,
             file,
             layout: layout.clone(),
             table,
@@ -166,7 +166,7 @@ impl<'claim> InstalledDisk<'claim> {
             .map(|partition| self.describe(partition))
             .collect::<Result<_>>()?;
         Ok(TableReport {
-            disk: self.claim.disk().path.clone(),
+            disk: self.path.clone(),
             geometry: self.layout.geometry,
             disk_guid: self.table.disk_guid(),
             partitions,

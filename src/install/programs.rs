@@ -1,4 +1,4 @@
-//! What the image is asked before anything is written: harmless commands, in the sandbox, without a disk.
+//! The programs of the image, and what they are asked before anything is written: harmless commands, without a disk.
 
 use std::time::Duration;
 
@@ -17,20 +17,19 @@ use crate::image::root::Root;
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
-/// Whom to ask.
-#[derive(Clone, Copy)]
-pub struct Questions<'a> {
+/// The programs of the image.
+pub struct Programs<'a> {
     /// The image's root.
     pub root: &'a Root,
-    /// The network that it has.
+    /// The network that they have.
     pub network: &'a Network,
-    /// Its environment.
+    /// Their environment.
     pub environment: &'a [String],
     /// Where it is told what is waited for.
     pub progress: &'a Progress,
 }
 
-impl Questions<'_> {
+impl Programs<'_> {
     /// Runs a command; gives how it ended, and what it said.
     pub async fn ask(&self, command: &[String]) -> Result<(ExitStatus, String)> {
         let harmless = Devices::Harmless;
