@@ -98,7 +98,7 @@ impl Tree {
 
     /// The files of an ISO 9660 image.
     pub(super) fn from_iso(image: &[u8]) -> Result<Self, BuildError> {
-        Self::new(iso9660::read_files(&mut Cursor::new(image), MAX_BYTES)?)
+        Self::new(iso9660::read_files(image, MAX_BYTES)?)
     }
 
     /// The files of a FAT image.

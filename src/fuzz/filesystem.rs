@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
         let _ = condition(&mut device, kind);
     }
     let _ = Header::read(&mut device).map(|header| header.has_tpm2_token());
-    if let Ok(files) = iso9660::read_files(&mut device, LIMIT_BYTES) {
+    if let Ok(files) = iso9660::read_files(data, LIMIT_BYTES) {
         check(&files);
     }
     if let Ok(mut volume) = Volume::open(device) {
@@ -50,9 +50,19 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     xfs[..4].copy_from_slice(b"XFSB");
     vec![
         ("ISO 9660", drive(512)),
-        // What is behind the files are zeros, and many.
-        ("FAT", drive(4096)[..256 << 10].to_vec()),
+        ("FAT", fat()),
         ("LUKS", luks),
         ("XFS", xfs),
     ]
+}
+
+/// A small one with a boot loader: what a config drive has behind its files are zeros, and many.
+fn fat() -> Vec<u8> {
+    let mut tree = hadris_fs::Tree::new();
+    let program = hadris_fs::Node::file(hadris_fs::Content::bytes("MZ"));
+    tree.insert("EFI/BOOT/BOOTX64.EFI", program).expect("a name");
+    let mut image = Vec::new();
+    let options = hadris_fat::FatOptions::new().with_size(128 << 10);
+    hadris_fat::sync::write(&mut image, &tree, &options).expect("there is room");
+    image
 }

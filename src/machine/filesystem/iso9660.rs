@@ -1,44 +1,63 @@
-//! ISO 9660 (ECMA-119), read only, with the long names of Rock Ridge (SUSP 1.10, RRIP 1.10) or else Joliet.
+//! ISO 9660, read only, by hadris: with the long names of Rock Ridge, or else Joliet.
 //!
-//! For config drives: label and files. Directories are bounded in size, depth and number, so loops end.
+//! For config drives: their files. A lie in the bytes can have hadris read the same ones again and again, so what may be
+//! read is bounded here, as are directories and links.
 
-use std::io::{self, Read, Seek};
+use std::convert::Infallible;
 
+use hadris_fs::sync::FileSystem;
+use hadris_fs::{DirCursor, DirEntry, Error, ErrorKind, FileType, MountOptions, NodeId, OpenMode};
+use hadris_io::ErrorType;
+use hadris_iso::Namespace;
+use hadris_iso::sync::IsoFs;
+use hadris_storage::sync::BlockDevice;
+use hadris_storage::{BlockIndex, BlockSize};
 use zeroize::Zeroizing;
 
-use super::bytes::{array, le32, read_up_to, text};
-use super::signature::Signature;
 use super::{FilesystemError, NamedFile};
 
 /// The size of an ISO 9660 sector in bytes.
 pub const SECTOR_BYTES: u64 = 2048;
-const FIRST_DESCRIPTOR: u64 = 16 * SECTOR_BYTES;
-const MAX_DESCRIPTORS: u64 = 16;
-const MAX_DIRECTORY_BYTES: u32 = 1 << 20;
+const MAX_READS: u32 = 1 << 20;
 const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 16;
 const MAX_LINKS: usize = 256;
 /// How often a link may lead to another.
 const MAX_LINK_DEPTH: usize = 8;
-/// How often a record's extensions may be continued elsewhere.
-const MAX_CONTINUATIONS: usize = 8;
+const MAX_TARGET_BYTES: usize = 4096;
 
-const DIRECTORY: u8 = 0x02;
-/// Associated file, multi-extent: nothing that is on a config drive.
-const UNUSUAL: u8 = 0x04 | 0x80;
-
-/// The ISO 9660 filesystem on `from`, if there is one.
-pub(super) fn signature<R: Read + Seek>(from: &mut R) -> io::Result<Option<Signature>> {
-    let descriptor = read_up_to(from, FIRST_DESCRIPTOR, SECTOR_BYTES as usize)?;
-    Ok(is_descriptor(&descriptor, 1).then(|| Signature {
-        kind: "iso9660",
-        label: text(&descriptor, 40, 32),
-        uuid: None,
-    }))
+/// An image in memory. Its blocks are bytes: hadris would copy what does not fill one to where nobody wipes it.
+struct Image<'image> {
+    bytes: &'image [u8],
+    reads_left: u32,
 }
 
-fn is_descriptor(sector: &[u8], kind: u8) -> bool {
-    sector.first() == Some(&kind) && sector[1..].starts_with(b"CD001")
+impl ErrorType for Image<'_> {
+    type Error = Infallible;
+}
+
+impl BlockDevice for Image<'_> {
+    fn block_size(&self) -> BlockSize {
+        const { BlockSize::new(1).expect("not zero") }
+    }
+
+    fn block_count(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_blocks(&mut self, first: BlockIndex, buffer: &mut [u8]) -> Result<(), Error<Infallible>> {
+        let left = self.reads_left.checked_sub(1);
+        self.reads_left = left.ok_or(Error::new(
+            ErrorKind::LimitExceeded,
+            "what it says leads in circles",
+        ))?;
+        let rest = usize::try_from(first.get())
+            .ok()
+            .and_then(|first| self.bytes.get(first..));
+        let bytes = rest.and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(bytes.ok_or(Error::new(ErrorKind::Corrupt, "it ends early"))?);
+        Ok(())
+    }
 }
 
 fn unsound(problem: impl Into<String>) -> FilesystemError {
@@ -48,124 +67,36 @@ fn unsound(problem: impl Into<String>) -> FilesystemError {
     }
 }
 
+fn explain(error: Error<Infallible>) -> FilesystemError {
+    unsound(error.to_string())
+}
+
 /// Reads all files, of together at most `limit` bytes. What symbolic links name is read as if it were there; devices are
 /// left out.
-pub fn read_files<R: Read + Seek>(device: &mut R, limit: u64) -> Result<Vec<NamedFile>, FilesystemError> {
-    let primary = read_up_to(device, FIRST_DESCRIPTOR, SECTOR_BYTES as usize)?;
-    if !is_descriptor(&primary, 1) {
-        return Err(unsound("no volume descriptor"));
-    }
-    let root = Record::parse(&primary[156..]).ok_or_else(|| unsound("no root directory"))?;
-    let skip = system_use_offset(device, &root)?;
-    let (root, names) = match (skip, joliet_root(device)?) {
-        (Some(skip), _) => (root, Names::RockRidge { skip }),
-        (None, Some(joliet)) => (joliet, Names::Joliet),
-        (None, None) => (root, Names::Plain),
+pub fn read_files(image: &[u8], limit: u64) -> Result<Vec<NamedFile>, FilesystemError> {
+    let image = Image {
+        bytes: image,
+        reads_left: MAX_READS,
     };
+    files_of(image, limit)
+}
+
+fn files_of(image: Image<'_>, limit: u64) -> Result<Vec<NamedFile>, FilesystemError> {
+    let mounted = IsoFs::mount(image, MountOptions::new());
     let mut walk = Walk {
-        device,
-        names,
+        iso: mounted.map_err(|error| explain(error.into_error()))?,
         found: Vec::new(),
         links: Vec::new(),
         left: limit,
         seen: 0,
     };
-    walk.directory("", &root, 0)?;
+    walk.directory("", walk.iso.root(), 0)?;
     walk.follow_links()?;
     Ok(walk.found)
 }
 
-/// How names are kept.
-#[derive(Clone, Copy)]
-enum Names {
-    /// In the system use fields, which begin after so many bytes.
-    RockRidge { skip: usize },
-    /// In UTF-16, in a tree of their own.
-    Joliet,
-    /// In capital letters with a version behind them.
-    Plain,
-}
-
-/// A directory record.
-struct Record {
-    start: u64,
-    size: u32,
-    flags: u8,
-    name: Vec<u8>,
-    system_use: Vec<u8>,
-}
-
-impl Record {
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let length = usize::from(*bytes.first()?);
-        let bytes = bytes.get(..length).filter(|bytes| bytes.len() >= 34)?;
-        let name_end = 33 + usize::from(bytes[32]);
-        let name = bytes.get(33..name_end)?.to_vec();
-        // A byte makes the length of the name odd, so that what follows begins at an even place.
-        let system_use = bytes
-            .get(name_end + usize::from(bytes[32] % 2 == 0)..)
-            .unwrap_or_default()
-            .to_vec();
-        Some(Self {
-            start: u64::from(le32(bytes, 2)) * SECTOR_BYTES,
-            size: le32(bytes, 10),
-            flags: bytes[25],
-            name,
-            system_use,
-        })
-    }
-
-    fn is_directory(&self) -> bool {
-        self.flags & DIRECTORY != 0
-    }
-}
-
-/// The records of a directory. None reaches over the end of a sector; zeros fill it up.
-fn records<R: Read + Seek>(device: &mut R, directory: &Record) -> Result<Vec<Record>, FilesystemError> {
-    let size = directory.size.min(MAX_DIRECTORY_BYTES) as usize;
-    let bytes = Zeroizing::new(read_up_to(device, directory.start, size)?);
-    let mut records = Vec::new();
-    for sector in bytes.chunks(SECTOR_BYTES as usize) {
-        let mut rest = sector;
-        while let Some(record) = Record::parse(rest) {
-            rest = &rest[usize::from(rest[0])..];
-            records.push(record);
-        }
-    }
-    Ok(records)
-}
-
-/// Where the system use fields begin, if the root directory says that there are any (SUSP, "SP").
-fn system_use_offset<R: Read + Seek>(
-    device: &mut R,
-    root: &Record,
-) -> Result<Option<usize>, FilesystemError> {
-    let own = records(device, root)?.into_iter().next();
-    let own = own.filter(|own| own.system_use.starts_with(b"SP\x07\x01\xbe\xef"));
-    Ok(own.map(|own| usize::from(own.system_use[6])))
-}
-
-fn joliet_root<R: Read + Seek>(device: &mut R) -> Result<Option<Record>, FilesystemError> {
-    for index in 1..MAX_DESCRIPTORS {
-        let sector = read_up_to(
-            device,
-            FIRST_DESCRIPTOR + index * SECTOR_BYTES,
-            SECTOR_BYTES as usize,
-        )?;
-        let is_joliet = || matches!(array(&sector, 88), [0x25, 0x2f, 0x40 | 0x43 | 0x45]);
-        if is_descriptor(&sector, 2) && is_joliet() {
-            return Ok(Record::parse(&sector[156..]));
-        }
-        if !is_descriptor(&sector, 2) && !is_descriptor(&sector, 0) {
-            break;
-        }
-    }
-    Ok(None)
-}
-
-struct Walk<'device, R> {
-    device: &'device mut R,
-    names: Names,
+struct Walk<'image> {
+    iso: IsoFs<Image<'image>>,
     found: Vec<NamedFile>,
     /// Symbolic links: where each is, and what it names.
     links: Vec<(String, String)>,
@@ -173,30 +104,70 @@ struct Walk<'device, R> {
     seen: usize,
 }
 
-impl<R: Read + Seek> Walk<'_, R> {
-    fn directory(&mut self, path: &str, directory: &Record, depth: usize) -> Result<(), FilesystemError> {
+impl Walk<'_> {
+    fn directory(&mut self, path: &str, node: NodeId, depth: usize) -> Result<(), FilesystemError> {
         if depth > MAX_DEPTH {
             return Err(unsound("too many directories in each other"));
         }
-        // The first two are the directory itself and the one above.
-        for record in records(self.device, directory)?.into_iter().skip(2) {
+        let mut from = DirCursor::START;
+        while let Some(entry) = self.iso.readdir(node, from).map_err(explain)? {
+            from = entry.next_cursor();
             self.seen += 1;
             if self.seen > MAX_FILES {
                 return Err(unsound("too many files"));
             }
-            let (name, kind) = self.name_and_kind(&record)?;
+            let name = self.name(&entry);
             let path = if path.is_empty() {
                 name
             } else {
                 format!("{path}/{name}")
             };
-            match kind {
-                _ if record.is_directory() => self.directory(&path, &record, depth + 1)?,
-                Kind::File => self.file(path, &record)?,
-                Kind::Link(target) => self.links.push((path, target)),
-                Kind::Special => {}
+            match entry.file_type() {
+                FileType::Dir => self.directory(&path, entry.node(), depth + 1)?,
+                FileType::File => self.file(path, &entry)?,
+                FileType::Symlink => self.link(path, &entry)?,
+                _ => {}
             }
         }
+        Ok(())
+    }
+
+    /// `META_DATA.JSON` is `meta_data.json`, as Linux shows it, where there are no other names.
+    fn name(&self, entry: &DirEntry) -> String {
+        let name = String::from_utf8_lossy(entry.name().as_bytes());
+        match self.iso.namespace() {
+            Namespace::Primary => name.to_lowercase().trim_end_matches('.').into(),
+            _ => name.into_owned(),
+        }
+    }
+
+    fn file(&mut self, path: String, entry: &DirEntry) -> Result<(), FilesystemError> {
+        // One that is listed may be damaged all the same.
+        self.iso.open(entry.node(), OpenMode::Read).map_err(explain)?;
+        let size = entry.metadata().len();
+        let left = self.left.checked_sub(size);
+        self.left = left.ok_or_else(|| unsound("files larger than the image"))?;
+        let mut content = Zeroizing::new(vec![0; size as usize]);
+        let mut rest = &mut content[..];
+        while !rest.is_empty() {
+            let read = self
+                .iso
+                .read(entry.node(), size - rest.len() as u64, rest)
+                .map_err(explain)?;
+            if read == 0 {
+                return Err(unsound(format!("\"{}\" ends early", path.escape_debug())));
+            }
+            rest = &mut rest[read..];
+        }
+        self.found.push(NamedFile { path, content });
+        Ok(())
+    }
+
+    fn link(&mut self, path: String, entry: &DirEntry) -> Result<(), FilesystemError> {
+        let mut target = [0; MAX_TARGET_BYTES];
+        let target = self.iso.readlink(entry.node(), &mut target).map_err(explain)?;
+        self.links
+            .push((path, String::from_utf8_lossy(target).into_owned()));
         Ok(())
     }
 
@@ -242,58 +213,6 @@ impl<R: Read + Seek> Walk<'_, R> {
         self.found.extend(copies);
         Ok(are_any)
     }
-
-    fn file(&mut self, path: String, record: &Record) -> Result<(), FilesystemError> {
-        if record.flags & UNUSUAL != 0 {
-            return Err(unsound(format!(
-                "\"{}\" is in several parts",
-                path.escape_debug()
-            )));
-        }
-        let size = u64::from(record.size);
-        self.left = self
-            .left
-            .checked_sub(size)
-            .ok_or_else(|| unsound("files larger than the image"))?;
-        let content = Zeroizing::new(read_up_to(self.device, record.start, record.size as usize)?);
-        if (content.len() as u64) < size {
-            return Err(unsound(format!("\"{}\" ends early", path.escape_debug())));
-        }
-        self.found.push(NamedFile { path, content });
-        Ok(())
-    }
-
-    fn name_and_kind(&mut self, record: &Record) -> Result<(String, Kind), FilesystemError> {
-        match self.names {
-            Names::Plain => Ok((plain_name(&record.name), Kind::File)),
-            Names::Joliet => {
-                let units = record
-                    .name
-                    .chunks_exact(2)
-                    .map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
-                let name = String::from_utf16_lossy(&units.collect::<Vec<_>>());
-                Ok((name.split(';').next().unwrap_or_default().into(), Kind::File))
-            }
-            Names::RockRidge { skip } => {
-                let mut extension = Extension::default();
-                let fields = record.system_use.get(skip..).unwrap_or_default();
-                extension.collect(self.device, fields)?;
-                let name = if extension.name.is_empty() {
-                    plain_name(&record.name)
-                } else {
-                    String::from_utf8_lossy(&extension.name).into_owned()
-                };
-                Ok((name, extension.kind()))
-            }
-        }
-    }
-}
-
-/// `META_DATA.JSON;1` is `meta_data.json`, as Linux shows it.
-fn plain_name(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name).to_lowercase();
-    let name = name.split(';').next().unwrap_or_default();
-    name.trim_end_matches('.').into()
 }
 
 /// What `target`, a symbolic link's text, names when the link is at `path`; `None` when that is not in this filesystem.
@@ -315,79 +234,36 @@ fn resolve(path: &str, target: &str) -> Option<String> {
     (!names.is_empty()).then(|| names.join("/"))
 }
 
-/// What is no directory.
-enum Kind {
-    File,
-    /// A symbolic link, and what it names.
-    Link(String),
-    Special,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hadris_fs::{Content, Node, Tree};
+    use hadris_iso::{IsoOptions, plan};
+    use hadris_storage::MemDevice;
 
-/// What Rock Ridge says about a file.
-#[derive(Default)]
-struct Extension {
-    name: Vec<u8>,
-    link: Vec<u8>,
-    is_special: bool,
-}
-
-impl Extension {
-    fn kind(&self) -> Kind {
-        if !self.link.is_empty() {
-            Kind::Link(String::from_utf8_lossy(&self.link).into_owned())
-        } else if self.is_special {
-            Kind::Special
-        } else {
-            Kind::File
-        }
-    }
-
-    /// The names in the field "SL", each with a slash behind it unless it is continued.
-    fn collect_link(&mut self, mut components: &[u8]) {
-        const CONTINUED: u8 = 0x01;
-        while let [flags, length, rest @ ..] = components
-            && let Some((name, rest)) = rest.split_at_checked(usize::from(*length))
-        {
-            match flags & !CONTINUED {
-                0x02 => self.link.push(b'.'),
-                0x04 => self.link.extend(b".."),
-                // The root: the slash will do.
-                0x08 => {}
-                _ => self.link.extend(name),
-            }
-            if flags & CONTINUED == 0 {
-                self.link.push(b'/');
-            }
-            components = rest;
-        }
-    }
-
-    fn collect<R: Read + Seek>(&mut self, device: &mut R, fields: &[u8]) -> Result<(), FilesystemError> {
-        const REGULAR: u32 = 0o100_000;
-        const KIND: u32 = 0o170_000;
-        let mut fields = fields.to_vec();
-        for _ in 0..MAX_CONTINUATIONS {
-            let mut next = None;
-            let mut rest = &fields[..];
-            while let [a, b, length, _, ..] = *rest
-                && length >= 4
-                && let Some(field) = rest.get(..usize::from(length))
-            {
-                match [a, b] {
-                    [b'N', b'M'] => self.name.extend_from_slice(field.get(5..).unwrap_or_default()),
-                    [b'P', b'X'] => self.is_special |= !matches!(le32(field, 4) & KIND, REGULAR | 0),
-                    [b'S', b'L'] => self.collect_link(field.get(5..).unwrap_or_default()),
-                    [b'C', b'E'] => next = Some((le32(field, 4), le32(field, 12), le32(field, 20))),
-                    _ => {}
-                }
-                rest = &rest[usize::from(length)..];
-            }
-            let Some((sector, offset, length)) = next else {
-                return Ok(());
-            };
-            let start = u64::from(sector) * SECTOR_BYTES + u64::from(offset);
-            fields = read_up_to(device, start, length.min(SECTOR_BYTES as u32) as usize)?;
-        }
-        Err(unsound("extensions are continued too often"))
+    #[test]
+    fn an_image_is_read_so_often_and_no_more() {
+        let mut tree = Tree::new();
+        tree.insert("a/b", Node::file(Content::bytes("text"))).unwrap();
+        let options = IsoOptions::default();
+        let size = plan(&tree, &options).unwrap().size() as usize;
+        let mut device = MemDevice::new(vec![0; size], BlockSize::new(2048).unwrap());
+        hadris_iso::sync::write(&mut device, &tree, &options).unwrap();
+        let bytes = &device.into_inner()[..];
+        let read = |reads_left| files_of(Image { bytes, reads_left }, 4);
+        let enough = (1..).find(|reads| read(*reads).is_ok()).unwrap();
+        assert!(enough < 100, "{enough} reads for one file");
+        let error = read(enough - 1).err().unwrap();
+        assert!(error.to_string().ends_with("leads in circles"), "{error}");
+        assert!(
+            files_of(
+                Image {
+                    bytes,
+                    reads_left: MAX_READS
+                },
+                3
+            )
+            .is_err()
+        );
     }
 }

@@ -5,6 +5,7 @@
 
 mod bytes;
 mod clean;
+mod device;
 pub mod fat;
 pub mod iso9660;
 pub mod luks;

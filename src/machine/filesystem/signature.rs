@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek};
 use serde::Serialize;
 
 use super::bytes::{array, read_up_to, text};
-use super::{fat, iso9660};
+use super::fat::{Volume, if_sound};
 
 /// A filesystem, volume manager, RAID or encryption that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -149,6 +149,9 @@ const MAGICS: &[Magic] = &[
     tail("ddf_raid_member", 512, 512, &[0xde, 0x11, 0xde, 0x11]),
 ];
 
+/// Last of all: it leaves room for another before it.
+const ISO_9660: Magic = row("iso9660", 0x8000, 0, b"\x01CD001").labelled(40, 32);
+
 /// Everything recognised on `from`, which is `size_bytes` long. Partition tables are not among it.
 pub fn identify<R: Read + Seek>(from: &mut R, size_bytes: u64) -> io::Result<Vec<Signature>> {
     let mut found: Vec<Signature> = Vec::new();
@@ -166,8 +169,8 @@ pub fn identify<R: Read + Seek>(from: &mut R, size_bytes: u64) -> io::Result<Vec
     found.extend(luks(&read_up_to(from, 0, 512)?));
     found.extend(ext(&read_up_to(from, 1024, 1024)?));
     found.extend(zfs(from)?);
-    found.extend(fat::signature(from)?);
-    found.extend(iso9660::signature(from)?);
+    found.extend(fat(from)?);
+    found.extend(ISO_9660.matches(&read_up_to(from, 0x8000, SUPERBLOCK_BYTES)?));
     Ok(found)
 }
 
@@ -224,6 +227,19 @@ fn ext(superblock: &[u8]) -> Option<Signature> {
         label: text(superblock, 0x78, 16),
         uuid: Some(uuid_at(superblock, 0x68)),
     })
+}
+
+/// FAT has no magic number: it is one if its boot sector makes sense.
+fn fat<R: Read + Seek>(from: &mut R) -> io::Result<Option<Signature>> {
+    let Some(mut volume) = if_sound(Volume::open(from))? else {
+        return Ok(None);
+    };
+    let uuid = volume.serial();
+    Ok(Some(Signature {
+        kind: "vfat",
+        uuid: uuid.map(|serial| format!("{:04X}-{:04X}", serial >> 16, serial & 0xffff)),
+        label: volume.label()?,
+    }))
 }
 
 /// ZFS writes uberblocks, each with a magic number, into the second half of its first label (128 KiB to 256 KiB).
