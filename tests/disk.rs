@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
 use landfall::machine::disk::chosen::Disk;
-use landfall::machine::disk::installed::{BootPath, InstalledDisk, find_boot_loader};
+use landfall::machine::disk::installed::{BootPath, VerifiedDisk, find_boot_loader};
 use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::{Extent, Geometry, MIB, Table};
 use landfall::machine::filesystem::identify;
@@ -285,7 +285,7 @@ fn from_an_empty_disk_to_a_config_drive() {
             layout.root_size_mib,
             Some("EFI/BOOT/BOOTX64.EFI"),
         );
-        let mut installed = InstalledDisk::verify(&claim, &layout, BootPath::Loader).unwrap();
+        let mut installed = VerifiedDisk::verify(&claim, &layout, BootPath::Loader).unwrap();
         assert!(installed.boot_loader().unwrap().is_fallback);
         let drive = config_drive_iso(&directory);
         let mut slot = installed.add_config_drive_partition().unwrap();
@@ -329,7 +329,7 @@ fn what_differs_from_the_plan_is_noticed() {
     let layout = Layout::plan(&request).unwrap();
     let disk = Disk::probe(&device.0).unwrap();
     let claim = Disk::claim(disk.give_up(true).unwrap()).unwrap();
-    let verdict = || match InstalledDisk::verify(&claim, &layout, BootPath::Loader) {
+    let verdict = || match VerifiedDisk::verify(&claim, &layout, BootPath::Loader) {
         Ok(installed) => format!("{:?}", installed.boot_loader().unwrap()),
         Err(error) => format!("{:#}", error),
     };

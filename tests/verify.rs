@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use landfall::machine::disk::chosen::Disk;
-use landfall::machine::disk::installed::{BootPath, InstalledDisk};
+use landfall::machine::disk::installed::{BootPath, VerifiedDisk};
 use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
 use landfall::machine::disk::table::MIB;
 use landfall::machine::filesystem::luks::Header;
@@ -60,7 +60,7 @@ impl Installed {
             layout.root_size_mib,
             (boot_path == BootPath::Loader).then_some("EFI/BOOT/BOOTX64.EFI"),
         );
-        InstalledDisk::verify(&claim, &layout, boot_path).unwrap();
+        VerifiedDisk::verify(&claim, &layout, boot_path).unwrap();
         let this = Self {
             directory,
             device,

@@ -13,8 +13,8 @@ use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::Progress;
 use crate::image::oci::Digest;
 use crate::machine::disk::chosen::Claim;
-use crate::machine::disk::installed::{BootPath, InstalledDisk, Unverified};
-use crate::machine::disk::layout::Layout;
+use crate::machine::disk::installed::{BootPath, Unverified, VerifiedDisk};
+use crate::machine::disk::layout::{Layout, Role};
 use crate::machine::firmware::EspPath;
 use crate::report::{DiskState, Report};
 use crate::sys::blocking::pause;
@@ -32,7 +32,7 @@ pub struct Unfinished<'install> {
 /// A disk that holds what was to be installed; the config drive may still be missing.
 pub struct Verified<'install> {
     unfinished: Unfinished<'install>,
-    disk: InstalledDisk,
+    disk: VerifiedDisk,
 }
 
 /// An installation that came to its end.
@@ -69,12 +69,12 @@ impl<'install> Unfinished<'install> {
         digest: &Digest,
     ) -> Result<Verified<'install>> {
         pause().await;
-        let disk = match InstalledDisk::verify(&self.claim, layout, boot_path) {
+        let disk = match VerifiedDisk::verify(&self.claim, layout, boot_path) {
             Ok(disk) => disk,
             Err(error) => return Err(self.reject(error)),
         };
         pause().await;
-        let checks = verify::installed(self.claim.disk(), boot_path, digest.as_ref());
+        let checks = verify::installed(disk.disk(), boot_path, digest.as_ref());
         pause().await;
         self.report.checks.clone_from(&checks.checks);
         checks.tell(self.progress);
@@ -127,8 +127,8 @@ impl Verified<'_> {
     }
 }
 
-fn loader_of(installed: &InstalledDisk) -> Option<EspPath> {
-    let esp = installed.esp()?;
+fn loader_of(installed: &VerifiedDisk) -> Option<EspPath> {
+    let esp = installed.disk().partition(Role::Esp)?;
     Some(EspPath {
         partition_number: esp.number,
         partition_uuid: esp.uuid,

@@ -4,7 +4,7 @@
 use std::fmt::Display;
 use std::io::{Cursor, Read, Seek};
 
-use super::Outcome;
+use super::check::Outcome;
 use super::order::Key;
 use crate::bootc::uki;
 use crate::console::text::printable;

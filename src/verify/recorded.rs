@@ -5,7 +5,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::Outcome;
+use super::check::Outcome;
 use super::entries::Entry;
 use crate::console::text::printable;
 use crate::image::rootfs::Rootfs;

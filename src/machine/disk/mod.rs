@@ -3,11 +3,11 @@
 //! The way of a disk, each step a type that only the step before can make:
 //!
 //! ```text
-//! Disk::probe ──► Disk::give_up ──► Disk::claim ──► (bootc) ──► InstalledDisk::verify
+//! Disk::probe ──► Disk::give_up ──► Disk::claim ──► (bootc) ──► VerifiedDisk::verify
 //!      └────────► Layout::plan ───────────────────────────────────┘
 //! ```
 //!
-//! Nothing is written before a [`Claim`], and a partition can be added to an [`InstalledDisk`] alone. No udev, no other
+//! Nothing is written before a [`Claim`], and a partition can be added to an [`VerifiedDisk`] alone. No udev, no other
 //! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
 
 pub mod chosen;

@@ -5,10 +5,10 @@ use std::fs::File;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::kernel_view::{KernelView, show_to_kernel};
 use super::room::{CONFIG_DRIVE_NAME, Place};
 use crate::machine::disk::chosen::Decided;
 use crate::machine::disk::chosen::device::Disk;
-use crate::machine::disk::installed::{KernelView, show_to_kernel};
 use crate::machine::disk::layout::LINUX_TYPE;
 use crate::machine::disk::table::gpt::Table;
 use crate::sys::block::{self, Region};

@@ -50,13 +50,7 @@ impl Role {
         match *type_guid {
             BIOS_BOOT_TYPE => Some(Self::BiosBoot),
             ESP_TYPE => Some(Self::Esp),
-            root if [Arch::X86_64, Arch::Aarch64]
-                .iter()
-                .any(|arch| arch.root_type() == root) =>
-            {
-                Some(Self::Root)
-            }
-            _ => None,
+            other => Arch::of_root_type(other).map(|_| Self::Root),
         }
     }
 }

@@ -37,6 +37,12 @@ impl Arch {
         }
     }
 
+    /// The machine whose systems have root partitions of this type.
+    pub(in crate::machine::disk) fn of_root_type(type_guid: Uuid) -> Option<Self> {
+        let mut all = [Self::X86_64, Self::Aarch64].into_iter();
+        all.find(|arch| arch.root_type() == type_guid)
+    }
+
     /// What firmware starts when it has no boot entry, relative to the ESP.
     pub fn fallback_loader(self) -> &'static str {
         match self {

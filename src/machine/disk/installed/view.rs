@@ -1,4 +1,4 @@
-//! The partitions of a disk that has a system, by what they are for. Read only.
+//! A disk with a system on it: its table, its partitions by what they are for, and what is on them. Nothing is written.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -6,46 +6,70 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::verify::{self, BootLoader, Unverified, VerifyError};
+use super::boot_loader::{BootLoader, find_boot_loader};
+use super::error::{Unverified, VerifyError};
+use super::kernel_view::{KernelView, show_to_kernel};
 use crate::machine::disk::chosen::device::Disk;
 use crate::machine::disk::find::sysfs::{attribute, kernel_partitions};
-use crate::machine::disk::installed::{KernelView, show_to_kernel};
-use crate::machine::disk::layout::{Arch, BlockSetup, Role};
+use crate::machine::disk::layout::{Arch, BlockSetup, Layout, Role};
 use crate::machine::disk::table::gpt::{Partition, Table};
 use crate::machine::filesystem::{Signature, identify};
 use crate::sys::block::Region;
 
-/// A disk with a GUID Partition Table, open for reading.
+/// An installed disk, as it was found.
 #[derive(Debug)]
-pub struct Parts {
-    /// The disk.
-    pub disk: Disk,
-    /// Its table.
-    pub table: Table,
-    file: File,
+pub struct InstalledDisk {
+    pub(super) disk: Disk,
+    pub(super) file: File,
+    pub(super) table: Table,
+    /// What starts the system.
+    pub boot_loader: Result<BootLoader, Unverified>,
+    /// The root partition, and what is on it.
+    pub root: Result<(Partition, Signature), Unverified>,
 }
 
-impl Parts {
-    /// Reads the table of `disk`.
-    pub fn read(disk: Disk) -> Result<Self> {
+impl InstalledDisk {
+    /// Looks at `disk`.
+    pub fn probe(disk: Disk) -> Result<Self> {
         let describe = || format!("reading {}", disk.path.display());
         let mut file = disk.open().with_context(describe)?;
         let table = Table::read(&mut file, disk.geometry).with_context(describe)?;
         let table = table.ok_or(VerifyError::NoTable).with_context(describe)?;
-        Ok(Self { disk, table, file })
+        Ok(Self::look(disk, file, table, None))
+    }
+
+    /// Looks for what was planned, or, if nobody knows that, for what installations leave.
+    pub(super) fn look(disk: Disk, file: File, table: Table, planned: Option<&Layout>) -> Self {
+        let missing = |what| Unverified::Wrong(VerifyError::NoPartition(what));
+        let mut found = Self {
+            disk,
+            file,
+            table,
+            boot_loader: Err(missing("EFI system")),
+            root: Err(missing("root")),
+        };
+        let root = found.partition(Role::Root);
+        if let Some(esp) = found.partition(Role::Esp) {
+            let arch = planned.map(|layout| layout.arch);
+            let arch = arch.or_else(|| Arch::of_root_type(root.as_ref()?.type_guid));
+            found.boot_loader = find_boot_loader(found.region(&esp), arch);
+        }
+        if let Some(root) = root {
+            let (mut region, setup) = (found.region(&root), planned.map(|layout| layout.block_setup));
+            let length = region.length_bytes();
+            found.root = check_root(&mut region, length, setup).map(|signature| (root, signature));
+        }
+        found
+    }
+
+    /// Whether both copies of the table and the protective MBR are sound and where they belong.
+    pub fn table_is_in_order(&self) -> bool {
+        self.table.is_in_order()
     }
 
     /// The partition for `role`, told by its type or, where types say nothing, by bootc's name for it.
     pub fn partition(&self, role: Role) -> Option<Partition> {
         self.table.partitions().find(|each| role_of(each) == Some(role))
-    }
-
-    /// The machine that the disk is for, if the type of its root partition says so.
-    pub fn arch(&self) -> Option<Arch> {
-        let root = self.partition(Role::Root)?;
-        [Arch::X86_64, Arch::Aarch64]
-            .into_iter()
-            .find(|arch| arch.root_type() == root.type_guid)
     }
 
     /// The bytes of a partition.
@@ -103,20 +127,31 @@ fn role_of(partition: &Partition) -> Option<Role> {
     })
 }
 
-/// Finds what starts a system on its EFI system partition.
-pub fn find_boot_loader<D: Read + Seek>(mut esp: D, arch: Option<Arch>) -> Result<BootLoader, Unverified> {
-    match verify::find_boot_loader(&mut esp, arch.unwrap_or(Arch::X86_64)) {
-        Err(Unverified::Wrong(VerifyError::NoBootLoader { .. })) if arch.is_none() => {
-            verify::find_boot_loader(esp, Arch::Aarch64)
-        }
-        found => found,
+/// Checks that a root partition holds a file system that Linux boots from, or LUKS, and says which; with `block_setup` only
+/// what was asked for.
+pub fn check_root<D: Read + Seek>(
+    root: &mut D,
+    size_bytes: u64,
+    block_setup: Option<BlockSetup>,
+) -> Result<Signature, Unverified> {
+    let (expected, kinds): (_, &[&str]) = match block_setup {
+        Some(BlockSetup::Tpm2Luks) => ("LUKS", &["crypto_LUKS"]),
+        Some(BlockSetup::Direct) => ("a filesystem (ext4, xfs or btrfs)", &["ext4", "xfs", "btrfs"]),
+        None => (
+            "a filesystem (ext4, xfs or btrfs)",
+            &["crypto_LUKS", "ext4", "xfs", "btrfs"],
+        ),
+    };
+    let found = identify(root, size_bytes)?;
+    let of_kind = |kind: &&str| found.iter().find(|signature| signature.kind == *kind);
+    if let Some(signature) = kinds.iter().find_map(of_kind) {
+        return Ok(signature.clone());
     }
-}
-
-/// Checks that a root partition holds a filesystem that Linux boots from, or LUKS, and says which.
-pub fn check_root<D: Read + Seek>(root: &mut D, size_bytes: u64) -> Result<Signature, Unverified> {
-    match verify::check_root(root, size_bytes, BlockSetup::Tpm2Luks) {
-        Err(Unverified::Wrong(_)) => verify::check_root(root, size_bytes, BlockSetup::Direct),
-        found => found,
-    }
+    let found: Vec<String> = found.iter().map(Signature::to_string).collect();
+    let found = if found.is_empty() {
+        "nothing that is known".into()
+    } else {
+        found.join(", ")
+    };
+    Err(VerifyError::Root { found, expected }.into())
 }
