@@ -261,12 +261,23 @@ fn kernels_node(name: &str, number: u64) -> Option<PathBuf> {
 
 /// Refuses what is a part of a disk, or made from disks in a way that is no disk.
 fn refuse_parts(path: &Path, directory: &Path) -> Result<(), ProbeError> {
-    if directory.join("partition").exists() {
-        let disk = directory.parent().map(base_name).unwrap_or_default();
-        return Err(ProbeError::Partition {
-            path: path.into(),
-            disk: Path::new("/dev").join(disk),
-        });
+    let partition = directory.join("partition");
+    match partition.try_exists() {
+        Ok(false) => {}
+        Ok(true) => {
+            let disk = directory.parent().map(base_name).unwrap_or_default();
+            return Err(ProbeError::Partition {
+                path: path.into(),
+                disk: Path::new("/dev").join(disk),
+            });
+        }
+        Err(error) => {
+            return Err(ProbeError::System {
+                call: "stat",
+                path: partition,
+                error,
+            });
+        }
     }
     let Some(uuid) = attribute(&directory.join("dm/uuid")) else {
         return Ok(());

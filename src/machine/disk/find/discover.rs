@@ -177,6 +177,11 @@ fn describe(name: &str, link: &Path) -> BlockDevice {
     }
 }
 
+/// Whether a device is a software RAID, or can't be asked whether it is.
+fn may_be_raid(holder: &Path) -> bool {
+    holder.join("md").try_exists().unwrap_or(true)
+}
+
 fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     let Ok(holders) = all_holders(link) else {
         return Some("what is made from it can't be read in /sys");
@@ -189,7 +194,7 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
         Some("read-only")
     } else if holders.iter().any(|holder| is_multipath(holder)) {
         Some(PATH)
-    } else if holders.iter().any(|holder| holder.join("md").exists()) {
+    } else if holders.iter().any(|holder| may_be_raid(holder)) {
         Some("a member of a software RAID")
     } else if attribute(&link.join("md/level")).is_some_and(|level| !level.contains("raid")) {
         Some("made from disks, but no RAID")
