@@ -10,8 +10,8 @@ pub mod helper;
 mod network;
 mod process;
 pub mod relay;
-pub mod run;
-pub mod spec;
+pub(crate) mod run;
+pub(crate) mod spec;
 
 pub use exit::{ExitStatus, NotStarted};
 pub use network::{Network, NetworkAccess};

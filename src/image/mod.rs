@@ -4,13 +4,13 @@
 //! reference ─► source ─► image ─► layers, pulled into a store ─► overlay ─► root
 //! ```
 
-pub mod estimate;
-pub mod layer;
-pub mod memory;
+pub(crate) mod estimate;
+pub(crate) mod layer;
+pub(crate) mod memory;
 pub mod oci;
-pub mod overlay;
+pub(crate) mod overlay;
 pub mod pull;
-pub mod root;
-pub mod rootfs;
+pub(crate) mod root;
+pub(crate) mod rootfs;
 pub mod source;
-pub mod store;
+pub(crate) mod store;

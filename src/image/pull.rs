@@ -55,7 +55,7 @@ impl Default for Options {
 }
 
 /// Pulls all layers of `image` into `store`. They come from the bottom, and are settled.
-pub async fn pull(
+pub(crate) async fn pull(
     source: Arc<dyn Source>,
     image: &Image,
     store: &Store,

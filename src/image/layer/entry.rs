@@ -14,24 +14,19 @@ pub struct Time {
 /// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A regular file: its size with holes, in bytes, and where its data lies if it has any holes.
+    /// Its size with holes, in bytes, and where its data lies if it has any holes.
     File {
-        /// The size, in bytes.
         size: u64,
-        /// Where the data lies.
         extents: Option<Vec<Extent>>,
     },
-    /// A directory.
     Directory,
     /// A symbolic link to any bytes.
     Symlink(Vec<u8>),
     /// One more name for an earlier entry.
     Hardlink(Vec<u8>),
-    /// A character device: major and minor number.
+    /// Major and minor number.
     Character(u32, u32),
-    /// A block device.
     Block(u32, u32),
-    /// A named pipe.
     Fifo,
 }
 
@@ -40,15 +35,11 @@ pub enum Kind {
 pub struct Entry {
     /// Its name as it stands in the archive.
     pub path: Vec<u8>,
-    /// What it is.
     pub kind: Kind,
     /// The twelve permission bits.
     pub mode: u32,
-    /// The owner.
     pub uid: u32,
-    /// The group.
     pub gid: u32,
-    /// The time of the last change.
     pub mtime: Time,
     /// Extended attributes: name and value.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,

@@ -23,7 +23,6 @@ pub enum Dialect {
 /// A header whose checksum is right.
 pub struct Header<'a> {
     block: &'a [u8; BLOCK_BYTES],
-    /// Its dialect.
     pub dialect: Dialect,
 }
 
@@ -77,12 +76,10 @@ impl<'a> Header<'a> {
         number(&self.block[100..108])
     }
 
-    /// The owner.
     pub fn uid(&self) -> Result<i64, Malformed> {
         number(&self.block[108..116])
     }
 
-    /// The group.
     pub fn gid(&self) -> Result<i64, Malformed> {
         number(&self.block[116..124])
     }

@@ -48,10 +48,13 @@ pub(crate) mod notation;
 mod tests;
 
 pub use attributes::dress_upper;
-pub use chunks::{Chunks, ReadChunks};
+pub use chunks::Chunks;
+#[cfg(any(test, fuzzing))]
+pub(crate) use chunks::ReadChunks;
 #[cfg(any(test, fuzzing))]
 pub(crate) use decompress::Decompressor;
-pub use directory::remove_all;
+#[cfg(any(test, fuzzing))]
+pub(crate) use directory::remove_all;
 pub use error::LayerError;
 pub use frames::{MAX_HEADER_BYTES as MAX_FRAME_HEADER_BYTES, beyond_shared_bytes};
 pub use merge::merge;

@@ -15,16 +15,12 @@ pub struct RelativePath(Vec<u8>);
 /// A name that cannot be below the root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// It leads out of the root.
     #[error("leads out of the layer")]
     Outside,
-    /// It is too long.
     #[error("is longer than {MAX_PATH_BYTES} bytes")]
     TooLong,
-    /// It is too deep.
     #[error("is more than {MAX_DEPTH} directories deep")]
     TooDeep,
-    /// It has a NUL byte in it.
     #[error("has a NUL byte in it")]
     Nul,
 }

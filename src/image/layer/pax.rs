@@ -11,21 +11,13 @@ const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
 /// The records that mean something here; the last of a kind counts, and an empty value leaves the header's.
 #[derive(Debug, Default)]
 pub struct Pax {
-    /// The name.
     pub path: Option<Vec<u8>>,
-    /// What a link points to.
     pub link_path: Option<Vec<u8>>,
-    /// How many bytes follow the header.
     pub size: Option<i64>,
-    /// The owner.
     pub uid: Option<i64>,
-    /// The group.
     pub gid: Option<i64>,
-    /// The time of the last change.
     pub mtime: Option<Time>,
-    /// Extended attributes: name and value.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// What the records say about holes.
     pub sparse: SparseRecords,
 }
 

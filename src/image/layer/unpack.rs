@@ -17,7 +17,6 @@ use super::untar::{Unpacked, untar};
 use super::verify::Verifier;
 use super::windows::Windows;
 use crate::image::oci::Layer;
-use crate::image::oci::blob::VerifiedBlob;
 
 /// Below this size of a blob, in bytes, threads cost more than they save.
 const THREADED_BYTES: u64 = 1 << 20;
@@ -38,7 +37,6 @@ pub struct Options {
 pub struct UnpackedLayer {
     layer: Layer,
     path: PathBuf,
-    blob: VerifiedBlob,
     archive_bytes: u64,
     has_copy: bool,
     unpacked: Unpacked,
@@ -55,19 +53,9 @@ impl UnpackedLayer {
         &self.path
     }
 
-    /// The blob that it came from.
-    pub fn blob(&self) -> &VerifiedBlob {
-        &self.blob
-    }
-
     /// The size of the uncompressed archive, in bytes.
     pub fn archive_bytes(&self) -> u64 {
         self.archive_bytes
-    }
-
-    /// How many entries the archive had.
-    pub fn entries(&self) -> u64 {
-        self.unpacked.entries
     }
 
     /// How many extended attributes were left out because the file system does not know them.
@@ -144,13 +132,12 @@ fn run<C: Chunks + Send + 'static>(
     let verifier = inflate.into_inner().into_inner();
     let verifier = verifier.ok_or_else(|| malformed("the decoder could not be started"))?;
     // A damaged blob breaks everything behind it: then that is what is told.
-    let (blob, tee) = verifier.into_inner().finish()?;
+    let tee = verifier.into_inner().finish()?;
     let unpacked = unpacked.context("its blob is intact, but it cannot be unpacked");
     let (unpacked, archive_bytes) = unpacked?;
     Ok(UnpackedLayer {
         layer: layer.clone(),
         path: path.into(),
-        blob,
         archive_bytes,
         has_copy: tee.is_complete(),
         unpacked,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::chunks::Chunks;
 use super::error::{Result, malformed};
 use crate::image::oci::Descriptor;
-use crate::image::oci::blob::{BlobCheck, VerifiedBlob};
+use crate::image::oci::blob::BlobCheck;
 
 /// Passes a blob's bytes on, checks them, and never passes on more than the descriptor allows.
 #[must_use = "nothing is verified before finish()"]
@@ -21,10 +21,11 @@ impl<C: Chunks> Verifier<C> {
         Ok(Self { chunks, check })
     }
 
-    /// Reads what is left, and says whether everything together was the blob. Gives the stage before back, too.
-    pub fn finish(mut self) -> Result<(VerifiedBlob, C)> {
+    /// Reads what is left, and gives the stage before back if everything together was the blob.
+    pub fn finish(mut self) -> Result<C> {
         while !self.next_chunk()?.is_empty() {}
-        Ok((self.check.finish()?, self.chunks))
+        self.check.finish()?;
+        Ok(self.chunks)
     }
 }
 

@@ -53,46 +53,25 @@ pub struct Image {
 /// Why a manifest and a config make no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// The config is not the one that the manifest names.
     #[error("the image config: {0}")]
     ConfigBlob(#[from] BlobError),
-    /// An unknown hash.
     #[error(transparent)]
     Algorithm(#[from] UnsupportedAlgorithm),
-    /// The manifest is of an artifact that is no container image.
     #[error("this is no container image but an artifact of type {0:?}")]
     Artifact(String),
-    /// The config is not JSON of the right shape.
     #[error("the image config cannot be read: {0}")]
     Config(String),
-    /// The layers and the diff IDs don't go together.
     #[error("the manifest has {layers} layers, the config {diff_ids} diff IDs: the image is malformed")]
-    LayerCount {
-        /// How many layers the manifest has.
-        layers: usize,
-        /// How many diff IDs the config has.
-        diff_ids: usize,
-    },
-    /// More layers than overlayfs can stack.
+    LayerCount { layers: usize, diff_ids: usize },
     #[error("the image has {0} layers, overlayfs stacks at most {MAX_LAYERS}: squash some")]
     TooManyLayers(usize),
-    /// More bytes than anybody has.
     #[error("the layers have more than {} TiB, as the manifest says: it is malformed", MAX_IMAGE_BYTES >> 40)]
     TooLarge,
-    /// A layer is of no form that can be unpacked.
     #[error("layer {index} has media type {media_type:?}, which cannot be unpacked")]
-    LayerMediaType {
-        /// The layer's number, from 1.
-        index: usize,
-        /// What the manifest calls it.
-        media_type: String,
-    },
-    /// The image is made for something else.
+    LayerMediaType { index: usize, media_type: String },
     #[error("the image is for {found}, not for {wanted}: choose another tag, or say --platform {found}")]
     Platform {
-        /// What the image is for.
         found: Box<Platform>,
-        /// What was asked for.
         wanted: Box<Platform>,
     },
 }

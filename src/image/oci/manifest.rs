@@ -27,26 +27,16 @@ pub enum Document {
 /// Why a document is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Larger than [`MAX_DOCUMENT_BYTES`].
     #[error("the manifest is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20)]
     TooLarge,
-    /// Docker's schema 1.
     #[error("the manifest is of Docker's schema 1, which holds no verifiable layers: push the image again")]
     Schema1,
-    /// Neither a manifest nor an index.
     #[error("media type {0:?} is neither an image manifest nor an index")]
     UnknownMediaType(String),
-    /// Not JSON of the right shape.
     #[error("the manifest cannot be read: {0}")]
     Malformed(String),
-    /// No manifest in the index suits the platform.
     #[error("the image has no manifest for {wanted}; it has {available}: choose one with --platform")]
-    NoPlatform {
-        /// What was asked for.
-        wanted: Platform,
-        /// What there is.
-        available: String,
-    },
+    NoPlatform { wanted: Platform, available: String },
 }
 
 /// The fields that say what a document is.

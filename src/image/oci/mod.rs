@@ -4,13 +4,13 @@
 //! ([`manifest`]), and at last the [`Image`], which exists only when its manifest and its config match their
 //! digests and agree with each other.
 
-pub mod blob;
+pub(crate) mod blob;
 pub mod digest;
-pub mod image;
-pub mod manifest;
-pub mod media_type;
-pub mod platform;
-pub mod reference;
+pub(crate) mod image;
+pub(crate) mod manifest;
+pub(crate) mod media_type;
+pub(crate) mod platform;
+pub(crate) mod reference;
 
 pub use image::{Image, Layer};
 pub use oci_spec::image::{Descriptor, Digest};

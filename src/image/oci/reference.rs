@@ -27,13 +27,11 @@ pub struct Reference {
 /// Why a text is not an image name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
-    /// The text has no registry in front.
     #[error(
         "image name {0:?} names no registry, and none is guessed (no alias or unqualified-search registry of a \
          registries.conf is used): write REGISTRY/REPOSITORY[:TAG][@DIGEST]"
     )]
     NoRegistry(String),
-    /// The text is not of the form of an image name.
     #[error("{0:?} is not an image name ({1}): write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
     Malformed(String, String),
 }

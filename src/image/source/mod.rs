@@ -3,14 +3,14 @@
 //! A source is never trusted. Whoever reads from it compares what comes with the digest that was asked for.
 
 mod docker_archive;
-pub mod file;
-pub mod layout;
+pub(crate) mod file;
+pub(crate) mod layout;
 pub mod name;
-pub mod policy;
+pub(crate) mod policy;
 pub mod registry;
 pub mod resolve;
 mod tar_index;
-pub mod url;
+pub(crate) mod url;
 
 use std::io;
 use std::pin::Pin;

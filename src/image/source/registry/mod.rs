@@ -35,12 +35,12 @@ use anyhow::Result;
 use futures_util::future::BoxFuture;
 
 pub use config::places::Places;
-pub use error::{Answer, Cause, Connection, Errand, RegistryError};
 pub use http::Timeouts;
 pub use options::Options;
 pub use proxy::Settings as ProxySettings;
 pub use retry::Policy;
-pub use tls::{ClientCertificate, Trust, client_config as tls_config};
+#[cfg(test)]
+pub(crate) use tls::{Trust, client_config as tls_config};
 
 use self::shared::Shared;
 use super::{BlobStream, RawDocument, Source};
