@@ -20,20 +20,19 @@ const BLOCK_BYTES: u64 = 512;
 
 /// Writes the image as an archive to `path`, which must not exist. What is not complete yet is beside it.
 pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Progress) -> Result<()> {
-    let doing = || format!("writing {target}");
     let path = &target.path;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Ok(_) => bail!("{target} exists: take it away, or choose another name"),
-        Err(error) => return Err(error).with_context(doing),
+        Ok(_) => bail!("it exists: take it away, or choose another name"),
+        Err(error) => return Err(error.into()),
     }
-    let opened = Archive::open(partial(path)).map_err(|error| match error.downcast() {
-        Ok(error) => not_made(error, target),
-        Err(error) => error,
-    });
-    let mut archive = opened.with_context(doing)?;
-    refuse_too_large(&archive.path, found.image.compressed_bytes()).with_context(doing)?;
-    archive.write(found, name, progress).await.with_context(doing)?;
+    let partial = partial(path);
+    let mut options = File::options();
+    let file = options.read(true).write(true).create(true).truncate(false);
+    let file = file.open(&partial).map_err(|error| not_made(error, target))?;
+    let mut archive = Archive::new(file, partial)?;
+    refuse_too_large(&archive.path, found.image.compressed_bytes())?;
+    archive.write(found, name, progress).await?;
     let Archive {
         file, path: complete, ..
     } = archive;
@@ -44,7 +43,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
         file.sync_all()?;
         fs::rename(&complete, path)
     };
-    apart(finish).await.with_context(doing)
+    Ok(apart(finish).await?)
 }
 
 /// `FILE.partial`.
@@ -65,13 +64,7 @@ struct Archive {
 }
 
 impl Archive {
-    fn open(path: PathBuf) -> Result<Self> {
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)?;
+    fn new(file: File, path: PathBuf) -> Result<Self> {
         file.try_lock()
             .context("another pull writes it: wait until it is done")?;
         let there_bytes = file.metadata()?.len();

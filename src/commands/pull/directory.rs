@@ -31,19 +31,18 @@ const PARTIAL: &str = ".landfall-partial";
 
 /// Makes `directory` a layout that has the image as `name`, or adds it to the one there.
 pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Progress) -> Result<()> {
-    let doing = || format!("writing to {target}");
-    let layout = LayoutDirectory::open(target).with_context(doing)?;
+    let layout = LayoutDirectory::open(target)?;
     let image = &*found.image;
     let documents = [
         (image.config_descriptor.digest(), &image.config),
         (&image.digest, &image.manifest),
     ];
-    layout.check_space(&layers(image)).with_context(doing)?;
-    layout.pull(found, progress).await.with_context(doing)?;
+    layout.check_space(&layers(image))?;
+    layout.pull(found, progress).await?;
     for (digest, bytes) in documents {
-        layout.replace(&blob_path(digest), bytes).with_context(doing)?;
+        layout.replace(&blob_path(digest), bytes)?;
     }
-    layout.name(found, name).with_context(doing)
+    layout.name(found, name)
 }
 
 /// A directory that is becoming a layout. Nobody else of us writes to it.

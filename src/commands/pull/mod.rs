@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 
 use self::destination::DestinationForm;
-use self::target::{explain, layers};
+use self::target::layers;
 use crate::console::progress::{Event, Phase, Progress, Wait};
 use crate::image::root::{self, Wanted};
 use crate::image::source::file::Named;
@@ -45,7 +45,7 @@ pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Res
         DestinationForm::Directory => directory::write(&found, &target, &name, progress).await,
         DestinationForm::Archive => archive::write(&found, &target, &name, progress).await,
     };
-    written.map_err(explain)?;
+    written.with_context(|| format!("writing to {target}"))?;
     if let Some(stick) = stick {
         unplug(stick, progress).await?;
     }

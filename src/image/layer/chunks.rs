@@ -13,12 +13,6 @@ pub trait Chunks {
     fn next_chunk(&mut self) -> Result<Bytes>;
 }
 
-impl<C: Chunks + ?Sized> Chunks for Box<C> {
-    fn next_chunk(&mut self) -> Result<Bytes> {
-        (**self).next_chunk()
-    }
-}
-
 /// Any reader, in pieces.
 pub struct ReadChunks<R> {
     reader: R,

@@ -11,10 +11,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Context, Result};
 use tokio::sync::OnceCell;
 
-use super::auth_file::{AuthFile, Login};
+use super::auth_file::{self, AuthFile, Login};
 use super::credentials::Known;
 use super::helper;
 use super::places::Places;
@@ -136,7 +136,7 @@ fn in_files(
     for (path, file) in files(search, left_out)? {
         let found = file
             .lookup(registry, repository)
-            .map_err(|error| error.context(format!("reading credentials from {}", path.display())))?;
+            .with_context(|| reading(&path))?;
         match found {
             Some(Login::Helper(name)) => candidates.push(Candidate::Helper {
                 name: name.into(),
@@ -155,30 +155,36 @@ fn in_files(
 
 fn files(search: &Search<'_>, left_out: &mut Vec<PathBuf>) -> Result<Vec<(PathBuf, AuthFile)>> {
     if let Some(path) = search.authfile.or(search.places.named_auth_file()) {
-        return match AuthFile::read(path)? {
-            Some(file) => Ok(vec![(path.into(), file)]),
-            None => bail!(
-                "reading credentials from {}: there is no such file",
-                path.display()
-            ),
-        };
+        let bytes = auth_file::read(path).with_context(|| reading(path))?;
+        let bytes = bytes.with_context(|| format!("{}: there is no such file", reading(path)))?;
+        let file = AuthFile::parse(&bytes).with_context(|| reading(path))?;
+        return Ok(vec![(path.into(), file)]);
     }
     let mut files = Vec::new();
     let paths = search.places.auth_files();
-    let (old, usual) = paths.split_last().expect("there are some");
-    let usual = usual.iter().map(|path| (path, AuthFile::read(path)));
-    for (path, file) in usual.chain([(old, AuthFile::read_old(old))]) {
-        match file {
-            Err(error) if is_denied(&error) => left_out.push(path.clone()),
-            file => files.extend(file?.map(|file| (path.clone(), file))),
-        }
+    for path in &paths {
+        let bytes = match auth_file::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                left_out.push(path.clone());
+                continue;
+            }
+            bytes => bytes.with_context(|| reading(path))?,
+        };
+        let is_old = paths.last() == Some(path);
+        let parse = if is_old {
+            AuthFile::parse_old
+        } else {
+            AuthFile::parse
+        };
+        let file = bytes.map(|bytes| parse(&bytes)).transpose();
+        let file = file.with_context(|| reading(path))?;
+        files.extend(file.map(|file| (path.clone(), file)));
     }
     Ok(files)
 }
 
-fn is_denied(error: &Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+fn reading(path: &Path) -> String {
+    format!("reading credentials from {}", path.display())
 }
 
 #[cfg(test)]
