@@ -69,7 +69,10 @@ fn a_layout_has_the_very_image_that_the_registry_has() {
     );
     let ran = pull(&name, &format!("oci-archive:{}", archive.display()));
     assert_eq!(ran.code, UNTOUCHED);
-    assert!(ran.error().contains("os.tar: it exists: take it away"), "{ran:#?}");
+    assert!(
+        ran.error().contains("os.tar: it exists: take it away"),
+        "{ran:#?}"
+    );
 }
 
 #[test]

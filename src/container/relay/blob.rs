@@ -12,16 +12,15 @@ use oci_spec::image::Descriptor;
 use crate::image::oci::blob::BlobCheck;
 use crate::image::source::{BlobStream, Source, file};
 
-/// The bytes `range` of a cached file that holds `blob`. It was verified when it was written, and nobody but us can
-/// write there; a wrong size means that it is none of ours.
-pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> io::Result<BlobStream> {
-    let file = file::open(path).await?;
-    let size = file.metadata().await?.len();
+/// The bytes `range` of a cached file that holds `blob`, if it is there. It was verified when it was written, and nobody but
+/// us can write there; a wrong size means that it is none of ours.
+pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> Option<BlobStream> {
+    let file = file::open(path).await.ok()?;
+    let size = file.metadata().await.ok()?.len();
     if size != blob.size() {
-        let text = format!("{} has {size} bytes instead of {}", path.display(), blob.size());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        return None;
     }
-    file::stream(file, range).await
+    file::stream(file, range).await.ok()
 }
 
 /// The bytes `range` of `blob` from `source`. All of the blob is read, whatever the range: its last bytes are given

@@ -153,7 +153,7 @@ async fn open(
     range: std::ops::Range<u64>,
 ) -> anyhow::Result<BlobStream> {
     let cached = match state.blobs.cached.get(layer.digest()) {
-        Some(path) => blob::from_file(path, layer, range.clone()).await.ok(),
+        Some(path) => blob::from_file(path, layer, range.clone()).await,
         None => None,
     };
     let state = state.clone();

@@ -55,12 +55,7 @@ impl<C: Chunks> Archive<C> {
         }
     }
 
-    /// The next piece of the current entry's data, empty at its end. Holes are not in it.
-    pub fn next_data(&mut self) -> Result<Bytes> {
-        self.blocks.data_up_to(u64::MAX)
-    }
-
-    /// As [`Archive::next_data`], and never more than `limit` bytes.
+    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end. Holes are not in it.
     pub fn data_up_to(&mut self, limit: u64) -> Result<Bytes> {
         self.blocks.data_up_to(limit)
     }
@@ -93,8 +88,8 @@ impl<C: Chunks> Archive<C> {
             }
             b'1' => Kind::Hardlink(link),
             b'2' => Kind::Symlink(link),
-            b'3' => character(header)?,
-            b'4' => block(header)?,
+            b'3' => device(header).map(|(major, minor)| Kind::Character(major, minor))?,
+            b'4' => device(header).map(|(major, minor)| Kind::Block(major, minor))?,
             b'5' => Kind::Directory,
             b'6' => Kind::Fifo,
             other => return Err(unsupported(other, &path)),
@@ -123,7 +118,7 @@ impl<C: Chunks> Archive<C> {
         self.blocks.begin_data(size)?;
         let mut data = Vec::new();
         loop {
-            let piece = self.next_data()?;
+            let piece = self.blocks.data_up_to(u64::MAX)?;
             if piece.is_empty() {
                 return Ok(data);
             }
@@ -166,14 +161,6 @@ fn device(header: &Header) -> Result<(u32, u32), Malformed> {
         (Ok(major @ 0..0x1000), Ok(minor @ 0..0x10_0000)) => Ok((major, minor)),
         _ => Err(Malformed::Range),
     }
-}
-
-fn character(header: &Header) -> Result<Kind, Malformed> {
-    device(header).map(|(major, minor)| Kind::Character(major, minor))
-}
-
-fn block(header: &Header) -> Result<Kind, Malformed> {
-    device(header).map(|(major, minor)| Kind::Block(major, minor))
 }
 
 fn unsupported(flag: u8, path: &[u8]) -> LayerError {

@@ -114,10 +114,7 @@ fn run<C: Chunks + Send + 'static>(
     let hasher = DiffIdHasher::new(inflate, &layer.diff_id, limit)?;
     let mut archive = Archive::new(Stage::start(threaded, "diff-id", hasher).context(start)?);
 
-    let untarred = untar(&mut archive, root);
-    if untarred.as_ref().is_err_and(is_final) {
-        return Err(untarred.expect_err("just seen"));
-    }
+    let untarred = unless_final(untar(&mut archive, root))?;
     let hasher = archive.into_inner().into_inner();
     let (unpacked, inflate) = match untarred {
         Ok(unpacked) => {
@@ -126,9 +123,7 @@ fn run<C: Chunks + Send + 'static>(
         }
         Err(error) => (Err(error), hasher.into_inner()),
     };
-    if unpacked.as_ref().is_err_and(is_final) {
-        return Err(unpacked.expect_err("just seen"));
-    }
+    let unpacked = unless_final(unpacked)?;
     let verifier = inflate.into_inner().into_inner();
     let verifier = verifier.ok_or_else(|| malformed("the decoder could not be started"))?;
     // A damaged blob breaks everything behind it: then that is what is told.
@@ -144,7 +139,10 @@ fn run<C: Chunks + Send + 'static>(
     })
 }
 
-/// Whether nothing else can be the reason for `error`, while a damaged blob can be the reason for everything else.
-fn is_final(error: &LayerError) -> bool {
-    !matches!(error, LayerError::Malformed(_) | LayerError::DiffId { .. })
+/// Nothing else can be the reason for most errors; for those that are handed on within, a damaged blob can.
+fn unless_final<T>(outcome: Result<T>) -> Result<Result<T>> {
+    match outcome {
+        Err(LayerError::Malformed(_) | LayerError::DiffId { .. }) => Ok(outcome),
+        outcome => outcome.map(Ok),
+    }
 }

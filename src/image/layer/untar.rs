@@ -201,7 +201,9 @@ impl Untar {
 
 fn write_data<C: Chunks>(file: &OwnedFd, archive: &mut Archive<C>) -> Result<()> {
     loop {
-        let piece = archive.next_data().context("reading the layer's archive")?;
+        let piece = archive
+            .data_up_to(u64::MAX)
+            .context("reading the layer's archive")?;
         if piece.is_empty() {
             return Ok(());
         }

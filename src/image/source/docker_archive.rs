@@ -121,9 +121,7 @@ impl Source for DockerArchive {
             let digest = blob.digest();
             let place = self.blobs.get(digest);
             let place = place.with_context(|| format!("{} has no blob {digest}", self.at))?;
-            let file = file::open(&self.at.path)
-                .await
-                .with_context(|| format!("opening {}", self.at))?;
+            let file = self.at.open().await?;
             let start = place.start.saturating_add(offset).min(place.end);
             Ok(file::stream(file, start..place.end).await?)
         })

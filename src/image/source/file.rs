@@ -5,6 +5,7 @@ use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use bytes::BytesMut;
 use futures_util::stream;
 use nix::fcntl::OFlag;
@@ -32,6 +33,12 @@ impl Named {
             path: path.into(),
             shown: path.display().to_string(),
         }
+    }
+
+    /// Opens the file.
+    pub async fn open(&self) -> Result<File> {
+        let file = open(&self.path).await;
+        file.with_context(|| format!("opening {self}"))
     }
 
     /// A file below it.

@@ -172,19 +172,13 @@ impl Files {
     async fn open(&self, name: &str) -> Result<(tokio::fs::File, Range<u64>)> {
         match self {
             Self::Directory(directory) => {
-                let at = directory.join(name);
-                let file = file::open(&at.path)
-                    .await
-                    .with_context(|| format!("opening {at}"))?;
+                let file = directory.join(name).open().await?;
                 let size = file.metadata().await?.len();
                 Ok((file, 0..size))
             }
             Self::Archive(at, index) => {
                 let range = index.find(name).with_context(|| format!("{at} has no {name}"))?;
-                let file = file::open(&at.path)
-                    .await
-                    .with_context(|| format!("opening {at}"))?;
-                Ok((file, range))
+                Ok((at.open().await?, range))
             }
         }
     }

@@ -44,13 +44,9 @@ struct State {
 
 #[derive(Clone)]
 enum Grant {
-    Basic(Arc<Password>),
+    /// User and password.
+    Basic(Arc<(String, Zeroizing<String>)>),
     Bearer(Arc<Zeroizing<String>>),
-}
-
-struct Password {
-    user: String,
-    password: Zeroizing<String>,
 }
 
 /// What to send with a request, and which grant it is.
@@ -93,7 +89,7 @@ impl Authenticator {
     ) -> Result<RequestBuilder, Cause> {
         Ok(match &authorization.grant {
             Some(Grant::Bearer(token)) => request.header(AUTHORIZATION, bearer(token)?),
-            Some(Grant::Basic(whose)) => request.basic_auth(&whose.user, Some(whose.password.as_str())),
+            Some(Grant::Basic(whose)) => request.basic_auth(&whose.0, Some(whose.1.as_str())),
             None => request,
         })
     }
@@ -128,10 +124,7 @@ impl Authenticator {
             (Some(Challenge::Basic), Some(Credentials::Password { user, password }))
                 if !matches!(state.grant, Some(Grant::Basic(_))) =>
             {
-                Grant::Basic(Arc::new(Password {
-                    user: user.clone(),
-                    password: password.clone(),
-                }))
+                Grant::Basic(Arc::new((user.clone(), password.clone())))
             }
             (Some(Challenge::Basic), _) => return Ok(false),
         };
