@@ -3,9 +3,7 @@
 //! Parses what Go's `archive/tar` parses, so that what podman and umoci unpack is understood the same way here; it
 //! knows nothing of file systems. Everything that an archive can make large is bounded before it is read.
 
-use bytes::Bytes;
-
-use super::blocks::Blocks;
+use super::blocks::Archive;
 use super::chunks::Chunks;
 use super::entry::{Entry, Kind, Time};
 use super::error::{LayerError, Result, malformed};
@@ -14,26 +12,14 @@ use super::malformed::{MAX_SPECIAL_BYTES, Malformed};
 use super::pax::Pax;
 use super::sparse;
 
-/// Reads entries, and the data of each file before the next entry.
-pub struct Archive<C> {
-    blocks: Blocks<C>,
-}
-
 impl<C: Chunks> Archive<C> {
-    /// Reads the archive that `chunks` are.
-    pub fn new(chunks: C) -> Self {
-        Self {
-            blocks: Blocks::new(chunks),
-        }
-    }
-
     /// The next entry; `None` at the archive's end.
     pub fn next_entry(&mut self) -> Result<Option<Entry>> {
         let mut pax = None;
         let mut long_name = None;
         let mut long_link = None;
         loop {
-            self.blocks.skip_data()?;
+            self.skip_data()?;
             let Some(block) = self.header_block()? else {
                 return match (pax, long_name, long_link) {
                     (None, None, None) => Ok(None),
@@ -55,16 +41,6 @@ impl<C: Chunks> Archive<C> {
         }
     }
 
-    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end. Holes are not in it.
-    pub fn data_up_to(&mut self, limit: u64) -> Result<Bytes> {
-        self.blocks.data_up_to(limit)
-    }
-
-    /// The stage before, wherever the archive is.
-    pub fn into_inner(self) -> C {
-        self.blocks.into_inner()
-    }
-
     fn entry(
         &mut self,
         header: &Header,
@@ -78,8 +54,8 @@ impl<C: Chunks> Archive<C> {
         let kind = match header.type_flag() {
             0 if path.ends_with(b"/") => Kind::Directory,
             b'0' | 0 | b'7' | b'S' => {
-                self.blocks.begin_data(size)?;
-                let file = sparse::of(header, &pax.sparse, size, &mut self.blocks)?;
+                self.begin_data(size)?;
+                let file = sparse::of(header, &pax.sparse, size, self)?;
                 path = file.name.unwrap_or(path);
                 Kind::File {
                     size: file.size,
@@ -115,10 +91,10 @@ impl<C: Chunks> Archive<C> {
         if size > MAX_SPECIAL_BYTES {
             return Err(Malformed::TooLarge.into());
         }
-        self.blocks.begin_data(size)?;
+        self.begin_data(size)?;
         let mut data = Vec::new();
         loop {
-            let piece = self.blocks.data_up_to(u64::MAX)?;
+            let piece = self.data_up_to(u64::MAX)?;
             if piece.is_empty() {
                 return Ok(data);
             }
@@ -128,13 +104,13 @@ impl<C: Chunks> Archive<C> {
 
     /// The next header; `None` where two blocks of zeros, or the end of the input, end the archive.
     fn header_block(&mut self) -> Result<Option<[u8; BLOCK_BYTES]>> {
-        let Some(first) = self.blocks.block()? else {
+        let Some(first) = self.block()? else {
             return Ok(None);
         };
         if first != [0; BLOCK_BYTES] {
             return Ok(Some(first));
         }
-        match self.blocks.block()? {
+        match self.block()? {
             None => Ok(None),
             Some(second) if second == [0; BLOCK_BYTES] => Ok(None),
             Some(_) => Err(Malformed::LoneZeros.into()),

@@ -7,15 +7,15 @@ use super::error::Result;
 use super::header::BLOCK_BYTES;
 use super::malformed::Malformed;
 
-/// Reads blocks, and the data that some of them announce.
-pub struct Blocks<C> {
+/// Reads blocks, and the data that some of them announce; see `archive` for what they mean.
+pub struct Archive<C> {
     input: ChunkReader<C>,
     /// Of the current entry, how much data and padding has not been read yet.
     data_bytes: u64,
     padding_bytes: u64,
 }
 
-impl<C: Chunks> Blocks<C> {
+impl<C: Chunks> Archive<C> {
     /// Reads the archive that `chunks` are.
     pub fn new(chunks: C) -> Self {
         Self {
@@ -25,7 +25,7 @@ impl<C: Chunks> Blocks<C> {
         }
     }
 
-    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end.
+    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end. Holes are not in it.
     pub fn data_up_to(&mut self, limit: u64) -> Result<Bytes> {
         let wanted = self.data_bytes.min(limit);
         if wanted == 0 {

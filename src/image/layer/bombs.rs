@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::archive::Archive;
+use super::blocks::Archive;
 use super::chunks::Chunks;
 use super::directory::open_root;
 use super::error::Result;

@@ -1,6 +1,6 @@
 //! Files with holes, in GNU tar's four formats: old GNU (type `S`), and PAX 0.0, 0.1 and 1.0.
 
-use super::blocks::Blocks;
+use super::blocks::Archive;
 use super::chunks::Chunks;
 use super::entry::Extent;
 use super::error::Result;
@@ -23,7 +23,7 @@ pub fn of<C: Chunks>(
     header: &Header,
     records: &SparseRecords,
     stored: u64,
-    blocks: &mut Blocks<C>,
+    archive: &mut Archive<C>,
 ) -> Result<File> {
     let pax_size = records.size.or(records.real_size);
     let pax_size = || {
@@ -34,9 +34,9 @@ pub fn of<C: Chunks>(
     let (name, size, extents) = match (header.type_flag(), format(records)) {
         (b'S', _) => {
             let size = u64::try_from(header.sparse_size()?).map_err(|_| Malformed::Sparse)?;
-            (None, size, old_gnu(header, blocks)?)
+            (None, size, old_gnu(header, archive)?)
         }
-        (_, Some(Format::Inline)) => (records.name.clone(), pax_size()?, inline(blocks)?),
+        (_, Some(Format::Inline)) => (records.name.clone(), pax_size()?, inline(archive)?),
         (_, Some(Format::Records)) => (records.name.clone(), pax_size()?, pairs(&records.map)?),
         (_, None) => {
             return Ok(File {
@@ -46,7 +46,7 @@ pub fn of<C: Chunks>(
             });
         }
     };
-    check(&extents, size, blocks.data_bytes())?;
+    check(&extents, size, archive.data_bytes())?;
     Ok(File {
         name,
         size,
@@ -71,7 +71,7 @@ fn format(records: &SparseRecords) -> Option<Format> {
     }
 }
 
-fn old_gnu<C: Chunks>(header: &Header, blocks: &mut Blocks<C>) -> Result<Vec<Extent>> {
+fn old_gnu<C: Chunks>(header: &Header, archive: &mut Archive<C>) -> Result<Vec<Extent>> {
     if header.dialect != Dialect::Gnu {
         return Err(Malformed::Sparse.into());
     }
@@ -85,7 +85,7 @@ fn old_gnu<C: Chunks>(header: &Header, blocks: &mut Blocks<C>) -> Result<Vec<Ext
             return Err(Malformed::TooLarge.into());
         }
         // These blocks lie between the header and the data, which does not count them.
-        let block = blocks.block()?.ok_or(Malformed::Cut)?;
+        let block = archive.block()?.ok_or(Malformed::Cut)?;
         add_old_gnu(&block[..504], &mut extents)?;
         more = block[504] != 0;
     }
@@ -116,9 +116,9 @@ fn pairs(map: &[u64]) -> Result<Vec<Extent>, Malformed> {
 }
 
 /// Version 1.0: a count, then so many pairs, each number on a line, padded to whole blocks.
-fn inline<C: Chunks>(blocks: &mut Blocks<C>) -> Result<Vec<Extent>> {
+fn inline<C: Chunks>(archive: &mut Archive<C>) -> Result<Vec<Extent>> {
     let mut lines = Lines {
-        blocks,
+        archive,
         block: Vec::new(),
         read_bytes: 0,
     };
@@ -137,7 +137,7 @@ fn inline<C: Chunks>(blocks: &mut Blocks<C>) -> Result<Vec<Extent>> {
 }
 
 struct Lines<'a, C> {
-    blocks: &'a mut Blocks<C>,
+    archive: &'a mut Archive<C>,
     /// What is left of the current block.
     block: Vec<u8>,
     read_bytes: u64,
@@ -167,7 +167,7 @@ impl<C: Chunks> Lines<'_, C> {
         }
         while self.block.len() < BLOCK_BYTES {
             let missing = (BLOCK_BYTES - self.block.len()) as u64;
-            let piece = self.blocks.data_up_to(missing)?;
+            let piece = self.archive.data_up_to(missing)?;
             if piece.is_empty() {
                 return Err(Malformed::Sparse.into());
             }

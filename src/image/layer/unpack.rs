@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::ahead::Stage;
-use super::archive::Archive;
+use super::blocks::Archive;
 use super::cache::Tee;
 use super::chunks::Chunks;
 use super::decompress::Decompressor;

@@ -7,8 +7,8 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 use nix::unistd::{Whence, ftruncate, linkat, lseek, symlinkat, write};
 
-use super::archive::Archive;
 use super::attributes::Attributes;
+use super::blocks::Archive;
 use super::chunks::Chunks;
 use super::directory::{failed, is_directory, is_whiteout, look, open_beneath};
 use super::entry::{Entry, Extent, Kind};

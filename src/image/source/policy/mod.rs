@@ -4,7 +4,6 @@
 //! `insecureAcceptAnything` are heeded. Whoever demands a signature gets no image: none can be checked yet.
 
 mod parse;
-mod rules;
 mod scope;
 
 use std::fs::File;
@@ -13,8 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use self::parse::{MAX_BYTES, parse};
-use self::rules::{Requirement, Rules};
+use self::parse::{MAX_BYTES, Requirement, Rules, parse};
 use self::scope::Scopes;
 use super::name::ImageName;
 use super::registry::Places;
@@ -82,6 +80,22 @@ impl Policy {
             }
         }
         Ok(())
+    }
+}
+
+impl Rules {
+    /// What counts for an image, and which scope that was said of.
+    fn of(&self, scopes: &Scopes) -> (String, &[Requirement]) {
+        let Some(rules) = self.transports.get(scopes.transport) else {
+            return ("default".into(), &self.default);
+        };
+        let mut named = scopes.from_narrow_to_wide.iter();
+        let named = named.find_map(|scope| Some((format!("{scope:?}"), rules.get(scope)?)));
+        let whole = || Some((format!("all of {}", scopes.transport), rules.get("")?));
+        match named.or_else(whole) {
+            Some((scope, requirements)) => (scope, requirements),
+            None => ("default".into(), &self.default),
+        }
     }
 }
 

@@ -9,10 +9,28 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
-use super::rules::{Requirement, Rules};
-
 /// No policy is larger than this, in bytes.
 pub const MAX_BYTES: u64 = 4 << 20;
+
+/// What a policy says: requirements of every image in a scope.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Of images that nothing else is said of.
+    pub default: Vec<Requirement>,
+    /// By transport, then by scope; the empty scope stands for the whole transport.
+    pub transports: BTreeMap<String, BTreeMap<String, Vec<Requirement>>>,
+}
+
+/// What an image must be. It must be all that is required of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Requirement {
+    /// Anything at all.
+    InsecureAcceptAnything,
+    /// Nothing is good enough.
+    Reject,
+    /// Signed, in the way that has this name.
+    Signature(&'static str),
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

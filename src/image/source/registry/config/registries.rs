@@ -4,7 +4,6 @@
 //! of the same prefix. The rules are those of containers/image's `sysregistriesv2`.
 
 mod parse;
-mod table;
 
 use std::fs;
 use std::io::ErrorKind;
@@ -12,9 +11,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-pub use self::parse::parse;
-pub use self::table::RegistriesConf;
-use self::table::Table;
+use self::parse::Table;
+pub use self::parse::{RegistriesConf, parse};
 use super::places::RegistriesFiles;
 use crate::image::oci::Reference;
 
