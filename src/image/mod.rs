@@ -10,7 +10,7 @@ pub(crate) mod memory;
 pub mod oci;
 pub(crate) mod overlay;
 pub mod pull;
-pub(crate) mod root;
+pub mod root;
 pub(crate) mod rootfs;
 pub mod source;
 pub(crate) mod store;
