@@ -151,27 +151,25 @@ words!(Style {
 /// Reads a command line, the first argument of which is the program's name, and the configuration file.
 pub fn read(arguments: impl IntoIterator<Item = OsString>) -> error::Result<Cli> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let refused = |kind, problem: String| command().error(kind, problem);
-    let typed = Cli::try_parse_from(&arguments)?;
-    let configured = config::load(command(), typed.config.as_deref());
-    let cli = match configured.map_err(|problem| refused(ErrorKind::InvalidValue, problem))? {
-        None => typed,
-        Some((command, file)) => {
-            // All that was typed is in order.
-            let of_file = |error: error::Error| {
-                let text = error.to_string();
-                let line = text.lines().next().unwrap_or_default();
-                refused(
-                    error.kind(),
-                    format!("{file}: {}", line.trim_start_matches("error: ")),
-                )
-            };
-            Cli::from_arg_matches(&command.try_get_matches_from(arguments).map_err(of_file)?)?
-        }
-    };
-    cli.command
-        .check()
-        .map_err(|problem| refused(ErrorKind::ArgumentConflict, problem.into()))?;
+    let mut cli = Cli::try_parse_from(&arguments)?;
+    // Our own helper is told all that it needs.
+    if matches!(cli.command, Command::ContainerHelper { .. }) {
+        return Ok(cli);
+    }
+    let refused = |kind, problem: &str| command().error(kind, problem);
+    let configured = config::load(command(), cli.config.as_deref());
+    if let Some((command, file)) = configured.map_err(|problem| refused(ErrorKind::InvalidValue, &problem))? {
+        // What was typed is in order, so the file isn't.
+        let of_file = |error: error::Error| {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            let problem = line.trim_start_matches("error: ");
+            refused(error.kind(), &format!("{file}: {problem}"))
+        };
+        cli = Cli::from_arg_matches(&command.try_get_matches_from(arguments).map_err(of_file)?)?;
+    }
+    let checked = cli.command.check();
+    checked.map_err(|problem| refused(ErrorKind::ArgumentConflict, problem))?;
     Ok(cli)
 }
 
