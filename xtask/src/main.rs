@@ -7,11 +7,13 @@
 //! | [`by_hand`] | the same for any image |
 //! | [`suite`] | every test |
 //! | [`bench`] | what pulling costs |
+//! | [`man`] | man pages and completions |
 //! | [`vendor`] | the dependencies' sources |
 
 mod bench;
 mod by_hand;
 mod demo;
+mod man;
 mod setup;
 mod suite;
 mod vendor;
@@ -55,6 +57,12 @@ enum Chore {
     /// Measure what pulling costs, Landfall and others
     #[command(subcommand)]
     Bench(Bench),
+    /// Write man pages and shell completions
+    Man {
+        /// Where to
+        #[arg(default_value = "target/man")]
+        directory: PathBuf,
+    },
     /// Fetch the sources of every dependency, for builds without a network
     Vendor,
 }
@@ -97,6 +105,7 @@ fn run(chore: Chore) -> Result<()> {
             setup::ensure()
         }
         Chore::Bench(bench) => bench::run(&bench),
+        Chore::Man { directory } => man::write(&directory),
         Chore::Vendor => vendor::run(),
     }
 }
