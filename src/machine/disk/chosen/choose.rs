@@ -29,7 +29,7 @@ impl Disk {
             if let Some(found) = all.find(|each| Path::new(&each.disk.name) == node) {
                 found.refuse_if_in_use()?;
             }
-            Err(error.into())
+            Err(error)
         })
     }
 

@@ -2,26 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 
 use super::contents::Expendable;
 use super::device::Disk;
 use super::fingerprint::{Fingerprint, ends_of};
 use crate::sys::block::{self, Region};
 use crate::sys::device_mapper;
-
-/// Why a disk can't be changed after all.
-#[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
-    /// Another disk answers by this name now.
-    #[error("{path} is not the disk that was looked at: it was taken out or has changed its size since")]
-    Changed {
-        /// The disk.
-        path: PathBuf,
-    },
-}
 
 /// A disk that may be changed. Whoever holds it must end in a verified installation or call [`Claim::clear`].
 #[derive(Debug)]
@@ -53,12 +41,12 @@ impl Disk {
             && now.sequence == self.sequence
             && now.geometry.size_bytes == self.geometry.size_bytes
             && now.geometry.sector_bytes == self.geometry.sector_bytes;
-        if same {
-            Ok(now)
-        } else {
-            let path = self.path.clone();
-            Err(ClaimError::Changed { path }.into())
-        }
+        ensure!(
+            same,
+            "{} is not the disk that was looked at: it was taken out or has changed its size since",
+            self.path.display()
+        );
+        Ok(now)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -56,14 +55,6 @@ pub struct OldPartition {
     pub signatures: Vec<Signature>,
 }
 
-/// A disk that holds something, which was not given up.
-#[derive(Debug, thiserror::Error)]
-#[error("{path} is not empty; --wipe destroys what it holds: {contents}")]
-struct HoldsData {
-    path: PathBuf,
-    contents: Box<Contents>,
-}
-
 /// A disk whose contents may be destroyed: it holds none, or they were given up.
 #[derive(Debug)]
 pub struct Expendable {
@@ -90,10 +81,11 @@ impl Disk {
         self.refuse_read_only()?;
         self.refuse_if_in_use()?;
         let contents = self.contents()?;
-        if !wipe && !contents.is_empty() {
-            let (path, contents) = (self.path, Box::new(contents));
-            return Err(HoldsData { path, contents }.into());
-        }
+        ensure!(
+            wipe || contents.is_empty(),
+            "{} is not empty; --wipe destroys what it holds: {contents}",
+            self.path.display()
+        );
         Ok(Expendable { disk: self, contents })
     }
 

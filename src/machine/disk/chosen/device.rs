@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use crate::machine::disk::find::sysfs::{
     KernelPartition, attribute, base_name, flag, is_multipath, kernel_partitions,
 };
 use crate::machine::disk::table::geometry::Geometry;
-use crate::sys::block::{self, IoctlError};
+use crate::sys::block;
 
 /// A whole disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,86 +44,6 @@ pub struct Disk {
     pub(in crate::machine::disk) sequence: Option<u64>,
 }
 
-/// Why something can't be the target. One line each: what it is, and what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// There is nothing by this name.
-    #[error("{path}: no such device; `landfall disks` lists those that there are")]
-    Missing {
-        /// What was asked for.
-        path: PathBuf,
-    },
-    /// udev would give several disks this name, as it does with the paths to one disk.
-    #[error("{path} is the name of several disks: say which one: {}", nodes.join(", "))]
-    Ambiguous {
-        /// What was asked for.
-        path: PathBuf,
-        /// The disks.
-        nodes: Vec<String>,
-    },
-    /// It is something else.
-    #[error("{path} is not a block device")]
-    NotABlockDevice {
-        /// What was asked for.
-        path: PathBuf,
-    },
-    /// It is a part of a disk.
-    #[error("{path} is a partition; the whole disk is {disk}")]
-    Partition {
-        /// What was asked for.
-        path: PathBuf,
-        /// The disk that it is a part of.
-        disk: PathBuf,
-    },
-    /// It is made of disks, or a part of one.
-    #[error("{path} is {kind}, not a disk")]
-    Mapped {
-        /// What was asked for.
-        path: PathBuf,
-        /// What it is, with its article.
-        kind: &'static str,
-    },
-    /// It has several paths, and device-mapper puts them together.
-    #[error(
-        "{path} is a multipath device, on which this kernel makes no partitions, so no bootc installs onto it: \
-         stop multipathd, remove the device (`multipath -f`), and name one of its paths"
-    )]
-    Multipath {
-        /// What was asked for.
-        path: PathBuf,
-    },
-    /// It can't be written.
-    #[error("{path} is read-only")]
-    ReadOnly {
-        /// What was asked for.
-        path: PathBuf,
-    },
-    /// It has no medium in it, or it is a loop device without a file.
-    #[error("{path} is empty: its size is 0 bytes")]
-    Empty {
-        /// What was asked for.
-        path: PathBuf,
-    },
-    /// A system call failed.
-    #[error("{call}(\"{path}\"): {error}")]
-    System {
-        /// The call, as `strace` shows it.
-        call: &'static str,
-        /// Its argument.
-        path: PathBuf,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// An ioctl failed.
-    #[error("{path}: {error}")]
-    Ioctl {
-        /// The device.
-        path: PathBuf,
-        /// What the kernel said.
-        error: IoctlError,
-    },
-}
-
 impl Disk {
     /// Whether the kernel has found a disk of this name by now, or one that udev would give it.
     pub fn is_there(path: &Path) -> bool {
@@ -130,78 +51,60 @@ impl Disk {
     }
 
     /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
-    pub fn probe(path: &Path) -> Result<Self, ProbeError> {
-        let system = |call| {
-            move |error: io::Error| ProbeError::System {
-                call,
-                path: path.into(),
-                error,
-            }
-        };
+    pub fn probe(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let call = |call: &str| format!("{call}(\"{shown}\")");
         let node = fs::canonicalize(path).or_else(|error| match error.kind() {
             ErrorKind::NotFound => only_disk(path),
-            _ => Err(system("realpath")(error)),
+            _ => Err(error).with_context(|| call("realpath")),
         })?;
-        let metadata = fs::metadata(&node).map_err(system("stat"))?;
+        let metadata = fs::metadata(&node).with_context(|| call("stat"))?;
         if !metadata.file_type().is_block_device() {
-            return Err(ProbeError::NotABlockDevice { path: path.into() });
+            bail!("{shown} is not a block device");
         }
         let number = (major(metadata.rdev()), minor(metadata.rdev()));
-        let link = PathBuf::from(format!("/sys/dev/block/{}:{}", number.0, number.1));
-        let directory = fs::canonicalize(&link).map_err(|error| ProbeError::System {
-            call: "realpath",
-            path: link,
-            error,
-        })?;
+        let link = format!("/sys/dev/block/{}:{}", number.0, number.1);
+        let directory = fs::canonicalize(&link).with_context(|| format!("realpath(\"{link}\")"))?;
         refuse_parts(path, &directory)?;
+        let empty = || anyhow!("{shown} is empty: its size is 0 bytes");
         let file = File::open(&node).map_err(|error| match error.raw_os_error() {
-            Some(nix::libc::ENOMEDIUM | nix::libc::ENXIO) => ProbeError::Empty { path: path.into() },
-            _ => system("open")(error),
+            // It has no medium in it.
+            Some(nix::libc::ENOMEDIUM | nix::libc::ENXIO) => empty(),
+            _ => anyhow::Error::new(error).context(call("open")),
         })?;
-        let ioctl = |error| ProbeError::Ioctl {
-            path: path.into(),
-            error,
-        };
         let name = base_name(&directory);
         let disk = Self {
             path: path.into(),
             node: kernels_node(&name, metadata.rdev()).unwrap_or(node),
             name,
             number,
-            geometry: block::limits(&file).map_err(ioctl)?.into(),
-            read_only: block::is_read_only(&file).map_err(ioctl)?,
+            geometry: block::limits(&file).with_context(|| shown.to_string())?.into(),
+            read_only: block::is_read_only(&file).with_context(|| shown.to_string())?,
             removable: flag(&directory.join("removable")),
             rotational: flag(&directory.join("queue/rotational")),
             identity: Identity::read(&directory),
-            partitions: kernel_partitions(&directory).map_err(system("readdir"))?,
+            partitions: kernel_partitions(&directory).with_context(|| call("readdir"))?,
             sequence: block::disk_sequence(&file),
         };
-        if disk.geometry.size_bytes == 0 {
-            return Err(ProbeError::Empty { path: path.into() });
-        }
+        ensure!(disk.geometry.size_bytes > 0, empty());
         Ok(disk)
     }
 
     /// An error for a disk that can't be written.
-    pub(in crate::machine::disk) fn refuse_read_only(&self) -> Result<(), ProbeError> {
-        if self.read_only {
-            Err(ProbeError::ReadOnly {
-                path: self.path.clone(),
-            })
-        } else {
-            Ok(())
-        }
+    pub(in crate::machine::disk) fn refuse_read_only(&self) -> Result<()> {
+        ensure!(!self.read_only, "{} is read-only", self.path.display());
+        Ok(())
     }
 
     /// An error for a disk that device-mapper makes of several paths. It can be read and written, but not partitioned.
-    pub(in crate::machine::disk) fn refuse_multipath(&self) -> Result<(), ProbeError> {
-        if is_multipath(&self.sysfs()) {
-            Err(ProbeError::Multipath {
-                path: self.path.clone(),
-            })
-        } else {
-            Ok(())
-        }
+    pub(in crate::machine::disk) fn refuse_multipath(&self) -> Result<()> {
+        ensure!(
+            !is_multipath(&self.sysfs()),
+            "{} is a multipath device, on which this kernel makes no partitions, so no bootc installs onto it: \
+             stop multipathd, remove the device (`multipath -f`), and name one of its paths",
+            self.path.display()
+        );
+        Ok(())
     }
 
     /// The node of one of its partitions, whether or not it exists: `/dev/sda3`, `/dev/nvme0n1p3`.
@@ -235,20 +138,16 @@ impl Disk {
     }
 }
 
-/// The one disk to which udev would make `path` lead.
-fn only_disk(path: &Path) -> Result<PathBuf, ProbeError> {
-    let found = resolve(path).map_err(|error| ProbeError::System {
-        call: "readdir",
-        path: "/sys/block".into(),
-        error,
-    })?;
-    match &found[..] {
-        [] => Err(ProbeError::Missing { path: path.into() }),
+/// The one disk to which udev would make `path` lead. It may give several the same name, as it does with the paths to one disk.
+fn only_disk(path: &Path) -> Result<PathBuf> {
+    let shown = path.display();
+    match &resolve(path).context("readdir(\"/sys/block\")")?[..] {
+        [] => bail!("{shown}: no such device; `landfall disks` lists those that there are"),
         [node] => Ok(node.into()),
-        nodes => Err(ProbeError::Ambiguous {
-            path: path.into(),
-            nodes: nodes.into(),
-        }),
+        nodes => bail!(
+            "{shown} is the name of several disks: say which one: {}",
+            nodes.join(", ")
+        ),
     }
 }
 
@@ -260,41 +159,25 @@ fn kernels_node(name: &str, number: u64) -> Option<PathBuf> {
 }
 
 /// Refuses what is a part of a disk, or made from disks in a way that is no disk.
-fn refuse_parts(path: &Path, directory: &Path) -> Result<(), ProbeError> {
+fn refuse_parts(path: &Path, directory: &Path) -> Result<()> {
+    let shown = path.display();
     let partition = directory.join("partition");
-    match partition.try_exists() {
-        Ok(false) => {}
-        Ok(true) => {
-            let disk = directory.parent().map(base_name).unwrap_or_default();
-            return Err(ProbeError::Partition {
-                path: path.into(),
-                disk: Path::new("/dev").join(disk),
-            });
-        }
-        Err(error) => {
-            return Err(ProbeError::System {
-                call: "stat",
-                path: partition,
-                error,
-            });
-        }
+    let is_part = partition.try_exists();
+    if is_part.with_context(|| format!("stat(\"{}\")", partition.display()))? {
+        let disk = directory.parent().map(base_name).unwrap_or_default();
+        bail!("{shown} is a partition; the whole disk is /dev/{disk}");
     }
     let Some(uuid) = attribute(&directory.join("dm/uuid")) else {
         return Ok(());
     };
-    if is_multipath(directory) {
-        return Ok(());
-    }
     let kind = match uuid.split('-').next().unwrap_or_default() {
+        "mpath" => return Ok(()),
         "LVM" => "a logical volume of LVM",
         "CRYPT" => "an opened encrypted volume",
         part if part.starts_with("part") => "a partition of a mapped device",
         _ => "a mapped device",
     };
-    Err(ProbeError::Mapped {
-        path: path.into(),
-        kind,
-    })
+    bail!("{shown} is {kind}, not a disk")
 }
 
 #[cfg(test)]
@@ -319,7 +202,11 @@ mod tests {
         assert!(message(&[("dm/uuid", b"part1-mpath-3600\n")]).is_err());
         let parent = sysfs(&[("sda1/partition", b"1\n")]);
         let error = refuse_parts(Path::new("/dev/sda1"), &parent.path().join("sda1")).unwrap_err();
-        assert!(matches!(error, ProbeError::Partition { .. }));
+        assert!(
+            error
+                .to_string()
+                .starts_with("/dev/sda1 is a partition; the whole disk is /dev/")
+        );
     }
 
     #[test]

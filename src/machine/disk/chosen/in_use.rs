@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::ensure;
 use nix::sys::stat::{major, minor};
 use serde::Serialize;
 
@@ -71,20 +72,6 @@ impl fmt::Display for Use {
     }
 }
 
-/// A disk that can't be the target because it is in use.
-#[derive(Debug, thiserror::Error)]
-#[error("{path} is in use: {}; unmount or release it first", list(.uses))]
-pub struct InUse {
-    /// The disk.
-    pub path: PathBuf,
-    /// What uses it.
-    pub uses: Vec<Use>,
-}
-
-fn list(uses: &[Use]) -> String {
-    uses.iter().map(Use::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// A disk and its partitions, by device number.
 struct Devices<'disk>(Vec<((u64, u64), &'disk str)>);
 
@@ -139,7 +126,7 @@ impl Disk {
 
     /// An error when anything uses the disk.
     pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
-        refuse(&self.path, self.uses()?)
+        refuse(&self.path, &self.uses()?)
     }
 }
 
@@ -156,19 +143,19 @@ impl BlockDevice {
 
     /// An error when anything is known to use the disk.
     pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
-        refuse(Path::new(&self.disk.name), self.uses()?)
+        refuse(Path::new(&self.disk.name), &self.uses()?)
     }
 }
 
-fn refuse(path: &Path, uses: Vec<Use>) -> anyhow::Result<()> {
-    if uses.is_empty() {
-        return Ok(());
-    }
-    Err(InUse {
-        path: path.into(),
-        uses,
-    }
-    .into())
+fn refuse(path: &Path, uses: &[Use]) -> anyhow::Result<()> {
+    let shown: Vec<_> = uses.iter().map(Use::to_string).collect();
+    ensure!(
+        uses.is_empty(),
+        "{} is in use: {}; unmount or release it first",
+        path.display(),
+        shown.join(", ")
+    );
+    Ok(())
 }
 
 /// What the kernel lists of the uses of a disk with this directory in sysfs.

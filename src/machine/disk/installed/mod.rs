@@ -11,7 +11,7 @@ mod verified;
 mod view;
 
 pub use amend::{Origin, Room};
-pub use boot_loader::{BootLoader, find_boot_loader};
-pub use error::{Unverified, VerifyError};
+pub use boot_loader::find_boot_loader;
+pub use error::Unverified;
 pub use verified::{BootPath, TableReport, VerifiedDisk};
 pub use view::{InstalledDisk, check_root};

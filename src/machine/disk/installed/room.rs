@@ -30,40 +30,21 @@ pub enum Place {
 /// Why a disk has no room for a config drive.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRoom {
-    /// There is nothing to add a partition to.
     #[error("it has no partition table: install something onto it first")]
     NoTable,
-    /// The table can't be read.
     #[error(transparent)]
     Damaged(GptError),
-    /// Readers would take one or the other.
     #[error("partitions {0} and {1} are both labelled config-2: clear one of them first")]
     Several(u32, u32),
-    /// The partition that is there is too small.
     #[error(
         "partition {number} is labelled config-2, but has {has} bytes, and the config drive has {needed}: \
          delete that partition first"
     )]
-    TooSmall {
-        /// The partition.
-        number: u32,
-        /// Its size in bytes.
-        has: u64,
-        /// The config drive's size in bytes.
-        needed: u64,
-    },
-    /// An MBR has four partitions, and all are taken.
+    TooSmall { number: u32, has: u64, needed: u64 },
     #[error("its MBR has four primary partitions already: delete one of them first")]
     NoRecord,
-    /// All sectors are taken.
     #[error("{needed} bytes in one piece are not free on it{}: make a partition smaller first", if *.mbr { " below 2 TiB" } else { "" })]
-    Full {
-        /// The config drive's size in bytes.
-        needed: u64,
-        /// Whether the end is that of an MBR.
-        mbr: bool,
-    },
-    /// The disk does not answer.
+    Full { needed: u64, mbr: bool },
     #[error(transparent)]
     Io(#[from] io::Error),
 }

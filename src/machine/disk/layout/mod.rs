@@ -4,6 +4,6 @@ mod plan;
 mod request;
 mod sfdisk;
 
-pub use plan::{CONFIG_DRIVE_MIB, Layout, LayoutError, Planned, Role};
-pub(super) use plan::{LINUX_TYPE, config_drive_extent};
+pub(super) use plan::{CONFIG_DRIVE_MIB, LINUX_TYPE, Planned, config_drive_extent};
+pub use plan::{Layout, Role};
 pub use request::{Arch, Backend, BlockSetup, BootcVersion, LayoutRequest};

@@ -86,34 +86,21 @@ pub struct Layout {
 /// Why there is no layout. Sizes are in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// The disk has sectors that bootc's tools can't use.
     #[error("the disk has sectors of {0} bytes; 512 and 4096 are supported")]
     SectorSize(u64),
-    /// The disk is too small.
     #[error(
         "the disk has {disk_mib} MiB, and {needed} MiB is the smallest that holds {fixed} MiB of boot partitions, \
          a root partition of {root} MiB{}", ConfigDriveClause(*config_drive)
     )]
     TooSmall {
-        /// The disk's size.
         disk_mib: u64,
-        /// The smallest disk that would do.
         needed: u64,
-        /// What stands before the root partition.
         fixed: u64,
-        /// The least or the wanted size of the root partition.
         root: u64,
-        /// Whether the config drive is to fit as well.
         config_drive: bool,
     },
-    /// The root size was given, and it is too small for the image.
     #[error("a root partition of {wanted} MiB is too small: the image needs at least {needed} MiB")]
-    RootTooSmall {
-        /// The size that was given.
-        wanted: u64,
-        /// The least size.
-        needed: u64,
-    },
+    RootTooSmall { wanted: u64, needed: u64 },
 }
 
 struct ConfigDriveClause(bool);
