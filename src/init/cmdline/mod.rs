@@ -1,7 +1,8 @@
 //! The kernel command line: what is to be installed where, and what happens then.
 //!
-//! Pure. Every key of ours is known or an error, as a typing error in a boot menu must not be silently ignored on a
-//! thousand machines. What is asked for becomes the arguments of `landfall install`, so that one way serves both.
+//! Every key of ours is known or an error, as a typing error in a boot menu must not be silently ignored on a
+//! thousand machines. What is asked for becomes the arguments of `landfall install`, so that one way serves both,
+//! and the configuration file counts here, too. Apart from that file nothing is looked at.
 
 pub mod ip;
 
