@@ -7,13 +7,11 @@
 //! | [`by_hand`] | the same for any image |
 //! | [`suite`] | every test |
 //! | [`bench`] | what pulling costs |
-//! | [`man`] | man pages and completions |
 //! | [`vendor`] | the dependencies' sources |
 
 mod bench;
 mod by_hand;
 mod demo;
-mod man;
 mod setup;
 mod suite;
 mod vendor;
@@ -23,8 +21,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use lab::fixture;
 use lab::vm::{Disk, Machine};
+use lab::{command, fixture};
 
 use bench::Bench;
 use by_hand::Virtual;
@@ -105,7 +103,11 @@ fn run(chore: Chore) -> Result<()> {
             setup::ensure()
         }
         Chore::Bench(bench) => bench::run(&bench),
-        Chore::Man { directory } => man::write(&directory),
+        Chore::Man { directory } => {
+            let mut cargo = command::cargo();
+            cargo.args(["run", "--quiet", "--release", "--package", "man", "--"]);
+            command::show(cargo.arg(directory))
+        }
         Chore::Vendor => vendor::run(),
     }
 }

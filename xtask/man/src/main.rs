@@ -1,4 +1,5 @@
-//! Man pages and completions, from the one definition of commands and options.
+//! Man pages and completions, from the one definition of commands and options. A program of its own, so that no other chore
+//! has to wait for the product to be compiled.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +7,13 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use clap_complete::Shell;
 
+fn main() -> Result<()> {
+    let directory = std::env::args_os().nth(1).context("say where to")?;
+    write(Path::new(&directory))
+}
+
 /// Writes them to `directory`.
-pub fn write(directory: &Path) -> Result<()> {
+fn write(directory: &Path) -> Result<()> {
     fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
     clap_mangen::generate_to(landfall::cli::command(), directory).context("writing man pages")?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
