@@ -105,7 +105,7 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Bench(bench) => bench::run(&bench),
         Chore::Man { directory } => {
             let mut cargo = command::cargo();
-            cargo.args(["run", "--quiet", "--release", "--package", "man", "--"]);
+            cargo.args(["run", "--quiet", "--release", "--example", "man", "--"]);
             command::show(cargo.arg(directory))
         }
         Chore::Vendor => vendor::run(),

@@ -1,5 +1,4 @@
-//! Man pages and completions, from the one definition of commands and options. A program of its own, so that no other chore
-//! has to wait for the product to be compiled.
+//! Man pages and completions, from the one definition of commands and options.
 
 use std::fs;
 use std::path::Path;
