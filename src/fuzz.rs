@@ -11,11 +11,10 @@ mod gpt;
 mod hints;
 mod image;
 mod layer;
+mod registry;
 pub(crate) mod shown;
 
 use std::path::Path;
-
-use crate::image::source::registry::fuzz as registry;
 
 /// What the fuzzer calls, and what it begins with.
 pub struct Target {

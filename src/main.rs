@@ -8,17 +8,12 @@ use anyhow::{Context, Result, anyhow, bail};
 use landfall::cli::{self, Cli, Command, ConfigDriveCommand};
 use landfall::commands::disks::Inventory;
 use landfall::commands::{config_drives, inspect, pull, run, unpack};
-use landfall::console::progress::{Event, Progress, Wait};
-use landfall::console::{output, text};
-use landfall::container::{NotStarted, helper};
-use landfall::image::root::Wanted;
 use landfall::install::Summary;
-use landfall::machine::disk::find::Hints;
-use landfall::report::meter::Meter;
-use landfall::report::{DiskState, Report};
-use landfall::sys::heap;
-use landfall::sys::namespace::enter_private_mounts;
-use landfall::{init, install, request, verify};
+use landfall::progress::{Event, Progress, Wait};
+use landfall::{
+    DiskState, Hints, Meter, NotStarted, Report, Wanted, enter_private_mounts, heap, helper, init, install,
+    output, request, text, verify,
+};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;

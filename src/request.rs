@@ -1,5 +1,7 @@
 //! What is to be done, as plain types: whoever asks for it, and however.
 
+mod destination;
+
 use std::path::{Path, PathBuf};
 
 use crate::bootc;
@@ -7,6 +9,8 @@ use crate::container::NetworkAccess;
 use crate::image::root::Wanted;
 use crate::machine::disk::find::Hints;
 use crate::machine::firmware::BootEntry;
+
+pub use destination::{Destination, DestinationForm};
 
 /// An installation.
 pub struct Install {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use landfall::machine::disk::table::MIB;
+use landfall::MIB;
 use serde_json::{Value, json};
 use support::disk::{Loop, image, run, text};
 use support::{landfall, output};

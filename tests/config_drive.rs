@@ -7,8 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use landfall::config_drive::{self, ConfigDrive};
-use landfall::machine::disk::table::MIB;
-use landfall::machine::filesystem::fat::Volume;
+use landfall::{MIB, Volume};
 use support::disk::{blkid, image, open, run, text};
 use tempfile::TempDir;
 
@@ -94,7 +93,7 @@ fn image_of(drive: &ConfigDrive, directory: &TempDir) -> PathBuf {
     let file = File::create(&path).unwrap();
     file.set_len(drive.size_bytes()).unwrap();
     let file = open(&path);
-    let mut region = landfall::sys::block::Region::new(&file, 0, drive.size_bytes());
+    let mut region = landfall::Region::new(&file, 0, drive.size_bytes());
     support::block_on(config_drive::write(drive, &mut region)).unwrap();
     path
 }

@@ -7,8 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use landfall::machine::disk::chosen::Disk;
-use landfall::machine::disk::table::MIB;
+use landfall::{Disk, MIB};
 use serde_json::Value;
 use support::disk::{Loop, assert_sgdisk_is_content, blkid, image, open, run, sfdisk, text};
 use support::{Ran, landfall};

@@ -9,11 +9,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use landfall::config_drive::{self, ConfigDrive};
-use landfall::machine::disk::chosen::Disk;
-use landfall::machine::disk::installed::{BootPath, VerifiedDisk, find_boot_loader};
-use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, Layout, LayoutRequest, Role};
-use landfall::machine::disk::table::{Extent, Geometry, MIB, Table};
-use landfall::machine::filesystem::identify;
+use landfall::{
+    Arch, Backend, BlockSetup, BootPath, Disk, Extent, Geometry, Layout, LayoutRequest, MIB, Role, Table,
+    VerifiedDisk, find_boot_loader, identify,
+};
 use support::disk::{
     Loop, assert_sgdisk_is_content, blkid, dump, esp, feed, image, open, overwrite, request, run, sfdisk,
     sfdisk_script, stand_in_for_bootc, text,

@@ -12,11 +12,8 @@ use futures_util::{StreamExt, stream};
 use lab::faulty::{At, Fault, Faulty, Rule};
 use lab::image::{Compression, Entry, Image, Layer, Layout};
 use lab::registry::Registry as Server;
-use landfall::console::progress::Progress;
-use landfall::image::oci::Platform;
-use landfall::image::pull::{self, unpack_to};
-use landfall::image::source::registry::{Options, Registry};
-use landfall::image::source::resolve::resolve;
+use landfall::progress::Progress;
+use landfall::{Options, Platform, PullOptions, Registry, resolve, unpack_to};
 use support::{
     GIB, Lab, Ran, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until,
 };
@@ -263,7 +260,7 @@ async fn unpack(name: &str, options: &Options, to: &Path) -> anyhow::Result<()> 
         Arc::new(registry),
         &image,
         to,
-        &pull::Options::default(),
+        &PullOptions::default(),
         &Progress::silent(),
     )
     .await

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use landfall::machine::firmware::{BootEntry, EspPath, Firmware, Variables};
+use landfall::{BootEntry, EspPath, Firmware, Variables};
 use uuid::Uuid;
 
 fn efibootmgr(directory: &Path, arguments: &[&str]) -> String {

@@ -1,6 +1,6 @@
 //! Root device hints against what ironic-python-agent's own code says (`hints/generate.py` asks it).
 
-use landfall::machine::disk::find::{Candidate, Hints};
+use landfall::{Candidate, Hints};
 use serde_json::{Value, json};
 
 const CASES: &str = include_str!("hints/cases.json");

@@ -5,10 +5,7 @@ use std::process::Command;
 
 use futures_util::TryStreamExt;
 use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
-use landfall::image::oci::digest::Hasher;
-use landfall::image::oci::{Image, Platform};
-use landfall::image::source::name::{ImageName, Opened};
-use landfall::image::source::registry::Options;
+use landfall::{Hasher, Image, ImageName, Opened, Options, Platform};
 
 fn sample(compression: Compression) -> image::Image {
     let layer = |name: &str| Layer::new([Entry::file(name, name.repeat(200_000))]).compressed(compression);

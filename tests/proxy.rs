@@ -12,8 +12,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use lab::image::{Entry, Image, Layer, Layout};
 use lab::registry::Registry;
 use landfall::config_drive::{self, Encoding};
-use landfall::console::progress::Progress;
-use landfall::image::source::registry::{Options, ProxySettings};
+use landfall::progress::Progress;
+use landfall::{Options, ProxySettings};
 
 /// A proxy for everything that is at `upstream`, whatever it is called, for those who say `ann:pr0xy`.
 struct Proxy {

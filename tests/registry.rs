@@ -10,11 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::TryStreamExt;
 use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use lab::registry::Registry as Server;
-use landfall::image::oci::digest::Hasher;
-use landfall::image::oci::{Image, Platform, Reference};
-use landfall::image::source::Source;
-use landfall::image::source::registry::{Options, Policy, Registry};
-use landfall::image::source::resolve::resolve;
+use landfall::{Hasher, Image, Options, Platform, Policy, Reference, Registry, Source, resolve};
 
 fn options() -> Options {
     let policy = Policy {

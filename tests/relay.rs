@@ -11,11 +11,10 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use lab::registry::Registry as Server;
-use landfall::container::relay::{Blobs, Relay, policy_json, registries_conf};
-use landfall::image::oci::{Image, Platform, Reference};
-use landfall::image::source::Source;
-use landfall::image::source::registry::{Options, Registry};
-use landfall::image::source::resolve::resolve;
+use landfall::{
+    Blobs, Image, Options, Platform, Reference, Registry, Relay, Source, policy_json, registries_conf,
+    resolve,
+};
 
 /// The image's own name; no such host exists.
 const NAME: &str = "registry.example.com/os/x";
@@ -78,7 +77,7 @@ async fn cache(
     registry: &Registry,
     image: &Image,
     folder: &Path,
-) -> HashMap<landfall::image::oci::Digest, std::path::PathBuf> {
+) -> HashMap<landfall::Digest, std::path::PathBuf> {
     let mut cached = HashMap::new();
     for layer in &image.layers {
         let path = folder.join(format!("layer-{}", layer.index));
@@ -166,7 +165,7 @@ async fn skopeo_gets_nothing_else() {
     };
     let relay = Relay::serve(TcpListener::bind("127.0.0.1:0").unwrap(), image.clone(), blobs).unwrap();
     let configuration = configure(folder.path(), &image, &relay);
-    let other_digest = format!("{NAME}@{}", landfall::image::oci::digest::sha256(b"other"));
+    let other_digest = format!("{NAME}@{}", landfall::sha256(b"other"));
     for (name, expected) in [
         (format!("{NAME}:x"), "rejected by policy"),
         (other_digest, "manifest unknown"),

@@ -7,8 +7,7 @@ use std::process::Command;
 
 use lab::faulty::{Fault, Faulty, Rule};
 use lab::image::{Entry, Layer};
-use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
-use landfall::machine::disk::table::MIB;
+use landfall::{Layout, LayoutRequest, MIB, Role};
 use support::disk::{Loop, image, request, run, stand_in_for_bootc, text};
 use support::{GIB, LANDFALL, Lab, Ran, landfall, output};
 

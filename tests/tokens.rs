@@ -10,11 +10,7 @@ use futures_util::future::try_join_all;
 use lab::faulty::{At, Fault, Faulty, Rule};
 use lab::image::{self, Entry, Layer, Layout};
 use lab::registry::Registry as Server;
-use landfall::image::oci::digest::Hasher;
-use landfall::image::oci::{Image, Platform, Reference};
-use landfall::image::source::Source;
-use landfall::image::source::registry::{Options, Registry};
-use landfall::image::source::resolve::resolve;
+use landfall::{Hasher, Image, Options, Platform, Reference, Registry, Source, resolve};
 use support::quick;
 use support::tokens::{Answer, Asked, SERVICE, TokenServer};
 

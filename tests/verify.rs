@@ -10,12 +10,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use landfall::machine::disk::chosen::Disk;
-use landfall::machine::disk::installed::{BootPath, VerifiedDisk};
-use landfall::machine::disk::layout::{Layout, LayoutRequest, Role};
-use landfall::machine::disk::table::MIB;
-use landfall::machine::filesystem::luks::Header;
-use landfall::machine::filesystem::{Condition, condition};
+use landfall::{
+    BootPath, Condition, Disk, Header, Layout, LayoutRequest, MIB, Role, VerifiedDisk, condition,
+};
 use support::disk::{
     Loop, copy_sparse, feed, image, open, overwrite, request, run, stand_in_for_bootc, text,
 };

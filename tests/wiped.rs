@@ -11,10 +11,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use landfall::Options;
 use landfall::commands::config_drives;
 use landfall::config_drive;
-use landfall::console::progress::Progress;
-use landfall::image::source::registry::Options;
+use landfall::progress::Progress;
 use support::disk::{run, text};
 use tempfile::TempDir;
 

@@ -11,4 +11,3 @@ pub mod requirements;
 pub mod uki;
 
 pub use options::Options;
-pub use probe::Probe;

@@ -20,10 +20,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use config_drive::ConfigDriveCommand;
 pub use options::Takes;
 
-use crate::commands::pull::Destination;
 use crate::console::progress::Style;
 use crate::image::root::Wanted;
 use crate::machine::disk::find::Hints;
+use crate::request::Destination;
 use crate::request::Install;
 use macros::words;
 

@@ -17,7 +17,6 @@ mod tree;
 mod write;
 
 pub use decode::ConfigDrive;
-pub use error::{BuildError, ConfigDriveError};
-pub use form::{Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
+pub use form::{Encoding, Kind, MAX_BYTES};
 pub use place::{fit, read, read_here};
-pub use write::{WriteError, Written, write};
+pub use write::{Written, write};

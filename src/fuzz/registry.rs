@@ -1,16 +1,15 @@
-//! Fuzz targets of what this module reads: files for podman and skopeo, and what registries say beside images. See
-//! [`crate::fuzz`].
+//! What registries are configured by, files for podman and skopeo, and what they say beside images.
 
 use std::path::Path;
 
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
-use super::challenge::{Challenge, refuses_token};
-use super::config::auth_file::AuthFile;
-use super::config::{pull_secret, registries};
-use super::error::{clean, parse_error_body};
-use crate::fuzz::shown::one_line;
+use super::shown::one_line;
 use crate::image::oci::Reference;
+use crate::image::source::registry::challenge::{Challenge, refuses_token};
+use crate::image::source::registry::config::auth_file::AuthFile;
+use crate::image::source::registry::config::{pull_secret, registries};
+use crate::image::source::registry::error::{clean, parse_error_body};
 
 /// Whose credentials are looked for.
 const PLACES: [(&str, &str); 4] = [

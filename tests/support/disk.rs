@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use landfall::machine::disk::layout::{Arch, Backend, BlockSetup, BootcVersion, Layout, LayoutRequest, Role};
-use landfall::machine::disk::table::{Geometry, MIB};
+use landfall::{Arch, Backend, BlockSetup, BootcVersion, Geometry, Layout, LayoutRequest, MIB, Role};
 use tempfile::TempDir;
 
 /// Runs a program to its end and returns what it printed.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use lab::able_kernel;
 use lab::image::{Entry, Image, Layer, Layout};
 use lab::registry::Registry;
-use landfall::image::source::registry::{Options, Policy, Timeouts};
+use landfall::{Options, Policy, Timeouts};
 use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
 

@@ -5,7 +5,6 @@
 //! pull that was stopped goes on where it was, also inside a layer.
 
 mod archive;
-mod destination;
 mod directory;
 mod fetch;
 mod index;
@@ -14,7 +13,6 @@ mod target;
 use anyhow::{Context, Result};
 use tokio::task::spawn_blocking;
 
-use self::destination::DestinationForm;
 use self::target::layers;
 use crate::console::progress::{Event, Phase, Progress, Wait};
 use crate::image::root::{self, Wanted};
@@ -22,7 +20,7 @@ use crate::image::source::file::Named;
 use crate::machine::labelled::Stick;
 use crate::machine::private_mount::Access;
 
-pub use self::destination::Destination;
+use crate::request::{Destination, DestinationForm};
 
 /// Pulls the image to `to`.
 pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Result<()> {

@@ -13,7 +13,9 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use uuid::Uuid;
 
-pub use load_option::{EspPath, LoadOption};
+pub use load_option::EspPath;
+#[cfg(any(test, fuzzing))]
+pub use load_option::LoadOption;
 pub use order::BootEntry;
 pub use variables::Variables;
 

@@ -10,10 +10,10 @@
 
 mod auth;
 mod blob;
-mod challenge;
-mod config;
+pub(crate) mod challenge;
+pub(crate) mod config;
 mod endpoint;
-pub(super) mod error;
+pub(crate) mod error;
 pub(super) mod host;
 pub(super) mod http;
 mod options;
@@ -24,8 +24,6 @@ mod setup;
 pub(super) mod shared;
 mod tls;
 
-#[cfg(any(test, fuzzing))]
-pub(crate) mod fuzz;
 #[cfg(test)]
 pub(super) mod tests;
 

@@ -15,6 +15,4 @@ mod transport;
 
 pub use choose::{NoDisk, choose};
 pub use discover::{BlockDevice, disks};
-pub use hints::{Candidate, HintError, Hints};
-pub use identity::Identity;
-pub use sysfs::KernelPartition;
+pub use hints::{Candidate, Hints};

@@ -10,8 +10,10 @@ mod room;
 mod verified;
 mod view;
 
-pub use amend::{Origin, Room};
+pub use amend::Origin;
 pub use boot_loader::find_boot_loader;
 pub use error::Unverified;
 pub use verified::{BootPath, TableReport, VerifiedDisk};
-pub use view::{InstalledDisk, check_root};
+pub use view::InstalledDisk;
+#[cfg(test)]
+pub use view::check_root;

@@ -5,4 +5,4 @@ pub(super) mod gpt;
 pub(super) mod mbr;
 
 pub use geometry::{Extent, Geometry, MIB};
-pub use gpt::{GptError, Partition, Table};
+pub use gpt::{Partition, Table};
