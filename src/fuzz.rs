@@ -1,8 +1,8 @@
 //! Fuzz targets: what strangers' bytes may do to this program, and what never happens whatever they are.
 //!
-//! A target is one function of [`TARGETS`] that panics where its invariant is broken, and seeds made by code: those that
-//! a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the seeds on every change.
-//! Built for tests and for the fuzzer only.
+//! A target is one function of [`TARGETS`] that panics where its invariant is broken, and seeds made by code:
+//! those that a person would try first. `tests/fuzz` runs them under libFuzzer; the test below replays the
+//! seeds on every change. Built for tests and for the fuzzer only.
 
 mod boot_entry;
 mod config_drive;
@@ -115,8 +115,8 @@ pub fn hints(data: &[u8]) {
     hints::run(data);
 }
 
-/// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can be merged,
-/// and what cannot leaves nothing.
+/// A layer's blob, unpacked over another one: nothing outside its directory changes, what can be unpacked can
+/// be merged, and what cannot leaves nothing.
 pub fn layer(data: &[u8]) {
     layer::run(data);
 }
@@ -126,7 +126,8 @@ pub fn reference(data: &[u8]) {
     image::reference(data);
 }
 
-/// A manifest or an index, and a config: whatever they say, an image has no more layers and bytes than can be worked with.
+/// A manifest or an index, and a config: whatever they say, an image has no more layers and bytes than can be
+/// worked with.
 pub fn manifest(data: &[u8]) {
     image::manifest(data);
 }

@@ -1,7 +1,8 @@
 //! The story: how an image gets onto a disk. Read [`install`] from top to bottom.
 //!
-//! Whatever can be known before the disk is touched is checked before it: what may write to the disk is a method of
-//! [`Unfinished`], which only a claim leads to. From a [`Finished`] installation on the disk stays as it is.
+//! Whatever can be known before the disk is touched is checked before it: what may write to the disk is a
+//! method of [`Unfinished`], which only a claim leads to. From a [`Finished`] installation on the disk stays
+//! as it is.
 //!
 //! [`Unfinished`]: unfinished::Unfinished
 //! [`Finished`]: unfinished::Finished
@@ -28,8 +29,8 @@ pub use planning::{Plan, Summary, plan};
 use programs::Programs;
 use unfinished::Unfinished;
 
-/// Installs an image as it is asked for, and gives the last word. `report` tells what was done, also when this fails or is
-/// dropped half-way.
+/// Installs an image as it is asked for, and gives the last word. `report` tells what was done, also when
+/// this fails or is dropped half-way.
 pub async fn install(request: &request::Install, progress: &Progress, report: &mut Report) -> Result<String> {
     progress.enter(Phase::Plan);
     let plan = plan(request, progress).await?;

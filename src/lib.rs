@@ -15,16 +15,17 @@
 //! | [`request`] | what is to be done |
 //! | [`report`] | the record of an installation, and what each phase cost |
 //! | [`verify`] | whether an installed disk boots, and what |
-//! | [`container`] | programs of the image, sealed off; their network, and on it the relay: the image as a registry of its own |
+//! | [`container`] | programs of the image, sandboxed; their network, and on it the relay: the image as a registry of its own |
 //! | [`bootc`] | what the image's bootc needs, can and is asked |
 //! | [`config_drive`] | OpenStack's config drive |
 //! | [`image`] | from a reference to a mounted root: [`image::oci`], [`image::source`], [`image::layer`], [`image::pull`] … |
 //! | [`machine`] | its disks, from first look to verification; file systems, firmware, kernel |
-//! | [`console`] | what people see: progress, output, text of strangers on its way to a terminal |
+//! | [`console`] | what people see: progress, output, untrusted text on its way to a terminal |
 //! | [`sys`] | the only unsafe code |
 //! | `fuzz` | what is fuzzed, in tests and under the fuzzer only |
 //!
-//! A room imports only those below its row, and no imports run in a circle: `tests/layers.rs` reads this table.
+//! A room imports only those below its row, and no imports run in a circle: `tests/layers.rs` reads this
+//! table.
 
 mod bootc;
 pub mod cli;
@@ -43,7 +44,8 @@ pub mod request;
 mod sys;
 pub mod verify;
 
-// What `main.rs` and the programs in `tests/` name. All else is private, so that the compiler sees what nobody uses.
+// What `main.rs` and the programs in `tests/` name. All else is private, so that the compiler sees what
+// nobody uses.
 pub use console::{output, progress, text};
 pub use container::relay::{Blobs, Relay, policy_json, registries_conf};
 pub use container::{NotStarted, helper};

@@ -93,7 +93,7 @@ fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     if !text.contains('\n') {
         return status::<()>(Err(anyhow!("{text}; {state}")), failed);
     }
-    // Behind what an image has printed, our own word needs a line of its own.
+    // After what an image has printed, our own message needs a line of its own.
     status::<()>(Err(error), failed);
     status::<()>(Err(anyhow!("failed; {state}")), failed)
 }
@@ -171,17 +171,18 @@ fn attended(work: impl Future<Output = Result<()>>, progress: &Progress) -> u8 {
 
 /// Runs `work` to its end, or until a signal asks to stop; then `work` is dropped, which cleans up.
 fn interruptible<T>(work: impl Future<Output = Result<T>>, progress: &Progress) -> Result<T> {
-    // Before any thread is there: mounts made from here on are seen by nobody else, and go away with this process.
+    // Before any thread is there: mounts made from here on are seen by nobody else, and go away with this
+    // process.
     if nix::unistd::geteuid().is_root() {
         enter_private_mounts()?;
     }
     heap::share();
     let runtime = Runtime::new().context("starting the runtime")?;
     let result = runtime.block_on(async {
-        // Before the work says its first word: whoever reads that may send a signal.
+        // Before the first output of the work: its reader may send a signal at once.
         let mut stop = StopSignals::listen()?;
         let progress = progress.clone();
-        // In a task of its own: it is heard also while a step of the work blocks, and who sent it is told so.
+        // In a task of its own: the signal is handled and acknowledged even while a step of the work blocks.
         let stopped = tokio::spawn(async move {
             let signal = stop.received().await;
             progress.note(format!("{signal}: stopping"));

@@ -1,8 +1,9 @@
-//! `landfall verify`, and what an installation checks beyond the partition table: whether the disk boots, and what.
+//! `landfall verify`, and what an installation checks beyond the partition table: whether the disk boots, and
+//! what.
 //!
-//! Nothing is written. What can be read from the disk's own bytes is read so; file systems that only a kernel can read are
-//! mounted read-only, without their journals being replayed, where nobody else sees it; a kernel that doesn't know their
-//! partitions is told of them. What could not be checked is said.
+//! Nothing is written. What can be read from the disk's own bytes is read from there. File systems that only
+//! a kernel can read are mounted privately and read-only, without replaying their journals; a kernel that
+//! doesn't know their partitions is told of them. What could not be checked is reported.
 
 mod check;
 mod entries;
@@ -40,8 +41,8 @@ pub async fn verify(device: PathBuf) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold, and `boot` is
-/// how it is to boot.
+/// Checks an installed disk beyond its table and its boot loader; `digest` is that of the image it must hold,
+/// and `boot` is how it is to boot.
 pub fn installed(disk: &InstalledDisk, boot: BootPath, digest: &str) -> Verdict {
     let mut verdict = Verdict::default();
     look_inside(disk, boot, Some(digest), &mut verdict);
@@ -60,13 +61,11 @@ fn boot_loader(disk: &InstalledDisk) -> Outcome {
     match &disk.boot_loader {
         Ok(found) if found.is_fallback => Passed(found.path.clone()),
         Ok(found) => Passed(format!(
-            "{}, which needs a boot entry of the firmware: see that there is one (efibootmgr -v)",
+            "{}, which needs a firmware boot entry: check that there is one (efibootmgr -v)",
             found.path
         )),
         Err(error) => match Outcome::from(error) {
-            Failed(problem) => Failed(format!(
-                "{problem}; with --bootloader none that is as it was asked for"
-            )),
+            Failed(problem) => Failed(format!("{problem}; with --bootloader none that is expected")),
             outcome => outcome,
         },
     }
@@ -108,7 +107,7 @@ fn look_inside(disk: &InstalledDisk, boot_path: BootPath, expected: Option<&str>
             recorded::outcome(mounted.rootfs(), entries.first(), expected)
         }
         Err(why) => {
-            // With a boot partition, there is nothing in it that a boot loader would read.
+            // With a boot partition, it is empty that a boot loader would read.
             if boot.is_none() {
                 entries.cannot_read("the root file system", &why);
             }
@@ -119,7 +118,8 @@ fn look_inside(disk: &InstalledDisk, boot_path: BootPath, expected: Option<&str>
     verdict.add("image on the disk", recorded);
 }
 
-/// Checks the root partition, and mounts its file system. An error is the reason why what is in it was not checked.
+/// Checks the root partition, and mounts its file system. An error is the reason why what is in it was not
+/// checked.
 fn root(disk: &InstalledDisk, verdict: &mut Verdict) -> Result<Mounted> {
     const WHAT: &str = "root";
     let (partition, signature) = match &disk.root {
@@ -134,10 +134,10 @@ fn root(disk: &InstalledDisk, verdict: &mut Verdict) -> Result<Mounted> {
         verdict.add(
             WHAT,
             match Header::read(&mut region) {
-                Ok(header) if header.has_tpm2_token() => Passed("LUKS, which a TPM 2.0 unlocks".into()),
+                Ok(header) if header.has_tpm2_token() => Passed("LUKS, unlocked by a TPM 2.0".into()),
                 Ok(_) => Failed(
-                    "LUKS without a token for a TPM 2.0, which is to unlock it at boot: enrol one with systemd-cryptenroll, or \
-                     install again"
+                    "LUKS without a TPM 2.0 token to unlock it at boot: enrol one with systemd-cryptenroll, \
+                     or install again"
                         .into(),
                 ),
                 Err(error) => error.into(),
@@ -164,7 +164,7 @@ struct Mounted {
 impl Mounted {
     fn partition(disk: &InstalledDisk, partition: &Partition) -> Result<Self> {
         let known = disk.signatures(partition)?;
-        let kind = known.first().context("it has no file system that is known")?.kind;
+        let kind = known.first().context("it has no known file system")?.kind;
         let mount = PrivateMount::new(&disk.node(partition)?, kind, Access::Read)?;
         Ok(Self {
             rootfs: Rootfs::open(mount.path())?,

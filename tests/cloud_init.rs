@@ -1,5 +1,5 @@
-//! Config drives as cloud-init finds and reads them: its own DataSourceConfigDrive, from the distribution's package, on disks
-//! that Landfall wrote. Needs root.
+//! Config drives as cloud-init finds and reads them: its own DataSourceConfigDrive, from the distribution's
+//! package, on disks that Landfall wrote. Needs root.
 
 mod support;
 
@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use support::disk::{Loop, image, run, text};
 use support::{landfall, output};
 
-/// cloud-init and the Python modules that it needs, unpacked and not installed: nothing of it runs at the next boot.
+/// cloud-init and the Python modules that it needs, unpacked and not installed: nothing of it runs at the
+/// next boot.
 fn cloud_init() -> PathBuf {
     const PACKAGE: &str = "cloud-init";
     let directory = lab::target().join(format!("{PACKAGE}-{}", lab::apt::candidate(PACKAGE).unwrap()));

@@ -1,5 +1,5 @@
-//! Config drives against the programs that everyone else uses: xorriso, mkfs, mtools, blkid, sfdisk, cloud-init. Needs root
-//! and those programs; a missing one is a failure that names it.
+//! Config drives against the programs that everyone else uses: xorriso, mkfs, mtools, blkid, sfdisk,
+//! cloud-init. Needs root and those programs; a missing one is a failure that names it.
 
 mod support;
 
@@ -102,7 +102,8 @@ fn read_drive(input: &[u8]) -> ConfigDrive {
     ConfigDrive::read(input).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Takes the files out of an ISO image with xorriso, by the names of Rock Ridge, or by those of Joliet (`norock`).
+/// Takes the files out of an ISO image with xorriso, by the names of Rock Ridge, or by those of Joliet
+/// (`norock`).
 fn extract_iso(iso: &Path, names: &str, directory: &TempDir) -> PathBuf {
     let target = directory.path().join("extracted");
     let _ = fs::remove_dir_all(&target);
@@ -146,8 +147,8 @@ fn ironics_json_becomes_a_drive_that_others_read() {
     }
 }
 
-/// As openstacksdk has it, which builds config drives for Ironic: what is empty makes no file. cloud-init would configure no
-/// network at all by an empty `network_data.json`.
+/// As openstacksdk has it, which builds config drives for Ironic: what is empty makes no file. cloud-init
+/// would configure no network at all by an empty `network_data.json`.
 #[test]
 fn what_is_empty_in_ironics_json_makes_no_file() {
     let names = |json: &str| {
@@ -345,15 +346,12 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
     assert!(
         error
             .to_string()
-            .contains("1/2/3/4/5/6/7/8: config drives have no more than 7"),
+            .contains("1/2/3/4/5/6/7/8: config drives have at most 7"),
         "{error}"
     );
     for (names, expected) in [
-        (&["a?b"][..], "the name \"a?b\" can't be written"),
-        (
-            &["content/Same", "content/same"],
-            "differ only by capital letters",
-        ),
+        (&["a?b"][..], "the name \"a?b\" cannot be written"),
+        (&["content/Same", "content/same"], "differ only in case"),
     ] {
         let directory = tempfile::tempdir().unwrap();
         for name in names.iter().chain(&["openstack/latest/meta_data.json"]) {
@@ -386,7 +384,7 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
     assert!(
         error
             .to_string()
-            .contains("give the directory that has openstack in it"),
+            .contains("give the directory that contains openstack"),
         "{error}"
     );
     // What a file says of its size, and what is around the files.

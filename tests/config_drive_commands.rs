@@ -1,4 +1,5 @@
-//! `landfall config-drive` on disks made by sgdisk and sfdisk, looked at with their and blkid's eyes. Needs root.
+//! `landfall config-drive` on disks made by sgdisk and sfdisk, looked at with their and blkid's eyes. Needs
+//! root.
 
 mod support;
 
@@ -207,7 +208,7 @@ fn what_has_no_room_is_refused_and_left_alone() {
     sfdisk("label: gpt\nsize=98MiB\n");
     let large = directory.path().join("large");
     fs::write(&large, format!("{{\"user_data\": \"{}\"}}", "x".repeat(1 << 20))).unwrap();
-    refused(text(&large), &device, "bytes in one piece are not free");
+    refused(text(&large), &device, "contiguous free bytes");
     sfdisk("label: gpt\nsize=10MiB, name=\"a\"\nsize=10MiB, name=\"b\"\n");
     let fat = directory.path().join("fat");
     fs::File::create(&fat).unwrap().set_len(10 * MIB).unwrap();
@@ -288,7 +289,7 @@ fn a_write_that_fails_leaves_no_partition_behind() {
         let device = Loop::over(&disk, sector_bytes);
         sfdisk(&device.0, &format!("label: {label}\nsize=40MiB\n"));
         let before = partitions(&device);
-        // The disk takes no more than the megabyte that there is behind it.
+        // The disk takes no more than the megabyte that it has after it.
         let ran = write(&source, &device);
         assert_eq!(ran.code, Some(4), "{ran:#?}");
         assert!(
@@ -330,7 +331,7 @@ fn a_device_is_not_replaced_by_an_image() {
         let before = fs::symlink_metadata(output).unwrap().file_type();
         let ran = landfall(["config-drive", "build", &source, "-o", text(output)]);
         assert_eq!(ran.code, Some(3), "{ran:#?}");
-        assert!(ran.error().contains("no plain file"), "{ran:#?}");
+        assert!(ran.error().contains("not a regular file"), "{ran:#?}");
         assert_eq!(fs::symlink_metadata(output).unwrap().file_type(), before);
     }
 }

@@ -1,5 +1,5 @@
-//! The same registries.conf, auth.json and certs.d for podman and for Landfall: both reach the same registry, mirror and
-//! credentials, as the registries' own logs tell.
+//! The same registries.conf, auth.json and certs.d for podman and for Landfall: both reach the same registry,
+//! mirror and credentials, as the registries' own logs tell.
 
 mod support;
 
@@ -97,7 +97,8 @@ impl Lab {
         }
     }
 
-    /// A text with the hosts of the registries, as `{NAME}`, the image's digest, and the directory of a layout.
+    /// A text with the hosts of the registries, as `{NAME}`, the image's digest, and the directory of a
+    /// layout.
     fn filled(&self, text: &str) -> String {
         let layout = self.directory.path().join("layout");
         let mut text = text
@@ -720,7 +721,7 @@ fn a_layer_that_a_mirror_has_damaged_comes_from_the_next() {
     lab::image::flip_byte(&lab.mirror.blob(&lab.layer), 1 << 20).unwrap();
     let said = lab.unpack(&mirror);
     let told = format!(
-        "mirror {mirror} has something else for blob {}; asking {origin}",
+        "mirror {mirror} sent other bytes for blob {}; asking {origin}",
         lab.layer
     );
     assert!(said.contains(&told), "{said}");

@@ -1,5 +1,5 @@
-//! Disks against the programs that everyone else uses: sfdisk, sgdisk, blkid, mkfs, on image files and loop devices. Needs
-//! root and those programs; a missing one is a failure that names it.
+//! Disks against the programs that everyone else uses: sfdisk, sgdisk, blkid, mkfs, on image files and loop
+//! devices. Needs root and those programs; a missing one is a failure that names it.
 
 mod support;
 
@@ -354,7 +354,7 @@ fn what_differs_from_the_plan_is_noticed() {
     let root = layout.partition(Role::Root).unwrap().extent.start_lba * 512;
     overwrite(&mut open(&device.0), root, 8192);
     assert!(
-        verdict().contains("holds nothing that is known; expected was a filesystem"),
+        verdict().contains("holds nothing known; expected a file system"),
         "{}",
         verdict()
     );
@@ -543,7 +543,7 @@ fn another_disk_by_the_same_name_is_not_claimed() {
     run("losetup", &["--sector-size", "512", text(&device.0), text(&file)]);
     let error = Disk::claim(expendable).unwrap_err();
     assert!(
-        error.to_string().contains("is not the disk that was looked at"),
+        error.to_string().contains("is not the disk that was checked"),
         "{error}"
     );
 }

@@ -1,5 +1,5 @@
-//! Which disk: what `landfall disks` says against what lsblk says, disks that are named and must fit hints, and the
-//! question before a wipe. Needs root.
+//! Which disk: what `landfall disks` says against what lsblk says, disks that are named and must fit hints,
+//! and the question before a wipe. Needs root.
 
 mod support;
 
@@ -111,7 +111,7 @@ fn a_disk_that_is_named_must_satisfy_the_hints() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     let ran = plan("size=3");
     assert_eq!(ran.code, Some(3), "{ran:#?}");
-    let expected = format!("{device} is not as the hints have it: size is 2 GiB, wanted \"3\"");
+    let expected = format!("{device} does not match the hints: size is 2 GiB, wanted \"3\"");
     assert!(ran.error().contains(&expected), "{ran:#?}");
 }
 

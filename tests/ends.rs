@@ -82,7 +82,7 @@ fn an_unpacked_root_and_a_config_drive_are_the_last_that_is_said() {
     let (source, built) = (source.to_str().unwrap(), lab.directory.path().join("built.iso"));
     let built = built.to_str().unwrap();
     let (_, last) = last_word(&["config-drive", "build", source, "-o", built]);
-    assert_says_first_and_last(&last, &format!("made the config drive {built} (ISO 9660, "), ")");
+    assert_says_first_and_last(&last, &format!("wrote the config drive {built} (ISO 9660, "), ")");
     let disk = LoopDisk::new(&lab.directory.path().join("disk"), 200 << 20);
     let device = disk.device.to_str().unwrap();
     output(Command::new("sgdisk").args(["--clear", device]));
@@ -125,7 +125,8 @@ fn a_failure_ends_with_what_became_of_the_disk() {
             &speaks[..],
             &[][..],
             CHANGED,
-            "\nlandfall: failed; the disk was changed; its partition table is cleared, so that it can't boot",
+            "\nlandfall: failed; the disk was changed; its partition table is cleared, so that it cannot \
+             boot",
         ),
         (
             "127.0.0.1:1/os/x:1",
@@ -137,13 +138,13 @@ fn a_failure_ends_with_what_became_of_the_disk() {
             &image,
             &["--wipe"],
             CHANGED,
-            "; the disk was changed; its partition table is cleared, so that it can't boot",
+            "; the disk was changed; its partition table is cleared, so that it cannot boot",
         ),
         (
             &image,
             &["--wipe", "--keep-on-failure"],
             CHANGED,
-            "; the disk was changed, and what is on it is not complete",
+            "; the disk was changed and is incomplete",
         ),
     ] {
         let ran = landfall([disk.install(image, &["--progress=plain"]), more.to_vec()].concat());
@@ -163,8 +164,8 @@ fn a_report_that_can_not_be_written_is_known_before_anything_is_asked() {
     let missing = lab.directory.path().join("missing/report.json");
     let in_a_file = lab.file("file", "").join("report.json");
     for (report, expected) in [
-        ("https://lab.example.com/report", "it takes a file, no address"),
-        (missing.to_str().unwrap(), "no file can be made in "),
+        ("https://lab.example.com/report", "it takes a file, not a URL"),
+        (missing.to_str().unwrap(), "no file can be created in "),
         (lab.directory.path().to_str().unwrap(), "it is a directory"),
         (in_a_file.to_str().unwrap(), "Not a directory"),
     ] {
@@ -221,7 +222,8 @@ fn on_a_terminal_an_error_has_its_own_line_and_is_the_last() {
     let (bar, error) = ran.stdout.split_once("landfall: ").unwrap();
     // What was on the line before is erased.
     assert!(bar.is_empty() || bar.ends_with("\r\x1b[2K"), "{ran:#?}");
-    let expected = "writing to /nowhere/os: there is no directory /nowhere: make it first, or mount what belongs there\r\n";
+    let expected = "writing to /nowhere/os: directory /nowhere does not exist: create it, or mount what \
+                    belongs there\r\n";
     assert_eq!(error, expected);
 }
 
@@ -238,7 +240,7 @@ fn what_a_killed_unpack_left_is_said_by_the_next_and_no_directory_above_is_made(
     child.kill().unwrap();
     finish(child);
     assert_eq!(beside.code, Some(0), "{beside:#?}");
-    let left = "was left by a landfall that was killed: remove it";
+    let left = "was left behind by a killed landfall: remove it";
     assert!(!beside.stderr.contains(left), "{beside:#?}");
     let next = unpack("root");
     assert_eq!(next.code, Some(0), "{next:#?}");
@@ -247,7 +249,7 @@ fn what_a_killed_unpack_left_is_said_by_the_next_and_no_directory_above_is_made(
     let ran = unpack("nowhere/root");
     assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
     assert!(
-        last_line(&ran).ends_with("nowhere: make it first, or mount what belongs there"),
+        last_line(&ran).ends_with("nowhere does not exist: create it, or mount what belongs there"),
         "{ran:#?}"
     );
     assert!(!fs::exists(to("nowhere")).unwrap());

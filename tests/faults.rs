@@ -1,5 +1,5 @@
-//! Everything that can go wrong on the way from a real registry: each ends in the right image or in the right error, and
-//! with nothing left behind.
+//! Everything that can go wrong on the way from a real registry: each ends in the right image or in the right
+//! error, and with nothing left behind.
 
 mod support;
 
@@ -18,9 +18,9 @@ use support::{
     GIB, Lab, Ran, assert_nothing_left, impatient, installable, landfall, noise, quick, start_until,
 };
 
-/// What goes wrong with the first request, `>` with the second, and so on; `…`: with all that follow too. A fault at `*`
-/// is three: at the first, the middle and the last byte of the body. Then, for each of the three kinds of things that are
-/// asked for, how it ends: `image`, or what the error says.
+/// What goes wrong with the first request, `>` with the second, and so on; `…`: with all that follow too. A
+/// fault at `*` is three: at the first, the middle and the last byte of the body. Then, for each of the three
+/// kinds of things that are asked for, how it ends: `image`, or what the error says.
 const TABLE: &str = "
 fault                      | manifest                     | config                       | layer
 cut *                      | image                        | image                        | image
@@ -215,7 +215,8 @@ fn parse(text: &str, elsewhere: &Elsewhere) -> Fault {
     }
 }
 
-/// A registry with one image, and the parts of its paths by which its manifest, config and larger layer are asked for.
+/// A registry with one image, and the parts of its paths by which its manifest, config and larger layer are
+/// asked for.
 struct Origin {
     server: Server,
     name: String,
@@ -412,7 +413,7 @@ fn a_source_that_fails_while_bootc_runs_is_named() {
             "echo error: Installing to disk: received unexpected HTTP status: 502 Bad Gateway; exit 1",
             "received unexpected HTTP status: 502 Bad Gateway",
         ),
-        ("succeeds", "exit 0", "and bootc tried again: "),
+        ("succeeds", "exit 0", "but bootc tried again: "),
     ] {
         let tools = ["sed", "wget"].map(|name| Entry::symlink(format!("usr/bin/{name}"), "busybox"));
         let image = installable(&format!("{ASKS}{end}"))

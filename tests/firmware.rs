@@ -12,7 +12,7 @@ fn efibootmgr(directory: &Path, arguments: &[&str]) -> String {
         // It takes the path as a prefix.
         .env("EFIVARFS_PATH", format!("{}/", directory.display()))
         .output()
-        .unwrap_or_else(|error| panic!("efibootmgr can't be started ({error}): run `cargo xtask setup`"));
+        .unwrap_or_else(|error| panic!("efibootmgr cannot be started ({error}): run `cargo xtask setup`"));
     assert!(
         output.status.success(),
         "efibootmgr {arguments:?}: {}",

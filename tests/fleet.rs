@@ -1,4 +1,5 @@
-//! Many machines at once, each in a network of its own, behind one cache: what the registry behind it has to give.
+//! Many machines at once, each in a network of its own, behind one cache: what the registry behind it has to
+//! give.
 
 mod support;
 
@@ -181,9 +182,10 @@ fn a_fleet_behind_a_cache_that_fetches_once() {
     assert_eq!(fleet.asked_at_least(&fleet.origin, 1), [1; LAYERS]);
 }
 
-/// Distribution's own cache (2.8) fetches a blob that it doesn't have once for whoever asks and once for itself, again for
-/// each who asks before it is stored, and ignores `Range` until then (registry/proxy/proxyblobstore.go, `ServeBlob`). So
-/// no client of it can make a layer leave the origin once; but what one node has pulled costs the origin nothing more.
+/// Distribution's own cache (2.8) fetches a blob that it doesn't have once for whoever asks and once for
+/// itself, again for each who asks before it is stored, and ignores `Range` until then
+/// (registry/proxy/proxyblobstore.go, `ServeBlob`). So no client of it can make a layer leave the origin
+/// once; but what one node has pulled costs the origin nothing more.
 #[test]
 fn a_fleet_behind_distribution_that_one_node_has_pulled_through() {
     let fleet = Fleet::new();

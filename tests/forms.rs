@@ -1,5 +1,5 @@
-//! The forms that an image takes on its way: whatever skopeo makes of it, Landfall unpacks the same tree; and what Landfall
-//! writes, skopeo reads.
+//! The forms that an image takes on its way: whatever skopeo makes of it, Landfall unpacks the same tree; and
+//! what Landfall writes, skopeo reads.
 
 mod support;
 
@@ -59,7 +59,8 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, Inode> {
     found
 }
 
-/// The layers of every kind: all that a layer can do to those below, one that does nothing, the same one twice.
+/// The layers of every kind: all that a layer can do to those below, one that does nothing, the same one
+/// twice.
 fn layers() -> Vec<Layer> {
     let below = Layer::new([
         Entry::directory("etc"),
@@ -229,8 +230,8 @@ fn whatever_landfall_writes_is_the_same_to_skopeo() {
     }
 }
 
-/// A gzip layer in the form of eStargz: each piece of it a gzip member of its own, an index of them as the archive's last
-/// file, and a footer that points to that (stargz-snapshotter, `docs/estargz.md`).
+/// A gzip layer in the form of eStargz: each piece of it a gzip member of its own, an index of them as the
+/// archive's last file, and a footer that points to that (stargz-snapshotter, `docs/estargz.md`).
 fn estargz(tar: &[u8]) -> Vec<u8> {
     let mut blob = Vec::new();
     for piece in tar.chunks(512 * 7) {

@@ -41,7 +41,8 @@ fn every_verdict_is_the_one_of_ironic_python_agent() {
             .map(|each| each.as_str().unwrap())
             .collect();
         let Ok(hints) = Hints::from_json(&json!({ key: expression })) else {
-            // Nothing that works there is refused here, but for a size compared as text, which is always "different".
+            // Nothing that works there is refused here, but for a size compared as text, which is always
+            // "different".
             let is_text = expression.as_str().is_some_and(|text| text.starts_with("s!="));
             let is_size_as_text = key == "size" && is_text;
             assert!(
@@ -88,7 +89,7 @@ fn hints_come_as_json_or_one_by_one() {
         .unwrap();
     assert_eq!(json.mismatch(&disk), None);
     for (wrong, why) in [
-        ("colour=red", "unknown; there are size, model"),
+        ("colour=red", "unknown; known keys are size, model"),
         ("serial", "write it as key=value"),
         ("size=big", "positive integer"),
         ("size>=100", "write the operator after a \"=\": \"size=>= 100\""),
@@ -96,7 +97,7 @@ fn hints_come_as_json_or_one_by_one() {
         ("serial=!= foo", "use s!= for text"),
         ("serial==foo", "use s== for text"),
         ("{\"serial\": 5}", "not a string value"),
-        ("{\"colour\": 5}", "unknown; there are size, model"),
+        ("{\"colour\": 5}", "unknown; known keys are size, model"),
         ("{\"serial\"", "EOF"),
         ("size=<range-in> [ 1 2 ]", "does not compare sizes"),
         ("rotational=maybe", "not a Boolean"),

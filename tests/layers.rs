@@ -1,6 +1,6 @@
-//! The rule of the map in `src/lib.rs`: a room imports only those in the rows below its own, and nowhere, at the top or inside
-//! the rooms, do imports run in a circle. A file that hands on what a child defines (`pub use`) imports nothing by that.
-//! Tests and what is fuzzed may look at everything.
+//! The rule of the map in `src/lib.rs`: a room imports only those in the rows below its own, and nowhere, at
+//! the top or inside the rooms, do imports run in a circle. A file that hands on what a child defines
+//! (`pub use`) imports nothing by that. Tests and what is fuzzed may look at everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -105,7 +105,7 @@ async fn what_is_wrong_is_said() {
     for (name, expected) in [
         (
             format!("oci:{place}"),
-            "has several images: say which, by :TAG or @DIGEST (gzip, zstd, index)",
+            "has several images: choose one with :TAG or @DIGEST (gzip, zstd, index)",
         ),
         (
             format!("oci:{place}:none"),
@@ -113,20 +113,20 @@ async fn what_is_wrong_is_said() {
         ),
         (
             format!("oci:{place}:zstd"),
-            "has another digest than its name: copy it again",
+            "does not match its digest: copy it again",
         ),
-        (format!("oci:{}", empty.display()), "is no OCI image layout"),
+        (format!("oci:{}", empty.display()), "is not an OCI image layout"),
         (
             format!("oci:{}", folder.path().join("missing").display()),
             "No such file",
         ),
         (
             format!("oci-archive:{}", folder.path().join("text").display()),
-            "it is no tar",
+            "it is not a tar archive",
         ),
         (
             format!("docker-archive:{}", folder.path().join("text").display()),
-            "it is no tar",
+            "it is not a tar archive",
         ),
     ] {
         let error = format!("{:#}", find(&name).await.err().expect(&name));

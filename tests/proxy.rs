@@ -96,7 +96,8 @@ fn place(registry: &Registry, directory: &Path) {
     registry.place(&layout, "1", "os/web:1").unwrap();
 }
 
-/// Pulls `registry.lab/os/web:1`, a name that nobody but the proxy knows. Gives whether that went well, and what was said.
+/// Pulls `registry.lab/os/web:1`, a name that nobody but the proxy knows. Gives whether that went well, and
+/// what was said.
 fn pull(directory: &Path, environment: &[(&str, &str)], options: &[&str]) -> (bool, String) {
     let to = directory.join("pulled");
     let _ = fs::remove_dir_all(&to);
@@ -147,7 +148,7 @@ fn tls_goes_through_a_tunnel() {
     for (environment, expected) in [
         (
             vec![("HTTPS_PROXY", wrong.as_str())],
-            format!("its way leads through the proxy {}, which", proxy.host),
+            format!("is reached through the proxy {}, which", proxy.host),
         ),
         (
             vec![("HTTPS_PROXY", right.as_str()), ("NO_PROXY", &near)],
@@ -155,7 +156,7 @@ fn tls_goes_through_a_tunnel() {
         ),
         (
             vec![("HTTPS_PROXY", "http://ann:pr0xy@127.0.0.1:1")],
-            "its way leads through the proxy 127.0.0.1:1, which refuses connections".into(),
+            "is reached through the proxy 127.0.0.1:1, which refuses connections".into(),
         ),
         (
             vec![("HTTPS_PROXY", "ftp://ann:pr0xy@x")],
@@ -217,7 +218,8 @@ fn plain_http_is_asked_of_the_proxy_itself() {
     let (success, said) = pull(directory.path(), &[("HTTP_PROXY", &wrong)], &options);
     assert!(
         !success
-            && said.contains("answered 407 Proxy Authentication Required: the proxy wants user and password"),
+            && said
+                .contains("answered 407 Proxy Authentication Required: the proxy wants a user and password"),
         "{said}"
     );
 }

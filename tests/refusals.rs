@@ -1,5 +1,5 @@
-//! Whatever can go wrong before the image installs itself: one clear line, the right exit status, and a disk without a
-//! changed byte.
+//! Whatever can go wrong before the image installs itself: one clear line, the right exit status, and a disk
+//! without a changed byte.
 
 mod support;
 
@@ -123,7 +123,7 @@ fn nothing_is_written_when_bootc_would_fail() {
         &disk,
         &image,
         &["--bootc-arg", "--nonsense"],
-        "does not take what it would be told: unexpected argument '--nonsense' found",
+        "rejects its arguments: unexpected argument '--nonsense' found",
     );
 
     let podman = "#!/bin/sh\n[ \"$*\" = '--root /tmp/landfall-podman/root --runroot /tmp/landfall-podman/run images' ] || exit 9\n\
@@ -139,7 +139,8 @@ fn nothing_is_written_when_bootc_would_fail() {
         &disk,
         &lab.place("no-conmon"),
         &[],
-        "podman does not start in the image, which bootc needs: Error: could not find a working conmon binary",
+        "podman, which bootc needs, does not start in the image: Error: could not find a working conmon \
+         binary",
     );
 
     let bootupctl = Entry::program("usr/bin/bootupctl", "of 0.2.28: /usr/bin/grub2-editenv");
@@ -228,7 +229,7 @@ fn nothing_is_written_when_the_kernel_cannot_install() {
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert!(
         ran.stdout
-            .contains("not checked whether this kernel makes partitions from a GUID Partition Table ("),
+            .contains("not checked whether this kernel reads GUID Partition Tables ("),
         "{ran:#?}"
     );
     // This very kernel.
@@ -268,7 +269,7 @@ fn nothing_is_written_when_the_image_answers_without_end() {
     let bootc = Entry::program("usr/bin/bootc", "#!/no/such/shell\n");
     let image = support::installable("").layer(Layer::new([bootc]));
     lab.layout.add(&image, "no-shell").unwrap();
-    let expected = "the image has no program \"bootc\", or not the interpreter that it needs";
+    let expected = "the image has no program \"bootc\", or not its interpreter";
     refused(&disk, &lab.place("no-shell"), &[], expected);
 }
 
@@ -310,7 +311,7 @@ fn nothing_is_pulled_that_the_policy_does_not_accept() {
         &disk,
         &image,
         &["--policy", demanding.to_str().unwrap()],
-        "and signatures can't be checked yet: give a policy that accepts this image with --policy",
+        "but signatures cannot be checked yet: give a policy that accepts this image with --policy",
     );
 }
 
@@ -384,7 +385,7 @@ fn nothing_is_written_when_the_disk_is_not_right() {
         &small,
         &image,
         &["--config-drive", config_drive(&lab).to_str().unwrap()],
-        "709 MiB is the smallest",
+        "needs at least 709 MiB",
     );
 
     let disk = lab.disk(GIB);
@@ -419,13 +420,13 @@ fn nothing_is_written_when_the_disk_is_not_right() {
         &disk,
         &image,
         &wipe(&["--device-hint", "size=>= 2"]),
-        "is not as the hints have it: size is 1 GiB, wanted \">= 2\"",
+        "does not match the hints: size is 1 GiB, wanted \">= 2\"",
     );
     refused(
         &disk,
         &image,
         &wipe(&["--boot-entry", "first", "--bootloader", "none"]),
-        "without a boot loader there is nothing to put into the firmware's boot order",
+        "without a boot loader nothing can be put into the firmware's boot order",
     );
     if !Path::new("/sys/firmware/efi").exists() {
         refused(
@@ -498,7 +499,7 @@ fn a_plan_writes_nothing_and_says_what_would_be_done() {
         64 << 20
     );
     let not_checked = json["not_checked"].as_array().unwrap();
-    let of_bootc = "whether the image contains bootc and all that this needs";
+    let of_bootc = "whether the image contains bootc and all that bootc needs";
     assert!(not_checked.iter().any(|what| what == of_bootc), "{json:#}");
     assert!(
         table.stdout.contains(&format!("not checked {of_bootc}\n")),

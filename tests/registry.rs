@@ -121,7 +121,8 @@ async fn what_is_not_there_is_said() {
         (
             format!("{host}/os/web:2"),
             plain(),
-            "404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check name and tag",
+            "404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check its name and \
+             tag",
         ),
         (format!("{host}/os/db:1"), plain(), "there is no such image"),
         (
@@ -226,7 +227,7 @@ async fn a_private_authority() {
 
     let error = error_of(&name, &with_password).await;
     assert!(
-        error.contains("not trusted (no known authority signed it)") && error.contains("--ca-cert"),
+        error.contains("not trusted (no known CA signed it)") && error.contains("--ca-cert"),
         "{error}"
     );
 }
@@ -281,11 +282,11 @@ async fn what_is_wrong_with_a_certificate_is_said() {
     for (extensions, expected) in [
         (
             ["basicConstraints=CA:TRUE", "subjectAltName=IP:127.0.0.1"],
-            "it is the certificate of an authority; a server needs one that the authority has signed",
+            "it is a CA certificate; a server needs one that the CA has signed",
         ),
         (
             ["basicConstraints=CA:FALSE", "subjectAltName=DNS:other.lab"],
-            "call it by a name that it has",
+            "use a name that is in it",
         ),
     ] {
         let server = SelfSigned::start(folder.path(), extensions);

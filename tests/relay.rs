@@ -1,5 +1,5 @@
-//! The relay, asked by a real client that is configured as the image's own tools are: skopeo, with our drop-in for
-//! its registries, our policy, and nothing else below `/etc/containers`.
+//! The relay, asked by a real client that is configured as the image's own tools are: skopeo, with our
+//! drop-in for its registries, our policy, and nothing else below `/etc/containers`.
 
 use std::collections::HashMap;
 use std::fs;

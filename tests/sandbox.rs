@@ -1,4 +1,5 @@
-//! What the image's programs see while the image installs itself, and what is left when they fail or are stopped.
+//! What the image's programs see while the image installs itself, and what is left when they fail or are
+//! stopped.
 
 mod support;
 
@@ -147,7 +148,8 @@ fn a_disk_that_cannot_be_read_after_its_installation_is_not_judged() {
     assert_nothing_left();
 }
 
-/// Everything that a program can look at. The secret is put together there, so that this text is not found itself.
+/// Everything that a program can look at. The secret is put together there, so that this text is not found
+/// itself.
 const LOOK_AROUND: &str = r#"
 echo "first process: $(cat /proc/1/comm)"
 [ /proc/1/root/usr/bin/bootc -ef /usr/bin/bootc ] && echo "root of the first process: the image"
@@ -382,7 +384,8 @@ fn a_root_file_system_is_unpacked_complete_or_not_at_all() {
     );
 }
 
-/// Stops an installation with `signal` once it has said `line`; gives its exit status and whether the disk changed.
+/// Stops an installation with `signal` once it has said `line`; gives its exit status and whether the disk
+/// changed.
 fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
     let disk = lab.disk(GIB);
     let before = disk.hash();
@@ -488,7 +491,7 @@ fn an_environment_that_no_program_can_have_is_refused_before_anything_is_pulled(
         (
             "zero",
             "A=\0b".to_owned(),
-            "the variable \"A\" of the image's environment has a zero byte in it",
+            "the variable \"A\" of the image's environment contains a NUL byte",
         ),
         ("nameless", "=b".into(), "has no name"),
         (

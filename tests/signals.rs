@@ -106,7 +106,8 @@ impl Filesystem {
 
     /// Whoever writes waits, until this is dropped.
     fn freeze(&self) -> Frozen {
-        // A process of its own thaws it whatever becomes of this one: a machine with a frozen file system can't even sync.
+        // A process of its own thaws it whatever becomes of this one: a machine with a frozen file system
+        // can't even sync.
         let freezing = "fsfreeze --freeze \"$1\" && echo frozen && read -r _; fsfreeze --unfreeze \"$1\"";
         let mut freezer = Command::new("setsid")
             .args(["sh", "-c", freezing, "sh"])

@@ -1,4 +1,5 @@
-//! What reaches a terminal: nothing of a stranger's that steers it, is invisible, or changes the order of what is shown.
+//! What reaches a terminal: nothing of a stranger's that steers it, is invisible, or changes the order of
+//! what is shown.
 
 mod support;
 
@@ -11,8 +12,9 @@ use landfall::{Layout, LayoutRequest, MIB, Role};
 use support::disk::{Loop, image, request, run, stand_in_for_bootc, text};
 use support::{GIB, LANDFALL, Lab, Ran, landfall, output};
 
-/// Clears the screen, sets its title, changes the colour in the 8-bit way; then what can't be seen: an override of the order of
-/// characters, an isolate, a space of no width, a soft hyphen, a tag, two that end a line or a paragraph.
+/// Clears the screen, sets its title, changes the colour in the 8-bit way; then what can't be seen: an
+/// override of the order of characters, an isolate, a space of no width, a soft hyphen, a tag, two that end a
+/// line or a paragraph.
 const HOSTILE: &str = "evil\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}\u{2066}\u{200b}\u{ad}\u{e0041}\u{2028}\u{2029}\nlandfall: all is well";
 
 /// The same without what a file's name on FAT can't have.

@@ -1,4 +1,5 @@
-//! A real registry that wants tokens, and the server that gives them: whom it knows, how long they live, what it says.
+//! A real registry that wants tokens, and the server that gives them: whom it knows, how long they live, what
+//! it says.
 
 mod support;
 
@@ -173,7 +174,8 @@ async fn tokens_that_expire_in_mid_pull() {
     }
 }
 
-/// No clock is asked how old a token is: neither the server's word for it nor ours counts before the registry's.
+/// No clock is asked how old a token is: neither the server's word for it nor ours counts before the
+/// registry's.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_are_wrong() {
     for body in [
@@ -233,12 +235,9 @@ async fn what_a_token_server_says_is_shown() {
             (502, "<html><title>nginx</title></html>"),
             "502 Bad Gateway (tried 3 times)",
         ),
-        (
-            (200, "<html>please log in</html>"),
-            "which sent none in its answer",
-        ),
-        ((200, "{}"), "which sent none in its answer"),
-        ((200, r#"{"token":""}"#), "which sent none in its answer"),
+        ((200, "<html>please log in</html>"), "whose answer has none"),
+        ((200, "{}"), "whose answer has none"),
+        ((200, r#"{"token":""}"#), "whose answer has none"),
     ] {
         let tokens = TokenServer::start(move |_| answer);
         let origin = Origin::new(tokens.registry().start().unwrap());

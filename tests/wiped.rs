@@ -1,5 +1,5 @@
-//! What a config drive's secrets leave behind in memory: nothing. Another process handles one, and this one looks through
-//! that one's memory. Needs root.
+//! What a config drive's secrets leave behind in memory: nothing. Another process handles one, and this one
+//! looks through that one's memory. Needs root.
 
 mod support;
 
@@ -22,7 +22,8 @@ const PLACE: &str = "LANDFALL_TEST_PLACE";
 const KEEP: &str = "LANDFALL_TEST_KEEP";
 const DONE: &str = "config drive handled";
 
-/// Not a test: the other process. Handles the config drive at `PLACE` in every way, says so and waits for its end.
+/// Not a test: the other process. Handles the config drive at `PLACE` in every way, says so and waits for its
+/// end.
 #[test]
 #[ignore = "called by the tests here"]
 fn handle() {

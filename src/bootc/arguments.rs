@@ -62,14 +62,14 @@ pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe
     Ok(arguments)
 }
 
-/// The command as a question: bootc reads all of its arguments, then a request for help at their end. So it says what it
-/// would refuse, also of options that its help doesn't list, and does nothing.
+/// The command as a question: bootc reads all of its arguments, then a request for help at their end. So it
+/// says what it would refuse, also of options that its help doesn't list, and does nothing.
 pub fn rehearsal(command: &[String]) -> Vec<String> {
     command.iter().cloned().chain(["--help".into()]).collect()
 }
 
-/// The command, started by a shell: bootc 1.1.0 and 1.1.2 refuse to be the first process of a PID namespace, and the
-/// shell reaps what others leave.
+/// The command, started by a shell: bootc 1.1.0 and 1.1.2 refuse to be the first process of a PID namespace,
+/// and the shell reaps what others leave.
 pub fn in_shell(command: &[String]) -> Vec<String> {
     ["sh", "-c", "\"$@\"; exit $?", "sh"]
         .map(String::from)
@@ -140,8 +140,8 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
     arguments
 }
 
-/// bootc notices only at the end that a signed command line cannot be added to, and with a source not at all that the
-/// system cannot boot from such a file system.
+/// bootc notices only at the end that a signed command line cannot be added to, and with a source not at all
+/// that the system cannot boot from such a file system.
 fn check_uki(uki: &Uki, options: &Options, filesystem: &str) -> Result<()> {
     if !options.kargs.is_empty() {
         bail!(
@@ -151,8 +151,8 @@ fn check_uki(uki: &Uki, options: &Options, filesystem: &str) -> Result<()> {
     }
     if !uki.verity_is_optional() && filesystem == "xfs" {
         bail!(
-            "the image boots the unified kernel image /{}, which wants fs-verity, and xfs has none: choose another with \
-             --filesystem",
+            "the image boots the unified kernel image /{}, which needs fs-verity, and XFS has none: choose \
+             another file system with --filesystem",
             uki.path
         )
     }
@@ -324,7 +324,7 @@ mod tests {
                 .err()
                 .map(|error| error.to_string())
         };
-        assert!(refused("rw composefs=00").unwrap().contains("xfs has none"));
+        assert!(refused("rw composefs=00").unwrap().contains("XFS has none"));
         assert_eq!(refused("rw composefs=?00"), None);
     }
 }

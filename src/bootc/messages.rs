@@ -1,8 +1,8 @@
-//! What a bootc that failed says of the reason.
+//! What a failed bootc says about the reason.
 //!
-//! It ends with one error, `error: Installing to disk: …: …` (older ones: `ERROR …`), which may go on over several lines: with
-//! what a program said that it ran, or with a debug dump of that program's arguments. What its programs print themselves
-//! (bootupd, skopeo, mkfs) comes before that, their own errors last.
+//! It ends with one error, `error: Installing to disk: …: …` (older ones: `ERROR …`), which may go on over
+//! several lines: with what a program said that it ran, or with a debug dump of that program's arguments.
+//! What its programs print themselves (bootupd, skopeo, mkfs) comes before that, their own errors last.
 
 use crate::console::text::shortened;
 
@@ -12,7 +12,7 @@ const LINES_BEFORE: usize = 3;
 /// How many lines are told where none of them is an error.
 const LAST_LINES: usize = 15;
 
-/// Why it failed, from all that it printed, to stand behind "failed with exit status 1".
+/// Why it failed, from all that it printed, to follow "failed with exit status 1".
 pub fn reason(output: &[String]) -> String {
     let lines = without_dumps(output);
     let Some(own) = own_error(&lines) else {
@@ -22,7 +22,7 @@ pub fn reason(output: &[String]) -> String {
         };
     };
     let (before, behind) = (&lines[..own], &lines[own + 1..]);
-    // What its programs say is wrong is behind its own error, or just before it.
+    // What its programs say is wrong comes after its own error, or just before it.
     let errors = before.iter().rev().take_while(|line| error_in(line).is_some());
     let (before, errors) = before.split_at(own - errors.count().min(ERROR_LINES));
     let behind = behind.iter().filter(|line| !is_log_entry(line));
@@ -74,7 +74,8 @@ fn listed(lines: &[String]) -> String {
     lines.iter().map(line).collect()
 }
 
-/// What a line says if it is an error: of a Rust program, of podman, of skopeo's and podman's log, or a panic.
+/// What a line says if it is an error: of a Rust program, of podman, of skopeo's and podman's log, or a
+/// panic.
 fn error_in(line: &str) -> Option<&str> {
     let said = ["error: ", "Error: ", "ERROR: ", "ERROR ", "fatal: "];
     if let Some(error) = said.iter().find_map(|head| line.strip_prefix(head)) {

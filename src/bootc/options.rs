@@ -15,7 +15,7 @@ pub struct Options {
     pub filesystem: Option<Filesystem>,
     /// Image that the installed system follows for updates (default: the installed one, by its tag)
     pub target_imgref: Option<String>,
-    /// How the root file system lies on the disk
+    /// How the root file system is stored on the disk
     pub block_setup: BlockSetup,
     /// Boot loader to install (default: bootc decides)
     pub bootloader: Option<String>,
@@ -27,9 +27,9 @@ pub struct Options {
     pub bound_images: Option<BoundImages>,
     /// Install a system that runs without SELinux
     pub disable_selinux: bool,
-    /// Let the image's own signature policy decide on the image
+    /// Enforce the image's own signature policy
     pub enforce_container_sigpolicy: bool,
-    /// Any other argument for bootc, as it is (may be repeated)
+    /// Another argument for bootc, passed unchanged (may be repeated)
     pub extra: Vec<String>,
 }
 

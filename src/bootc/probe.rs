@@ -1,4 +1,5 @@
-//! What the image's bootc says of itself: version, options, configuration. Three harmless commands, parsed here.
+//! What the image's bootc says of itself: version, options, configuration. Three harmless commands, parsed
+//! here.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -58,14 +59,18 @@ impl Probe {
     pub fn parse([version, help, configuration]: [&str; 3]) -> Result<Self> {
         let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let number = version.split_whitespace().find(is_number);
-        let number =
-            number.with_context(|| format!("bootc --version says {:?}", shortened(version.trim())))?;
+        let number = number.with_context(|| {
+            format!(
+                "unexpected output of bootc --version: {:?}",
+                shortened(version.trim())
+            )
+        })?;
         Ok(Self {
             version: number.into(),
             options: options_in(help),
             configuration: serde_json::from_str(configuration.trim()).with_context(|| {
                 format!(
-                    "bootc install print-configuration says {:?}",
+                    "unexpected output of bootc install print-configuration: {:?}",
                     shortened(configuration.trim())
                 )
             })?,
@@ -77,8 +82,8 @@ impl Probe {
         self.options.contains(name)
     }
 
-    /// Checks that this version can install where there is no udev: some can't, and notice it after the wipe ("root
-    /// partition 3 has type <none>").
+    /// Checks that this version can install where there is no udev: some can't, and notice it after the wipe
+    /// ("root partition 3 has type <none>").
     pub fn check_version(&self) -> Result<()> {
         if NEEDS_UDEV.contains(&self.numbers()) {
             bail!(
@@ -95,7 +100,8 @@ impl Probe {
         NEEDS_BUBBLEWRAP.contains(&self.numbers())
     }
 
-    /// Whether this version mounts the installed image from a file, with the composefs backend. Older ones use loop devices.
+    /// Whether this version mounts the installed image from a file, with the composefs backend. Older ones
+    /// use loop devices.
     pub fn mounts_erofs_files(&self) -> bool {
         self.numbers() >= [1, 16, 0]
     }
@@ -122,9 +128,7 @@ impl Probe {
             .filesystem
             .map(|chosen| chosen.name().to_owned())
             .or(configured)
-            .context(
-                "the image does not say which file system its root is to have: choose one with --filesystem",
-            )
+            .context("the image does not configure a root file system: choose one with --filesystem")
     }
 
     /// The boot loader: the user's choice or the image's. Without either, bootc decides.
@@ -135,7 +139,8 @@ impl Probe {
             .or(self.configuration.bootloader.as_deref())
     }
 
-    /// Checks that the image allows the block setup. An image without an install configuration, which has no list, allows all.
+    /// Checks that the image allows the block setup. An image without an install configuration, which has no
+    /// list, allows all.
     pub fn check_block_setup(&self, setup: BlockSetup) -> Result<()> {
         let Some(allowed) = &self.configuration.block else {
             return Ok(());

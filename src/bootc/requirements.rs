@@ -1,5 +1,5 @@
-//! What an image must contain for its bootc to succeed. bootc finds each gap late, with an obscure message, after the
-//! disk was wiped; here they're all named at once, before.
+//! What an image must contain for its bootc to succeed. bootc finds each gap late, with an obscure message,
+//! after the disk was wiped; here they are all named at once, before the wipe.
 
 use anyhow::{Result, bail};
 
@@ -15,14 +15,14 @@ const PROGRAMS: [(&str, &str); 13] = [
     ("udevadm", "waits for partitions"),
     ("sfdisk", "partitions the disk"),
     ("lsblk", "lists partitions"),
-    ("findmnt", "sees whether the disk is in use"),
+    ("findmnt", "checks whether the disk is in use"),
     ("wipefs", "removes old signatures"),
     ("mkfs.fat", "formats the EFI system partition"),
-    ("blkid", "reads partitions where there is no udev"),
+    ("blkid", "reads partitions without udev"),
     ("mount", "mounts the new file systems"),
-    ("umount", "unmounts them"),
-    ("fstrim", "tells the disk what is unused"),
-    ("fsfreeze", "writes their journals out"),
+    ("umount", "unmounts the new file systems"),
+    ("fstrim", "tells the disk which blocks are unused"),
+    ("fsfreeze", "writes out file system journals"),
 ];
 const OSTREE: (&str, &str) = ("ostree", "sets up the installed system");
 const BOOTUPD: (&str, &str) = ("bootupctl", "installs the boot loader");
@@ -69,7 +69,7 @@ pub fn check_bootc(root: &Rootfs) -> Result<()> {
     if root.has_program("bootc")? && root.has_program("sh")? {
         return Ok(());
     }
-    bail!("the image contains no bootc, so it cannot install itself: use the image of a bootable container")
+    bail!("the image contains no bootc, so it cannot install itself: use a bootable container image")
 }
 
 /// Checks that `root` has all that an installation with `options` on `backend` needs.
@@ -112,7 +112,8 @@ pub fn is_for_bootupd(root: &Rootfs, options: &Options, backend: Backend, probe:
     Ok(boot_loader(root, probe.bootloader(options), backend)?.contains(&BOOTUPD))
 }
 
-/// Without the boot loader for UEFI, bootupd leaves the EFI system partition empty, and that is no error to it.
+/// Without the boot loader for UEFI, bootupd leaves the EFI system partition empty, and that is no error to
+/// it.
 fn missing_for_bootupd(root: &Rootfs) -> Result<Vec<String>> {
     let mut missing = Vec::new();
     if !root.exists(BOOTUPD_EFI)? {
@@ -137,8 +138,8 @@ fn wants_editenv(root: &Rootfs) -> bool {
         .any(|window| window == path.as_bytes())
 }
 
-/// Programs that podman does not start without and that are in none of the places where it looks for them, unless it is
-/// configured otherwise or too old to need them: whether it starts must be tried.
+/// Programs that podman does not start without and that are in none of the places where it looks for them,
+/// unless it is configured otherwise or too old to need them: whether it starts must be tried.
 pub fn doubted_for_podman(root: &Rootfs) -> Result<Vec<&'static str>> {
     let mut doubted = Vec::new();
     if !root.has_program("conmon")? && !is_in(root, &PODMAN_CONMON, "conmon")? {

@@ -47,7 +47,8 @@ impl Uki {
     }
 }
 
-/// Whether this is a unified kernel image: an EFI program that brings a kernel along. The section table is enough of it.
+/// Whether this is a unified kernel image: an EFI program that brings a kernel along. The section table is
+/// enough of it.
 pub fn is_unified(file: impl Read + Seek) -> bool {
     matches!(section(file, b".linux\0\0"), Ok(Some(_)))
 }
@@ -63,10 +64,10 @@ fn command_line(mut file: impl Read + Seek) -> Result<String> {
 /// Where a section of a PE file is: its offset and its size.
 fn section(mut file: impl Read + Seek, name: &[u8; 8]) -> Result<Option<(u32, u32)>> {
     let [b'M', b'Z'] = read_at::<2>(&mut file, 0)? else {
-        anyhow::bail!("this is no PE file")
+        anyhow::bail!("it is not a PE file")
     };
     let header = u64::from(u32::from_le_bytes(read_at(&mut file, 0x3c)?));
-    ensure!(read_at(&mut file, header)? == *b"PE\0\0", "this is no PE file");
+    ensure!(read_at(&mut file, header)? == *b"PE\0\0", "it is not a PE file");
     let sections = u16::from_le_bytes(read_at(&mut file, header + 6)?);
     ensure!(sections <= MAX_SECTIONS, "the PE file has {sections} sections");
     let optional_header_bytes = u64::from(u16::from_le_bytes(read_at(&mut file, header + 20)?));
@@ -84,7 +85,7 @@ fn section(mut file: impl Read + Seek, name: &[u8; 8]) -> Result<Option<(u32, u3
 fn section_text(mut file: impl Read + Seek, offset: u64, bytes: u32) -> Result<String> {
     ensure!(
         bytes <= MAX_COMMAND_LINE_BYTES,
-        "its command line is said to have {bytes} bytes"
+        "its header says that the command line has {bytes} bytes"
     );
     file.seek(SeekFrom::Start(offset))?;
     let mut text = Vec::new();

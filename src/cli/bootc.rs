@@ -22,7 +22,7 @@ arguments! {
         /// Image that the installed system follows for updates (default: the installed one, by its tag)
         #[arg(long, value_name = "IMAGE")]
         target_imgref: Option<String>,
-        /// How the root file system lies on the disk
+        /// How the root file system is stored on the disk
         #[arg(long, value_name = "SETUP", default_value = "direct")]
         block_setup: BlockSetup,
         /// Boot loader to install (default: bootc decides)
@@ -40,10 +40,10 @@ arguments! {
         /// Install a system that runs without SELinux
         #[arg(long)]
         disable_selinux: bool,
-        /// Let the image's own signature policy decide on the image
+        /// Enforce the image's own signature policy
         #[arg(long)]
         enforce_container_sigpolicy: bool,
-        /// Any other argument for bootc, as it is (may be repeated)
+        /// Another argument for bootc, passed unchanged (may be repeated)
         #[arg(long = "bootc-arg", value_name = "ARG", allow_hyphen_values = true)]
         extra: Vec<String>,
     }

@@ -1,5 +1,5 @@
-//! The configuration file: defaults for options, in TOML, by their long names. A key holds for every command that has the
-//! option; what is typed wins over it as a whole.
+//! The configuration file: defaults for options, in TOML, by their long names. A key holds for every command
+//! that has the option; what is typed wins over it as a whole.
 
 use std::fs;
 use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -13,8 +13,8 @@ use super::options::{Takes, options};
 /// Where it is, unless `--config` says otherwise.
 const USUAL: &str = "/etc/landfall/config.toml";
 
-/// What no file may say: nothing is wiped but by those who type it, each time. (What a command can't do without, its disk for
-/// one, is typed each time, too.)
+/// What no file may say: nothing is wiped but by those who type it, each time. (What a command can't do
+/// without, its disk for one, is typed each time, too.)
 const TYPED_ONLY: [&str; 4] = ["clear-stale-config-drives", "config", "wipe", "yes"];
 
 /// `command` with the defaults of the file at `given`, or in the usual place; `None` if there is no file.

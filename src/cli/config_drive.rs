@@ -1,4 +1,4 @@
-//! `config-drive`: config drives apart from an installation.
+//! `config-drive`: config drives without an installation.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::image::source::registry;
 /// What is to be done with a config drive.
 #[derive(Subcommand)]
 pub enum ConfigDriveCommand {
-    /// Write a config drive to a disk that has a system on it: into the partition labelled config-2, or into a new one at
+    /// Write a config drive to an installed disk: into the partition labelled config-2, or into a new one at
     /// the end
     Write {
         /// Config drive, in any form that `landfall install --config-drive` takes
@@ -26,23 +26,25 @@ pub enum ConfigDriveCommand {
     },
     /// List the files of a config drive
     Show {
-        /// Disk or partition with a config drive, or a file in any form that `landfall install --config-drive` takes
+        /// Disk or partition with a config drive, or a file in any form that
+        /// `landfall install --config-drive` takes
         place: PathBuf,
-        /// Print what is in the files as well; what may be secret is hidden
+        /// Print the contents of the files too, with possible secrets hidden
         #[arg(long)]
         contents: bool,
-        /// Print secrets as well: user data, vendor data, passwords
+        /// Print secrets too: user data, vendor data, passwords
         #[arg(long, requires = "contents")]
         secrets: bool,
     },
-    /// Make a config drive's image (ISO 9660) of files
+    /// Make a config drive image (ISO 9660) from files
     Build {
-        /// Directory with the files (`openstack/latest/meta_data.json` ...), or Ironic's JSON; `-` is standard input
+        /// Directory with the files (`openstack/latest/meta_data.json` ...), or Ironic's JSON; `-` is
+        /// standard input
         source: PathBuf,
-        /// The image; only its owner can read it
+        /// Image file to write; only its owner can read it
         #[arg(short, long, value_name = "FILE")]
         output: PathBuf,
-        /// Make it for a disk with sectors of so many bytes: FAT, where ISO 9660 can't be read
+        /// Sector size of the disk; with 4096 the image is FAT, because ISO 9660 can't be read there
         #[arg(long = "sector-size", value_name = "BYTES", default_value = "512", value_parser = sector_sizes())]
         sector_bytes: u64,
     },
@@ -51,10 +53,10 @@ pub enum ConfigDriveCommand {
 /// How a config drive is fetched from an address.
 #[derive(Args)]
 pub struct Fetch {
-    /// Whether a server must prove who it is
+    /// Whether to verify the server's TLS certificate
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     tls_verify: bool,
-    /// Certificates (PEM) of authorities to trust, besides the usual ones
+    /// Additional CA certificates (PEM) to trust
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
 }

@@ -12,17 +12,19 @@ use crate::image::source::registry::{self, Policy};
 
 arguments! {
     Wanted {
-        /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST], oci-archive:FILE[:NAME] or
-        /// docker-archive:FILE[:NAME], where LABEL=STICK/PATH is a path on the file system with that label
+        /// Image: REGISTRY/REPOSITORY[:TAG][@DIGEST], or without a registry oci:DIR[:NAME|@DIGEST],
+        /// oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]; LABEL=STICK/PATH is a path on the file
+        /// system with that label
         #[arg(id = "image")]
         name: ImageName,
         /// Platform to choose from an index (default: this machine's)
         #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
         platform: Option<Platform>,
-        /// The file that says which images are accepted, as in containers-policy.json(5) (default: podman's); `inspect` shows all
+        /// Policy that says which images are accepted, as in containers-policy.json(5) (default: podman's);
+        /// not used by `inspect`
         #[arg(long, value_name = "FILE")]
         policy: Option<PathBuf>,
-        /// Memory that may be used (default: what is available), e.g. 3GiB
+        /// Memory that may be used, e.g. 3GiB (default: what is available)
         #[arg(long = "memory-budget", value_name = "SIZE", value_parser = parse_size)]
         memory_budget_bytes: Option<u64>,
         /// How to speak to whatever has it
@@ -34,26 +36,27 @@ arguments! {
 /// How to speak to whatever has an image.
 #[derive(Args)]
 struct Source {
-    /// The file with credentials, as in containers-auth.json(5) (default: those of podman and docker)
+    /// Credentials file, as in containers-auth.json(5) (default: those of podman and docker)
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
-    /// A file with the secret for the image's registry: USER:PASSWORD, also in base64, or a token; `-` is standard input
+    /// File with the secret for the image's registry: USER:PASSWORD (plain or base64) or a token; `-` is
+    /// standard input
     #[arg(long, value_name = "FILE")]
     pull_secret: Option<PathBuf>,
-    /// The file that says where registries and their mirrors are, as in containers-registries.conf(5) (default: podman's)
+    /// Configuration of registries and mirrors, as in containers-registries.conf(5) (default: podman's)
     #[arg(long, value_name = "FILE")]
     registries_conf: Option<PathBuf>,
-    /// A mirror to ask before those that are configured; can be repeated
+    /// Mirror to try before the configured ones (may be repeated)
     #[arg(long = "mirror", value_name = "HOST[:PORT][/PATH]", value_parser = parse_mirror)]
     mirrors: Vec<String>,
-    /// How often to repeat a request that brings nothing forward
+    /// How often to retry a request that makes no progress
     #[arg(long, value_name = "NUMBER", default_value_t = Policy::default().retries)]
     retries: u32,
-    /// Whether registries must prove who they are; `false` also allows plain HTTP (default: true, but for registries that
-    /// are configured as insecure)
+    /// Whether to verify registries' TLS certificates; `false` also allows plain HTTP (default: true, except
+    /// for registries configured as insecure)
     #[arg(long, value_name = "BOOL")]
     tls_verify: Option<bool>,
-    /// Certificates (PEM) of authorities to trust, besides the usual ones and those in certs.d
+    /// Additional CA certificates (PEM) to trust
     #[arg(long, value_name = "FILE")]
     ca_cert: Option<PathBuf>,
 }
@@ -83,7 +86,7 @@ fn parse_mirror(text: &str) -> Result<String, String> {
     match format!("{place}/image").parse::<Reference>() {
         Ok(reference) if reference.tag().is_none() && !place.contains("://") => Ok(place.into()),
         _ => Err(format!(
-            "{text:?} is not the place of a mirror: write HOST[:PORT][/PATH]"
+            "{text:?} is not a mirror location: write HOST[:PORT][/PATH]"
         )),
     }
 }

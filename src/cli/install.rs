@@ -20,31 +20,31 @@ arguments! {
         /// Disk, e.g. /dev/nvme0n1; `auto` is the smallest of 4 GiB or more that is not removable
         #[arg(required_unless_present = "hints")]
         device: Option<PathBuf>,
-        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated): the first disk, in the order of lsblk,
-        /// that satisfies all of them is taken; a disk that is named must satisfy them
+        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated): the first disk in
+        /// lsblk's order that satisfies all hints is chosen; a named disk must satisfy them too
         #[arg(long = "device-hint", value_name = "HINT")]
         hints: Vec<Hints>,
-        /// Config drive: an ISO or FAT image, also compressed by gzip, also in base64, or Ironic's JSON; a directory with its
-        /// files; `-` is standard input, and an http(s) URL is fetched
+        /// Config drive: an ISO 9660 or FAT image (also gzip, base64), Ironic's JSON, or a directory with its
+        /// files; a path, an http(s) URL, or `-` for standard input
         #[arg(long, value_name = "PLACE")]
         config_drive: Option<PathBuf>,
-        /// Remove config drives from other disks: readers take the first that they find
+        /// Remove config drives from other disks: readers take the first one they find
         #[arg(long)]
         clear_stale_config_drives: bool,
-        /// Let go of everything that is on the disk; what that is, is said, and on a terminal you are asked
+        /// Destroy everything on the disk, after listing it and, at a terminal, asking for confirmation
         #[arg(long)]
         wipe: bool,
-        /// Don't ask
+        /// Don't ask for confirmation
         #[arg(long)]
         yes: bool,
-        /// Size of the root partition (default: all there is), e.g. 20GiB
+        /// Size of the root partition, e.g. 20GiB (default: all available space)
         #[arg(long = "root-size", value_name = "SIZE", value_parser = whole_mebibytes)]
         root_size_mib: Option<u64>,
-        /// Where the installed system comes in the firmware's boot order (default: where its boot loader puts itself, which is
-        /// first)
+        /// Where the installed system comes in the firmware's boot order (default: where its boot loader puts
+        /// itself, which is first)
         #[arg(long, value_name = "WHERE")]
         boot_entry: Option<BootEntry>,
-        /// Keep a half-installed disk as it is, to look at it; otherwise its partition table is cleared
+        /// Keep a half-installed disk for inspection, instead of clearing its partition table
         #[arg(long)]
         keep_on_failure: bool,
         /// What the image's programs can reach

@@ -1,6 +1,7 @@
 //! What was typed becomes what is asked for, checked as far as that needs no look at the machine.
 //!
-//! The one room that names clap: here is the only definition of each option, and the types of other rooms are read by it.
+//! The one room that names clap: here is the only definition of each option, and the types of other rooms are
+//! read by it.
 
 mod bootc;
 mod config;
@@ -30,21 +31,21 @@ use macros::words;
 const EXIT_STATUS: &str = "\
 Exit status:
   0  done
-  2  usage: the command line makes no sense
+  2  invalid command line
   3  refused, failed or interrupted; the disk was not changed
   4  failed or interrupted after the disk was changed
-  5  the disk is installed and verified; what comes after that failed
-  141  whoever read standard output went away
-  `landfall run` ends with the status of the command, or with 125 if it could not be run.";
+  5  the disk is installed and verified, but a later step failed
+  141  standard output was closed by its reader
+  `landfall run` exits with the status of the command, or 125 if it could not be run.";
 
-/// Installs bootable containers (bootc images) onto disks, without podman and without a daemon.
+/// Install bootable containers (bootc images) onto disks, without podman or a daemon.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_STATUS, propagate_version = true)]
 pub struct Cli {
     /// The command
     #[command(subcommand)]
     pub command: Command,
-    /// How progress is shown on standard error
+    /// How to show progress on standard error
     #[arg(long, global = true, value_name = "STYLE", default_value = "auto")]
     pub progress: Style,
     /// The file with defaults for options (default: /etc/landfall/config.toml, where there is one)
@@ -65,7 +66,7 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
     },
-    /// Check all that `install` would check, and write nothing
+    /// Check everything that `install` checks, and write nothing
     #[command(after_help = EXIT_STATUS)]
     Plan {
         /// What and where
@@ -77,14 +78,16 @@ pub enum Command {
     },
     /// List the disks: what is on them, which one would be chosen, and why not the others
     Disks {
-        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated); without any, what `auto` would take
+        /// Root device hint as in Ironic, KEY=VALUE or a JSON object (may be repeated; default: what `auto`
+        /// would choose)
         #[arg(long = "device-hint", value_name = "HINT")]
         hints: Vec<Hints>,
         /// Print JSON instead of text
         #[arg(long)]
         json: bool,
     },
-    /// Check an installed disk: partition table, boot loader, boot entries, root file system, image. Writes nothing
+    /// Check an installed disk without writing to it: partition table, boot loader, boot entries, root file
+    /// system, image
     Verify {
         /// Disk, e.g. /dev/nvme0n1
         device: PathBuf,
@@ -92,7 +95,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Config drives apart from an installation
+    /// Write, show or build config drives
     #[command(after_help = EXIT_STATUS, subcommand)]
     ConfigDrive(ConfigDriveCommand),
     /// Run a command in an image, in the sandbox that `install` uses, with no disk and no network
@@ -109,17 +112,17 @@ pub enum Command {
         /// The image
         #[command(flatten)]
         image: Wanted,
-        /// The directory; it must not exist, or be empty
+        /// Directory to create, or an empty one
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
     },
-    /// Pull an image into an OCI image layout, e.g. on a USB stick; one that was stopped goes on where it was
+    /// Pull an image into an OCI image layout, e.g. on a USB stick; a stopped pull continues where it was
     Pull {
         /// The image
         #[command(flatten)]
         image: Wanted,
-        /// The layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name), where LABEL=STICK/PATH is a
-        /// path on the file system with that label, which is mounted for that
+        /// Layout: oci:DIR[:NAME] or oci-archive:FILE[:NAME] (default: the image's own name);
+        /// LABEL=STICK/PATH is a path on the file system with that label, which is mounted for the pull
         #[arg(long, value_name = "LAYOUT")]
         to: Destination,
     },
@@ -197,7 +200,8 @@ impl Command {
         let is_standard_input = |place: &Option<PathBuf>| place.as_deref() == Some(Path::new("-"));
         if is_standard_input(&install.config_drive) && is_standard_input(&install.image.source.pull_secret) {
             return Err(
-                "config drive and pull secret can't both come from standard input: give one of them as a file",
+                "config drive and pull secret cannot both come from standard input: give one of them as a \
+                 file",
             );
         }
         Ok(())
@@ -277,10 +281,10 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (words, expected) in [
             (&[][..], "<DEVICE>"),
-            (&["--device-hint", "colour=red"], "there are size"),
+            (&["--device-hint", "colour=red"], "known keys are size"),
             (
                 &["auto", "--config-drive", "-", "--pull-secret", "-"],
-                "can't both come from standard input",
+                "cannot both come from standard input",
             ),
         ] {
             let error = installation(&[&["lab:5000/i"], words].concat()).err().unwrap();

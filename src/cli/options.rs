@@ -1,5 +1,5 @@
-//! The options, read off their one definition, for the other places where they can be given: the kernel command line and the
-//! configuration file.
+//! The options, read off their one definition, for the other places where they can be given: the kernel
+//! command line and the configuration file.
 
 use std::any::TypeId;
 use std::collections::BTreeMap;
@@ -31,7 +31,8 @@ impl Takes {
     }
 }
 
-/// What the options of `command` and of those below it take, by their long names. (One that can't be left out is no option.)
+/// What the options of `command` and of those below it take, by their long names. (One that can't be left out
+/// is no option.)
 pub fn options(command: &Command) -> BTreeMap<String, Takes> {
     let optional = command.get_arguments().filter(|arg| !arg.is_required_set());
     let own = optional.filter_map(|arg| Some((arg.get_long()?.to_owned(), Takes::of(arg)?)));

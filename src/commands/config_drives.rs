@@ -50,7 +50,7 @@ pub async fn write(
     let written = config_drive::write(&config_drive, &mut room.region()).await?;
     let taken = room.take()?;
     let how = match taken.origin {
-        Origin::Existing => "used again",
+        Origin::Existing => "reused",
         Origin::Gpt | Origin::Mbr => "new",
     };
     progress.tell(Event::Done(format!(
@@ -73,17 +73,17 @@ pub fn build(source: &Path, output: &Path, sector_bytes: u64, progress: &Progres
     put(built.content(), output).with_context(|| format!("writing {shown}"))?;
     let (kind, bytes) = (built.kind(), size(built.size_bytes()));
     progress.tell(Event::Done(format!(
-        "made the config drive {shown} ({kind}, {bytes})"
+        "wrote the config drive {shown} ({kind}, {bytes})"
     )));
     Ok(())
 }
 
 /// Writes a file that only its owner can read: it may hold secrets.
 fn put(content: &[u8], path: &Path) -> Result<()> {
-    // A file that is there may be anybody's: it goes, so that nobody has it open. A device would be missed.
+    // An existing file may be open elsewhere, so it is removed first. A device must not be.
     match fs::symlink_metadata(path) {
         Ok(there) if there.is_file() => fs::remove_file(path)?,
-        Ok(_) => bail!("it is there already, and no plain file"),
+        Ok(_) => bail!("it exists and is not a regular file"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }

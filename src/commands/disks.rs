@@ -57,7 +57,7 @@ impl Inventory {
         Ok(Self {
             disks: disks.collect(),
             chosen,
-            // Without a wish there is nothing to miss.
+            // Without hints, none can go unmatched.
             missed: missed.filter(|_| !hints.is_empty()),
         })
     }
@@ -105,7 +105,7 @@ impl fmt::Display for Inventory {
 impl fmt::Display for Entry {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let disk = &self.found.disk;
-        // What a disk says of itself is a stranger's text on its way to a terminal.
+        // What a disk says of itself is untrusted text on its way to a terminal.
         let named = |name: &str, value: Option<&String>| {
             value.map(|value| format!("{name} \"{}\"", value.escape_debug()))
         };
@@ -131,7 +131,7 @@ impl fmt::Display for Entry {
         }
         match &self.not_chosen {
             None if self.uses.is_empty() => writeln!(out, "    chosen"),
-            None => writeln!(out, "    chosen, but refused as long as it is in use"),
+            None => writeln!(out, "    chosen, but refused while it is in use"),
             Some(because) => writeln!(out, "    not chosen: {because}"),
         }
     }

@@ -95,7 +95,7 @@ fn layers(image: &Image) -> Vec<Layer> {
 }
 
 impl fmt::Display for Inspection {
-    /// Whatever comes from the image is text of a stranger.
+    /// Text from the image is untrusted.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(out, "image       {} ({})", self.image, printable(&self.platform))?;
         writeln!(out, "digest      {}", self.manifest_digest)?;
@@ -105,11 +105,7 @@ impl fmt::Display for Inspection {
         if let Some(created) = &self.created {
             writeln!(out, "created     {}", printable(created))?;
         }
-        let bootable = if self.bootable {
-            "yes"
-        } else {
-            "it does not say so"
-        };
+        let bootable = if self.bootable { "yes" } else { "not stated" };
         writeln!(out, "bootable    {bootable} (label {BOOTABLE_LABEL})")?;
         let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
         let guess = if self.unpacked_bytes_is_a_guess {

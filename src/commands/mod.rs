@@ -1,4 +1,4 @@
-//! The commands, but for `install`.
+//! The commands other than `install`.
 
 pub mod config_drives;
 pub mod disks;

@@ -1,4 +1,5 @@
-//! `landfall run`: a command in an image, in the sandbox that an installation has, with no disk and no network.
+//! `landfall run`: a command in an image, in the sandbox that an installation has, with no disk and no
+//! network.
 
 use anyhow::Result;
 

@@ -42,10 +42,11 @@ impl ConfigDrive {
         Self::recognise(image::iso9660(tree, MAX_BYTES)?, encoding)
     }
 
-    /// The same files in a filesystem that a disk with sectors of `disk` bytes can hold: itself where it can.
+    /// The same files in a file system that a disk with sectors of `disk` bytes can hold: itself where it
+    /// can.
     ///
-    /// A disk with 4096-byte sectors can't be read in the 2048-byte blocks of ISO 9660, so there it becomes FAT, as Ironic
-    /// does it. Not every reader takes that: see [`Kind`].
+    /// A disk with 4096-byte sectors can't be read in the 2048-byte blocks of ISO 9660, so there it becomes
+    /// FAT, as Ironic does it. Not every reader takes that: see [`Kind`].
     pub fn for_sectors(self, disk: u64) -> Result<Self, ConfigDriveError> {
         if self.check_sector_bytes(disk).is_ok() {
             return Ok(self);

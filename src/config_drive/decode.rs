@@ -1,7 +1,7 @@
-//! From what was given to the bytes of a config drive: raw, gzip, base64, base64 of gzip as Ironic sends it, or Ironic's
-//! JSON.
+//! Decodes the given config drive to its bytes: raw, gzip, base64, base64 of gzip as Ironic sends it, or
+//! Ironic's JSON.
 //!
-//! What comes out is a filesystem that readers find: ISO 9660 or FAT, labelled `config-2`, at most 64 MiB.
+//! What comes out is a file system that readers find: ISO 9660 or FAT, labelled `config-2`, at most 64 MiB.
 
 use std::io::{Cursor, Read};
 
@@ -44,7 +44,7 @@ impl ConfigDrive {
         if input.is_empty() {
             return Err(ConfigDriveError::Empty);
         }
-        // Neither base64 nor a filesystem begins like this.
+        // Neither base64 nor a file system begins like this.
         if input.trim_ascii_start().starts_with(b"{") {
             return Self::from_json(&input);
         }
@@ -66,9 +66,7 @@ impl ConfigDrive {
         let Some((kind, signature)) = known else {
             let found = found
                 .first()
-                .map_or("no filesystem that is known".into(), |other| {
-                    other.kind.to_string()
-                });
+                .map_or("no known file system".into(), |other| other.kind.to_string());
             return Err(ConfigDriveError::Unknown { found });
         };
         let label = signature.label.clone().unwrap_or_default();
@@ -93,7 +91,7 @@ impl ConfigDrive {
         })
     }
 
-    /// The bytes of the filesystem. They may hold secrets.
+    /// The bytes of the file system. They may hold secrets.
     pub fn content(&self) -> &[u8] {
         &self.content
     }
@@ -103,7 +101,7 @@ impl ConfigDrive {
         self.content.len() as u64
     }
 
-    /// The filesystem.
+    /// The file system.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -118,7 +116,8 @@ impl ConfigDrive {
         self.encoding
     }
 
-    /// An error when a disk with sectors of `disk` bytes can't hold this filesystem: no kernel would mount it there.
+    /// An error when a disk with sectors of `disk` bytes can't hold this file system: no kernel would mount
+    /// it there.
     pub fn check_sector_bytes(&self, disk: u64) -> Result<(), ConfigDriveError> {
         if disk <= self.sector_bytes {
             return Ok(());
@@ -149,7 +148,7 @@ fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
 }
 
-/// Whether these bytes can be base64. A filesystem can't: it has zeros in it.
+/// Whether these bytes can be base64. A file system can't: it has zeros in it.
 fn is_base64(bytes: &[u8]) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=');
     bytes
@@ -254,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_no_config_drive_is_said_plainly() {
         assert_eq!(error(b""), "the config drive is empty");
-        assert!(error(b"<html>not found</html>").contains("no filesystem that is known"));
+        assert!(error(b"<html>not found</html>").contains("no known file system"));
         let mut xfs = vec![0; 4096];
         xfs[..4].copy_from_slice(b"XFSB");
         assert!(error(&xfs).contains("holds xfs"));
@@ -271,7 +270,7 @@ mod tests {
         assert!(ConfigDrive::read(&largest[..]).is_ok());
         assert!(ConfigDrive::read(&gzip(&largest)[..]).is_ok());
         largest.push(0);
-        let too_large = "the config drive is larger than 64 MiB, which is what its partition holds";
+        let too_large = "the config drive is larger than 64 MiB, the size of its partition";
         assert_eq!(error(&largest), too_large);
         assert_eq!(error(&gzip(&largest)), too_large);
         assert_eq!(error(&base64_lines(&gzip(&largest))), too_large);

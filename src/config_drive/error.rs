@@ -18,7 +18,7 @@ pub enum ConfigDriveError {
     #[error("the config drive is empty")]
     Empty,
     /// It is too large.
-    #[error("the config drive is larger than 64 MiB, which is what its partition holds")]
+    #[error("the config drive is larger than 64 MiB, the size of its partition")]
     TooLarge,
     /// gzip or base64 that breaks off or is wrong.
     #[error("the config drive is damaged {encoding}: {problem}")]
@@ -28,9 +28,9 @@ pub enum ConfigDriveError {
         /// What is wrong.
         problem: String,
     },
-    /// It is not a filesystem that readers of config drives know.
+    /// It is not a file system that readers of config drives know.
     #[error(
-        "the config drive holds {found}; it must be an ISO 9660 or FAT image, as it is or as gzip or base64"
+        "the config drive holds {found}; it must be an ISO 9660 or FAT image, plain or as gzip or base64"
     )]
     Unknown {
         /// What was found.
@@ -45,12 +45,12 @@ pub enum ConfigDriveError {
     /// It can't be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The disk's sectors are larger than the filesystem's.
-    #[error("{kind} with sectors of {drive} bytes can't be read on a disk with sectors of {disk} bytes")]
+    /// The disk's sectors are larger than the file system's.
+    #[error("{kind} with sectors of {drive} bytes cannot be read on a disk with sectors of {disk} bytes")]
     Sectors {
-        /// The filesystem.
+        /// The file system.
         kind: Kind,
-        /// The sector size of the filesystem.
+        /// The sector size of the file system.
         drive: u64,
         /// The sector size of the disk.
         disk: u64,
@@ -70,7 +70,8 @@ pub enum BuildError {
     },
     /// A name can't be written.
     #[error(
-        "the name \"{}\" can't be written: it is too long, not text, or has letters that the filesystem does not allow",
+        "the name \"{}\" cannot be written: it is too long, not text, or has characters that the file system \
+         does not allow",
         name.escape_debug()
     )]
     Name {
@@ -78,29 +79,27 @@ pub enum BuildError {
         name: String,
     },
     /// Directories are nested deeper than ISO 9660 has it (ECMA-119, 6.8.2.1).
-    #[error("{path}: config drives have no more than {MAX_DEPTH} directories in one another")]
+    #[error("{path}: config drives have at most {MAX_DEPTH} levels of directories")]
     TooDeep {
         /// The directory that is one too many.
         path: PathBuf,
     },
     /// Two files have one path.
-    #[error(
-        "two of the files have the same path, or differ only by capital letters, which FAT does not keep apart"
-    )]
+    #[error("two of the files have the same path, or differ only in case, which FAT ignores")]
     Clash,
     /// The files are larger than a config drive may be.
-    #[error("the files are larger than 64 MiB, which is what the config drive's partition holds")]
+    #[error("the files are larger than 64 MiB, the size of the config drive's partition")]
     TooLarge,
     /// It has nothing that a reader looks for.
     #[error(
-        "no file is in openstack/, where readers look (openstack/latest/meta_data.json and the like): give the directory \
-         that has openstack in it"
+        "there is no file in openstack/, where readers look (e.g. openstack/latest/meta_data.json): give the \
+         directory that contains openstack"
     )]
     NoOpenStack,
     /// There are too many files.
     #[error("more than {MAX_FILES} files, which no config drive needs")]
     TooMany,
-    /// The filesystem can't be made.
+    /// The file system can't be made.
     #[error("building the config drive: {0}")]
     Form(PathError),
     /// The JSON makes no sense. The text is not repeated: it may hold secrets.

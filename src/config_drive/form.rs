@@ -13,7 +13,8 @@ pub const MAX_INPUT_BYTES: u64 = MAX_BYTES / 3 * 4 + MAX_BYTES / 8;
 
 /// How many files a config drive that is built may have. Writing them costs the square of their number.
 pub(super) const MAX_FILES: usize = 2000;
-/// How many directories may be in one another: eight levels (ECMA-119, 6.8.2.1), the first of which is the root.
+/// How many directories may be in one another: eight levels (ECMA-119, 6.8.2.1), the first of which is the
+/// root.
 pub(super) const MAX_DEPTH: usize = 7;
 
 /// How the config drive was packed.
@@ -34,7 +35,7 @@ pub enum Encoding {
     Directory,
 }
 
-/// The filesystem of a config drive.
+/// The file system of a config drive.
 ///
 /// cloud-init and Ignition read both; afterburn reads ISO 9660 alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

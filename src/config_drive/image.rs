@@ -1,5 +1,5 @@
-//! Makes the filesystem of a config drive out of files: ISO 9660 with the names of Rock Ridge and of Joliet, as genisoimage
-//! makes it for Ironic, or FAT with long names for disks whose sectors are too large for that.
+//! Makes the file system of a config drive out of files: ISO 9660 with the names of Rock Ridge and of Joliet,
+//! as genisoimage makes it for Ironic, or FAT with long names for disks whose sectors are too large for that.
 //!
 //! The same files give the same bytes: everything is dated 1 January 1980.
 
@@ -14,7 +14,7 @@ use super::secret::Secret;
 use super::tree::Tree;
 use crate::machine::filesystem::iso9660::SECTOR_BYTES;
 
-/// What is in the files is for root alone, where the filesystem can say so.
+/// What is in the files is for root alone, where the file system can say so.
 const FILE_MODE: u32 = 0o400;
 const SMALLEST_FAT_BYTES: u64 = 1 << 20;
 
@@ -35,8 +35,8 @@ pub(super) fn iso9660(tree: &Tree, limit: u64) -> Result<Secret, BuildError> {
     Ok(device.into_inner().into())
 }
 
-/// Makes a FAT image of `tree` with sectors of `sector` bytes: the smallest power of two that has room for it, and at most
-/// `limit` bytes.
+/// Makes a FAT image of `tree` with sectors of `sector` bytes: the smallest power of two that has room for
+/// it, and at most `limit` bytes.
 pub(super) fn fat(tree: &Tree, sector: u64, limit: u64) -> Result<Secret, BuildError> {
     let content: usize = tree.files.iter().map(|file| file.content.len()).sum();
     let tree = nodes(tree)?;
@@ -58,8 +58,9 @@ pub(super) fn fat(tree: &Tree, sector: u64, limit: u64) -> Result<Secret, BuildE
     Err(BuildError::TooLarge)
 }
 
-/// Nova writes the label in small letters, and `blkid -L config-2` finds no other. FAT's specification and hadris have
-/// capital letters: they are replaced in the boot sector and in the first entry of the root directory, which the label is.
+/// Nova writes the label in small letters, and `blkid -L config-2` finds no other. FAT's specification and
+/// hadris have capital letters: they are replaced in the boot sector and in the first entry of the root
+/// directory, which the label is.
 fn write_small_letters(image: &mut [u8], label: VolumeLabel) {
     let capital = label.as_bytes();
     for _ in 0..2 {

@@ -1,8 +1,9 @@
-//! Config drives: the filesystem labelled `config-2` that tells a machine who it is (OpenStack's metadata, as Ironic
-//! sends it).
+//! Config drives: the file system labelled `config-2` that tells a machine who it is (OpenStack's metadata,
+//! as Ironic sends it).
 //!
-//! The content may hold secrets: it is kept in memory that is wiped, never shown and never written to a file. What the
-//! crates that take part in it leave behind is wiped too, because everything here is done under a [`Wiping`].
+//! The content may hold secrets: it is kept in memory that is wiped, never shown and never written to a file.
+//! What the crates that take part in it leave behind is wiped too, because everything here is done under a
+//! [`Wiping`].
 //!
 //! [`Wiping`]: crate::sys::heap::Wiping
 

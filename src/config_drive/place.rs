@@ -46,14 +46,15 @@ pub fn read_here(place: &Path) -> Result<ConfigDrive> {
     read().with_context(|| format!("config drive {}", place.display()))
 }
 
-/// The same files in a file system that can live on a disk with such sectors, with a warning when that is another one.
+/// The same files in a file system that can live on a disk with such sectors, with a warning when that is
+/// another one.
 pub fn fit(config_drive: ConfigDrive, sector_bytes: u64, progress: &Progress) -> Result<ConfigDrive> {
     let before = config_drive.kind();
     let fitting = config_drive.for_sectors(sector_bytes)?;
     if before == Kind::Iso9660 && fitting.kind() == Kind::Vfat {
         progress.warn(format!(
-            "ISO 9660 can't be read on a disk with sectors of {sector_bytes} bytes: the config drive becomes FAT; cloud-init and \
-             Ignition read that, afterburn does not"
+            "ISO 9660 cannot be read on a disk with sectors of {sector_bytes} bytes: the config drive \
+             becomes FAT; cloud-init and Ignition read that, afterburn does not"
         ));
     }
     Ok(fitting)

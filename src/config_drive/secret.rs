@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 
 const READ_BYTES: usize = 64 << 10;
 
-/// Bytes that are wiped when they are no longer needed, also those that growing leaves behind. Holds a bounded amount.
+/// Bytes that are wiped when they are no longer needed, also those that growing leaves behind. Holds a
+/// bounded amount.
 ///
 /// Has no `Debug`: what it holds is nobody's to see.
 pub(super) struct Secret {

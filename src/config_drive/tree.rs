@@ -24,7 +24,7 @@ pub(super) struct Tree {
 
 impl Tree {
     fn new(mut files: Vec<NamedFile>) -> Result<Self, BuildError> {
-        // By name and not by byte: what is below a directory comes right behind it.
+        // By name and not by byte: what is below a directory comes right after it.
         files.sort_by(|one, other| one.path.split('/').cmp(other.path.split('/')));
         let is_name = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
         match files.iter().find(|file| !file.path.split('/').all(is_name)) {
@@ -89,7 +89,8 @@ impl Tree {
         Self::new(files)
     }
 
-    /// The files that Ironic makes of `{"meta_data": …, "user_data": …, "network_data": …, "vendor_data": …}`.
+    /// The files that Ironic makes of
+    /// `{"meta_data": …, "user_data": …, "network_data": …, "vendor_data": …}`.
     pub(super) fn from_json(json: &[u8]) -> Result<Self, BuildError> {
         let object: Map<String, Value> =
             serde_json::from_slice(json).map_err(|error| BuildError::Json(error.to_string()))?;
@@ -107,7 +108,8 @@ impl Tree {
     }
 }
 
-/// Whether two paths, one after the other in their order, are the same, or one of them is a file and a directory.
+/// Whether two paths, one after the other in their order, are the same, or one of them is a file and a
+/// directory.
 fn clash(one: &str, other: &str) -> bool {
     other
         .strip_prefix(one)
@@ -120,7 +122,7 @@ fn files_of(mut object: Map<String, Value>) -> Result<Vec<NamedFile>, BuildError
     if let Some(unknown) = object.keys().find(|key| !KEYS.contains(&key.as_str())) {
         let unknown = unknown.escape_debug();
         return Err(BuildError::Json(format!(
-            "unknown key \"{unknown}\"; there are {}",
+            "unknown key \"{unknown}\"; known keys are {}",
             KEYS.join(", ")
         )));
     }

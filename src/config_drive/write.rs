@@ -14,7 +14,7 @@ use crate::sys::blocking::pause;
 use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// So much is written at a time.
+/// How much is written at a time.
 const STEP_BYTES: usize = 4 << 20;
 /// As far as the boot sectors of FAT and the volume descriptors of ISO 9660 can reach.
 const HEAD_BYTES: usize = 64 << 10;
@@ -22,11 +22,11 @@ const HEAD_BYTES: usize = 64 << 10;
 /// What was written, for the report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Written {
-    /// The hash of the filesystem's bytes, as read back: `sha256:…`.
+    /// The hash of the file system's bytes, as read back: `sha256:…`.
     pub digest: String,
-    /// The size of the filesystem in bytes.
+    /// The size of the file system in bytes.
     pub size_bytes: u64,
-    /// The filesystem.
+    /// The file system.
     pub kind: Kind,
     /// Its label.
     pub label: String,
@@ -36,7 +36,7 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// The partition is too small.
-    #[error("the config drive has {drive} bytes, its partition {partition}")]
+    #[error("the config drive has {drive} bytes, but its partition only {partition}")]
     NoRoom {
         /// The size of the config drive.
         drive: u64,
@@ -53,7 +53,7 @@ pub enum WriteError {
     },
     /// The disk gives other bytes than were written.
     #[error(
-        "the disk gives other bytes for the config drive than were written ({found}, written was {written})"
+        "the config drive read back from the disk differs from what was written ({found}, not {written})"
     )]
     Differs {
         /// The hash of what was read.
@@ -66,7 +66,8 @@ pub enum WriteError {
     NotRecognised,
 }
 
-/// Writes `drive` to the begin of `partition` and zeros behind it, then reads back from the disk and compares.
+/// Writes `drive` to the start of `partition` and zeros after it, then reads it back from the disk and
+/// compares.
 ///
 /// It can be stopped between its steps.
 ///
@@ -108,8 +109,8 @@ pub async fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Wr
     })
 }
 
-/// What makes it a filesystem goes first of an old one and comes last of the new one: if this is interrupted, no reader takes
-/// a mix of both for a config drive.
+/// What makes it a file system goes first of an old one and comes last of the new one: if this is
+/// interrupted, no reader takes a mix of both for a config drive.
 async fn put(drive: &ConfigDrive, partition: &mut Region<'_>) -> io::Result<()> {
     let head_bytes = HEAD_BYTES.min(drive.content().len());
     let (head, rest) = drive.content().split_at(head_bytes);

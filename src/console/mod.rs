@@ -1,4 +1,4 @@
-//! What people see: progress, output, and text of strangers on its way to a terminal.
+//! What people see: progress, output, and untrusted text on its way to a terminal.
 
 pub mod output;
 pub mod progress;

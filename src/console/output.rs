@@ -1,12 +1,13 @@
 //! Standard output and standard error of the program itself.
 //!
-//! Nothing here panics, as `println!` does: a reader that has gone away ends a command without a word, and a console that is
-//! gone ends nothing at all.
+//! Nothing here panics, as `println!` does: a reader that has gone away ends a command silently, and a
+//! missing console ends nothing at all.
 
 use std::io::{self, ErrorKind, Write};
 
-/// The exit status of a command whose reader went away: the one that a shell has for programs that SIGPIPE ended. The signal
-/// itself stays ignored, as it would also come of a closed standard error, in the midst of an installation.
+/// The exit status of a command whose reader went away: the one that a shell has for programs that SIGPIPE
+/// ended. The signal itself stays ignored, as it would also come of a closed standard error, in the midst of
+/// an installation.
 pub const CLOSED: u8 = 128 + 13;
 
 /// Standard output could not be written to.
@@ -29,7 +30,7 @@ impl<W: Write> Write for Output<W> {
 
 fn marked(error: io::Error) -> io::Error {
     match error.kind() {
-        // Whoever writes tries again.
+        // The writer tries again.
         ErrorKind::Interrupted => error,
         kind => io::Error::new(kind, Failure(error)),
     }

@@ -1,5 +1,5 @@
-//! Text of strangers on its way to a terminal: nothing in it steers the terminal, is invisible, or changes the order in which
-//! the rest is shown. Everything that Landfall prints goes through here, as late as can be.
+//! Untrusted text on its way to a terminal: nothing in it steers the terminal, is invisible, or changes the
+//! order in which the rest is shown. Everything that Landfall prints goes through here, as late as can be.
 
 use std::fmt::Write;
 
@@ -24,8 +24,8 @@ pub fn printable(text: &str) -> String {
     out
 }
 
-/// The same of a text of our own with several lines. They may quote strangers: lines after the first are indented, so that none
-/// of them passes for another message of ours.
+/// The same of a text of our own with several lines. They may quote strangers: lines after the first are
+/// indented, so that none of them passes for another message of ours.
 pub fn printable_message(text: &str) -> String {
     let mut lines = text.lines().map(printable);
     let first = lines.next().unwrap_or_default();
@@ -68,12 +68,14 @@ pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
     Ok(out)
 }
 
-/// Whether a character is seen as what it is: control and format characters, unusual blanks and those that nobody knows are not.
+/// Whether a character is seen as what it is: control and format characters, unusual blanks and those that
+/// nobody knows are not.
 fn shows_itself(char: char) -> bool {
     if char.is_ascii() {
         return !char.is_ascii_control();
     }
-    // These are what the standard library escapes. It would a combining mark, too, but not behind a letter.
+    // These are what the standard library escapes. It would also escape a combining mark, but not after a
+    // letter.
     let behind_a_letter: String = ['a', char].iter().collect();
     behind_a_letter.escape_debug().count() == 2
 }

@@ -66,7 +66,7 @@ impl NotStarted {
         let (exit_status, reason) = match errno {
             Errno::ENOENT | Errno::ENOTDIR => (
                 Self::NOT_FOUND,
-                format!("the image has no program {program:?}, or not the interpreter that it needs"),
+                format!("the image has no program {program:?}, or not its interpreter"),
             ),
             Errno::EACCES => (
                 Self::NOT_EXECUTABLE,

@@ -1,8 +1,9 @@
-//! The process that calls libcontainer: single-threaded, with a bundle directory and two output pipes and nothing else.
+//! The process that calls libcontainer: single-threaded, with a bundle directory and two output pipes and
+//! nothing else.
 //!
-//! Once the container has started, it ends only after the container has ended. Until then SIGTERM ends it at once. Whenever
-//! it ends, the container ends with it: the kernel kills the container's first process when its parent dies, and with that
-//! one all others. And it ends with Landfall itself.
+//! Once the container has started, it ends only after the container has ended. Until then SIGTERM ends it at
+//! once. Whenever it ends, the container ends with it: the kernel kills the container's first process when
+//! its parent dies, and with that one all others. And it ends with Landfall itself.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -76,14 +77,14 @@ pub enum Outcome {
 pub fn main(bundle: &Path) -> Result<()> {
     let outcome = run(bundle).unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
     let text = serde_json::to_vec(&outcome)?;
-    fs::write(bundle.join(OUTCOME_FILE), text).context("leaving the outcome in the bundle")
+    fs::write(bundle.join(OUTCOME_FILE), text).context("writing the outcome to the bundle")
 }
 
 fn run(bundle: &Path) -> Result<Outcome> {
     let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
     let orders: Orders = serde_json::from_slice(&orders)?;
     end_with(orders.from)?;
-    // Landfall's first thread leaves them to others, and gives that on.
+    // Landfall's first thread blocks signals, and its children inherit that.
     SigSet::all().thread_unblock().context("sigprocmask")?;
     hide_cgroups()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
@@ -108,10 +109,10 @@ fn run(bundle: &Path) -> Result<Outcome> {
     Ok(Outcome::NotStarted(not_started))
 }
 
-/// Sees to it that this process ends when `parent` does: one that was killed can no longer say so.
+/// Makes sure that this process ends when `parent` does: a killed parent can't tell it to.
 fn end_with(parent: u32) -> Result<()> {
     set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
-    // Before, its death went unheard.
+    // If it died before that, no signal came.
     let found = getppid().as_raw();
     ensure!(
         u32::try_from(found) == Ok(parent),
@@ -148,7 +149,8 @@ fn build(bundle: &Path, executor: ImageExecutor) -> Result<Container> {
         .as_init(bundle)
         .with_systemd(false)
         .with_detach(false)
-        // `pivot_root(2)` does not work there; everywhere else it hides the host better than moving the mount does.
+        // `pivot_root(2)` does not work there; everywhere else it hides the host better than moving the mount
+        // does.
         .with_no_pivot(root_is_initramfs()?)
         .build()
         .map_err(|error| anyhow!("{}", causes(&error)))
@@ -206,8 +208,8 @@ impl Executor for ImageExecutor {
         std::process::exit(not_started.exit_status.into())
     }
 
-    /// The first of ours that is called in the container. Its environment is given to the command alone: libcontainer would
-    /// set one variable after the other, each time looking through all of them.
+    /// The first of ours that is called in the container. Its environment is given to the command alone:
+    /// libcontainer would set one variable after the other, each time looking through all of them.
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
         let along = self.helper.take_along();
         along.map_err(|error| ExecutorSetEnvsError::Other(format!("{error:#}")))

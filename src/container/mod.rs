@@ -1,9 +1,9 @@
-//! Programs of the image, run in the image: private PID, mount, IPC, UTS and network namespaces, no host `/proc`, no
-//! host files, no credentials.
+//! Programs of the image, run in the image: private PID, mount, IPC, UTS and network namespaces, no host
+//! `/proc`, no host files, no credentials.
 //!
 //! [`spec`] says what the sandbox is (pure), [`run`] starts it and follows its output, and [`helper`] is the
-//! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child could
-//! deadlock in the allocator if other threads were alive.
+//! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child
+//! could deadlock in the allocator if other threads were alive.
 
 mod exit;
 pub mod helper;

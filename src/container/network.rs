@@ -1,5 +1,5 @@
-//! What the image's programs can reach: a network namespace that holds nothing but loopback, and on that the relay, which answers
-//! for this one image under its own name.
+//! What the image's programs can reach: a network namespace that holds nothing but loopback, and on that the
+//! relay, which answers for this one image under its own name.
 
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,7 +19,7 @@ use crate::sys::net::loopback_only_namespace;
 pub enum NetworkAccess {
     /// Nothing but the image itself.
     None,
-    /// Whatever this machine can reach.
+    /// Everything that this machine can reach.
     Host,
 }
 
@@ -50,8 +50,8 @@ impl Network {
         self.namespace.as_ref().map(|(_, path)| path.as_path())
     }
 
-    /// The files by which the image's skopeo finds the relay and trusts it. The image's own signature policy stays where
-    /// it was asked to decide.
+    /// The files by which the image's skopeo finds the relay and trusts it. The image's own signature policy
+    /// stays where it was asked to decide.
     pub fn files(&self, image: &Image, keep_policy: bool) -> Result<Vec<ExtraFile>> {
         let address = self.listener.local_addr().context("getsockname")?;
         let mut files = vec![ExtraFile {

@@ -19,7 +19,8 @@ impl Process {
         Ok(Self(process))
     }
 
-    /// Asks the kernel to kill the calling process when this one, its parent, ends. An error if it has ended already.
+    /// Asks the kernel to kill the calling process when this one, its parent, ends. An error if it has ended
+    /// already.
     pub fn take_along(&self) -> Result<()> {
         set_pdeathsig(Signal::SIGKILL).context("prctl(PR_SET_PDEATHSIG)")?;
         let mut ended = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];

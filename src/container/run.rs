@@ -1,4 +1,4 @@
-//! Starts the helper process, follows the output, and sees to it that nothing is left running.
+//! Starts the helper process, follows the output, and makes sure that nothing is left running.
 
 use std::fs;
 use std::io::{self, Read};
@@ -33,8 +33,8 @@ pub enum Output<'a> {
     Lines(&'a mut (dyn FnMut(String) + Send)),
 }
 
-/// Runs `sandbox` to its end; then the container is gone, with its bundle, a scratch directory that is made here.
-/// If the future is dropped, the container is killed and waited for.
+/// Runs `sandbox` to its end; then the container is gone, with its bundle, a scratch directory that is made
+/// here. If the future is dropped, the container is killed and waited for.
 pub async fn run(sandbox: &Sandbox<'_>, output: Output<'_>) -> Result<ExitStatus> {
     let bundle = &sandbox.bundle;
     write_bundle(sandbox, bundle)?;
@@ -76,7 +76,8 @@ async fn follow(bundle: &Path, output: Output<'_>) -> Result<ExitStatus> {
 }
 
 fn outcome(bundle: &Path) -> Result<Outcome> {
-    let text = fs::read(bundle.join(OUTCOME_FILE)).context("the container's helper died without a word")?;
+    let text = fs::read(bundle.join(OUTCOME_FILE))
+        .context("the container's helper died without leaving a reason")?;
     serde_json::from_slice(&text).context("reading the helper's outcome")
 }
 

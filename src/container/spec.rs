@@ -106,8 +106,9 @@ const DEFAULTS: [&str; 4] = [
 ];
 /// The kernel's limit for one string, the zero at its end included (execve(2), MAX_ARG_STRLEN).
 const MAX_VARIABLE_BYTES: usize = 128 << 10;
-/// The kernel's limit for arguments and environment together, with their pointers, is a quarter of the usual 8 MiB of stack
-/// (execve(2)). Something is left for the arguments, and for what programs tell those that they start.
+/// The kernel's limit for arguments and environment together, with their pointers, is a quarter of the usual
+/// 8 MiB of stack (execve(2)). Something is left for the arguments, and for what programs tell those that
+/// they start.
 const MAX_ENVIRONMENT_BYTES: usize = (2 << 20) - (256 << 10);
 
 /// The configuration of `sandbox`.
@@ -157,7 +158,8 @@ fn build(sandbox: &Sandbox<'_>) -> Result<Spec> {
     Ok(spec)
 }
 
-/// The image's environment over the defaults that every program counts on. An error if no program could be run with it.
+/// The image's environment over the defaults that every program counts on. An error if no program could be
+/// run with it.
 pub fn environment(image: &[String]) -> Result<Vec<String>> {
     let mut variables: Vec<(&str, &str)> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -172,7 +174,8 @@ pub fn environment(image: &[String]) -> Result<Vec<String>> {
             }
         }
     }
-    // Some versions of bootc believe then that systemd runs them, and run skopeo as a user who can do nothing here.
+    // Some versions of bootc believe then that systemd runs them, and run skopeo as a user who can do nothing
+    // here.
     variables.retain(|(name, _)| *name != "INVOCATION_ID");
     let all: Vec<String> = variables
         .iter()
@@ -184,7 +187,7 @@ pub fn environment(image: &[String]) -> Result<Vec<String>> {
         .sum();
     ensure!(
         bytes <= MAX_ENVIRONMENT_BYTES,
-        "the image's environment takes {} KiB, and the kernel starts no program with more than {}: build the image with fewer \
+        "the image's environment takes {} KiB, and the kernel allows at most {}: build the image with fewer \
          variables",
         bytes >> 10,
         MAX_ENVIRONMENT_BYTES >> 10
@@ -197,10 +200,10 @@ fn check_variable(name: &str, value: &str) -> Result<()> {
     let problem = if name.is_empty() {
         "has no name".into()
     } else if name.contains('\0') || value.contains('\0') {
-        "has a zero byte in it".into()
+        "contains a NUL byte".into()
     } else if name.len() + value.len() + 2 > MAX_VARIABLE_BYTES {
         format!(
-            "is longer than the {} KiB that the kernel takes",
+            "is longer than the {} KiB that the kernel allows",
             MAX_VARIABLE_BYTES >> 10
         )
     } else {

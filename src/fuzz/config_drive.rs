@@ -1,4 +1,5 @@
-//! The target `config_drive`: everything that a config drive may be packed in, and its way to another file system.
+//! The target `config_drive`: everything that a config drive may be packed in, and its way to another file
+//! system.
 
 use std::io::Write;
 
@@ -22,7 +23,7 @@ pub fn run(data: &[u8]) {
     if let Ok(fat) = drive.for_sectors(4096) {
         let again = fat
             .files()
-            .unwrap_or_else(|error| panic!("what was built can't be read: {error}"));
+            .unwrap_or_else(|error| panic!("what was built cannot be read: {error}"));
         let same = |(one, other): (&_, &_)| {
             let (one, other): (
                 &crate::machine::filesystem::NamedFile,

@@ -10,7 +10,8 @@ use crate::machine::disk::table::{Extent, Geometry, Table};
 const SECTOR_BYTES: u64 = 512;
 const SECTORS: u64 = 512;
 
-/// The bytes as they are, and with checksums that fit: else a table that is only a little wrong is seldom seen.
+/// The bytes as they are, and with checksums that fit: else a table that is only a little wrong is seldom
+/// seen.
 pub fn run(data: &[u8]) {
     for sector_bytes in [512, 4096] {
         let mut mended = data.to_vec();

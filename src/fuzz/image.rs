@@ -1,4 +1,5 @@
-//! The targets `reference` and `manifest`: what a person, a boot configuration or a registry says of an image.
+//! The targets `reference` and `manifest`: what a person, a boot configuration or a registry says of an
+//! image.
 
 use crate::image::oci::digest::sha256;
 use crate::image::oci::image::{MAX_IMAGE_BYTES, MAX_LAYERS};

@@ -19,7 +19,8 @@ const PLACES: [(&str, &str); 4] = [
     ("[::1]:5000", "web"),
 ];
 
-/// A file of credentials, or a pull secret. What is wrong with it is told in one line that shows nothing of a value.
+/// A file of credentials, or a pull secret. What is wrong with it is told in one line that shows nothing of a
+/// value.
 pub fn auth_file(data: &[u8]) {
     match AuthFile::parse(data) {
         Ok(file) => {
@@ -39,7 +40,8 @@ pub fn auth_file(data: &[u8]) {
     }
 }
 
-/// A registries.conf: whatever it says, an image is at places with names that are right, the last of them not a mirror.
+/// A registries.conf: whatever it says, an image is at places with names that are right, the last of them not
+/// a mirror.
 pub fn registries_conf(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -86,8 +88,8 @@ pub fn challenge(data: &[u8]) {
     assert!(!refuses_token(&headers) || asks(b"invalid_token") || data.contains(&b'\\'));
 }
 
-/// The body of an answer that is an error. Of a stranger's words not many are shown, in one line, and no more once they
-/// are clean.
+/// The body of an answer that is an error. Of a stranger's words not many are shown, in one line, and no more
+/// once they are clean.
 pub fn error_body(data: &[u8]) {
     let (_, said) = parse_error_body(data);
     one_line(&said);

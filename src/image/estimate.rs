@@ -1,8 +1,9 @@
 //! What an image will take once it is unpacked, before any of it is pulled.
 //!
-//! A gzip blob ends with the size of its last member modulo 2^32 (RFC 1952), a zstd frame may begin with its size (RFC
-//! 8878): a few bytes of each layer. A cache that doesn't have a blob yet fetches all of it for those bytes, and some give
-//! all of it. So the smallest layer is asked for first, alone; where that doesn't work, no other is.
+//! A gzip blob ends with the size of its last member modulo 2^32 (RFC 1952), a zstd frame may begin with its
+//! size (RFC 8878): a few bytes of each layer. A cache that doesn't have a blob yet fetches all of it for
+//! those bytes, and some give all of it. So the smallest layer is asked for first, alone; where that doesn't
+//! work, no other is.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -38,8 +39,8 @@ pub struct Estimate {
     pub window_bytes: u64,
 }
 
-/// An estimate of what `image` takes when it is unpacked, likely with what a file system adds to the files. Where the blobs
-/// don't say anything that can be true, or the source gives no parts of them, it is a guess.
+/// An estimate of what `image` takes when it is unpacked, likely with what a file system adds to the files.
+/// Where the blobs don't say anything that can be true, or the source gives no parts of them, it is a guess.
 pub async fn estimate_unpacked(source: &dyn Source, image: &Image) -> Estimate {
     let asking = &Asking {
         source,
@@ -69,8 +70,8 @@ pub async fn estimate_unpacked(source: &dyn Source, image: &Image) -> Estimate {
     }
 }
 
-/// What files of so many bytes take in a file system. Measured on tmpfs: 3 % for the rest of each file's last page, 5 % for
-/// inodes.
+/// What files of `bytes` take in a file system. Measured on tmpfs: 3 % for the rest of each file's last page,
+/// 5 % for inodes.
 pub fn with_filesystem(bytes: u64) -> u64 {
     bytes.saturating_add(bytes / 100 * 8)
 }
@@ -85,7 +86,7 @@ impl Estimate {
         }
     }
 
-    /// Of a blob of so many bytes that says nothing.
+    /// Of a blob that says nothing but its size.
     fn guess(likely_bytes: u64, compressed: u64) -> Self {
         Self {
             at_least_bytes: least_unpacked_bytes(compressed),
@@ -151,21 +152,23 @@ impl Asking<'_> {
     }
 }
 
-/// The least that a blob can come from. What can't be made smaller becomes a little larger: by zstd and most writers of gzip
-/// by 5 bytes in 16 KiB or less (blocks that are stored as they are), by the quickest ones to nine bits a byte (RFC 1951,
-/// section 3.2.6). gzip's own frame has 18 bytes.
+/// The least that a blob can come from. What can't be made smaller becomes a little larger: by zstd and most
+/// writers of gzip by 5 bytes in 16 KiB or less (blocks that are stored as they are), by the quickest ones to
+/// nine bits a byte (RFC 1951, section 3.2.6). gzip's own frame has 18 bytes.
 fn least_unpacked_bytes(compressed: u64) -> u64 {
     compressed.saturating_sub(18) / 9 * 8
 }
 
-/// The size that a zstd blob's first frame says, if that can be all of it: less is the size of the first of several frames.
+/// The size that a zstd blob's first frame says, if that can be all of it: less is the size of the first of
+/// several frames.
 fn zstd_size(head: &[u8], compressed: u64) -> Option<Estimate> {
     let size = zstd::zstd_safe::get_frame_content_size(head).ok()??;
     (size >= least_unpacked_bytes(compressed)).then(|| Estimate::said(size))
 }
 
-/// The size that a gzip blob's last four bytes stand for. Smaller than what the blob can come from, they are cut off at 32
-/// bits, or those of the last of several members; the former is for large blobs alone, and a guess.
+/// The size that a gzip blob's last four bytes stand for. Smaller than what the blob can come from, they are
+/// cut off at 32 bits, or those of the last of several members; the former is for large blobs alone, and a
+/// guess.
 fn plausible_gzip_size(size: u64, compressed: u64) -> Option<Estimate> {
     const WRAP: u64 = 1 << 32;
     // Deflate makes a byte of at most 1032 (zlib's manual); more isn't a size at all.

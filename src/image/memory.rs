@@ -1,4 +1,4 @@
-//! Preflight: pure decisions over facts that others have gathered. Nothing is read or written here.
+//! Preflight: pure decisions on facts that others have gathered. Nothing is read or written here.
 
 use anyhow::{Result, bail};
 use serde::Serialize;
@@ -8,7 +8,8 @@ use crate::image::estimate::Estimate;
 
 /// What Landfall itself needs while it pulls, in bytes.
 const PULL_BYTES: u64 = 64 << 20;
-/// What the image's bootc, skopeo and their like need beyond the unpacked image, in bytes (seen: 170 to 185 MiB).
+/// What the image's bootc, skopeo and their like need beyond the unpacked image, in bytes (seen: 170 to 185
+/// MiB).
 const INSTALL_BYTES: u64 = 224 << 20;
 
 /// What is to be done with an image; it decides how much memory that takes.
@@ -30,7 +31,7 @@ pub struct Memory {
     pub needed_at_least_bytes: u64,
     /// What is likely needed.
     pub needed_bytes: u64,
-    /// Whether that rests on a guess: nobody says how large the image's layers are.
+    /// Whether that is a guess: the source doesn't say how large the image's layers are.
     pub is_guess: bool,
     /// What there is, or what the user allows.
     pub available_bytes: u64,
@@ -41,7 +42,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Shares out `available_bytes` for an image that takes `unpacked` in the store. What isn't known is no reason to refuse.
+    /// Shares out `available_bytes` for an image that takes `unpacked` in the store. What isn't known is no
+    /// reason to refuse.
     pub fn plan(purpose: Purpose, unpacked: Estimate, available_bytes: u64) -> Result<Self> {
         let beside = match purpose {
             Purpose::Run => PULL_BYTES + unpacked.window_bytes,
@@ -51,7 +53,8 @@ impl Memory {
         let needed_at_least_bytes = unpacked.at_least_bytes.saturating_add(beside);
         if needed_at_least_bytes > available_bytes {
             bail!(
-                "the image needs {} of memory, {} is available: use a machine with more, or a smaller image",
+                "the image needs {} of memory, but {} is available: use a machine with more, or a smaller \
+                 image",
                 size(needed_at_least_bytes),
                 size(available_bytes)
             );
@@ -78,8 +81,8 @@ impl Memory {
         };
         (self.needed_bytes > self.available_bytes).then(|| {
             format!(
-                "the image may need about {} of memory{guess}, {} is available: if that is too little, the pull will stop \
-                 before anything is written",
+                "the image may need about {} of memory{guess}, but {} is available: if that is too little, \
+                 the pull stops before anything is written",
                 size(self.needed_bytes),
                 size(self.available_bytes)
             )

@@ -1,7 +1,7 @@
 //! Layers → one mounted root, by overlayfs.
 //!
-//! Option strings of `mount(2)` end at one page, so the layers are named relative to the store's directory; the mount
-//! is made by a thread of its own whose working directory is that of nobody else.
+//! Option strings of `mount(2)` end at one page, so the layers are named relative to the store's directory;
+//! the mount is made by a thread of its own whose working directory is that of nobody else.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -39,12 +39,12 @@ pub struct OverlayMount {
 }
 
 impl OverlayMount {
-    /// Mounts `layers` (settled, below `base`, the lowest first) and puts `extra` files into them. What is written goes to
-    /// `base`, too. All that these files don't replace looks as the layers say.
+    /// Mounts `layers` (settled, below `base`, the lowest first) and puts `extra` files into them. What is
+    /// written goes to `base`, too. All that these files don't replace looks as the layers say.
     pub fn new(base: &Path, layers: &[UnpackedLayer], extra: &[ExtraFile]) -> Result<Self> {
         let relative = |layer: &UnpackedLayer| layer.path().strip_prefix(base).map(Path::to_owned);
         let paths = layers.iter().map(relative).collect::<Result<Vec<_>, _>>();
-        Self::stack(base, &paths.context("a layer lies outside of the store")?, extra)
+        Self::stack(base, &paths.context("a layer is outside the store")?, extra)
     }
 
     fn stack(base: &Path, layers: &[PathBuf], extra: &[ExtraFile]) -> Result<Self> {
@@ -59,7 +59,8 @@ impl OverlayMount {
             root: base.join(MERGED),
             mounted: true,
         };
-        // Not into the upper directory beforehand: a directory that is made there hides what the image's own looks like.
+        // Not into the upper directory beforehand: a directory that is made there hides what the image's own
+        // looks like.
         let root = Rootfs::open(&overlay.root)?;
         for file in extra {
             root.put(file.path, &file.content)?;
@@ -82,7 +83,8 @@ impl OverlayMount {
 impl Drop for OverlayMount {
     fn drop(&mut self) {
         if self.mounted {
-            // Nobody is left to tell. A lazy unmount always detaches, and the store is thrown away as a whole.
+            // Nobody is left to tell. A lazy unmount always detaches, and the store is thrown away as a
+            // whole.
             let _ = umount2(&self.root, MntFlags::MNT_DETACH);
         }
     }

@@ -1,8 +1,9 @@
 //! All layers of an image, from its source into a store: verified, unpacked, settled.
 //!
-//! Each layer is one stream: the network side is asynchronous, the rest runs in threads behind a bounded channel, so
-//! memory is bounded too. The largest layers begin first, so that no core waits for one of them at the end. The
-//! future can be dropped at any time: the threads stop at their next chunk, and the store waits for them.
+//! Each layer is one stream: the network side is asynchronous, the rest runs in threads behind a bounded
+//! channel, so memory is bounded too. The largest layers begin first, so that no core waits for one of them
+//! at the end. The future can be dropped at any time: the threads stop at their next chunk, and the store
+//! waits for them.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -23,11 +24,12 @@ use crate::image::source::{Source, url};
 use crate::image::store::{Store, User};
 use crate::sys::blocking::apart;
 
-/// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up to some
-/// hundred KiB.
+/// How many chunks of a blob wait between the network and the threads. A chunk is what the source gives, up
+/// to some hundred KiB.
 const CHANNEL_CHUNKS: usize = 4;
 
-/// The most layers at the same time by default: each takes some MiB, and some forty file descriptors of usually 1024.
+/// The most layers at the same time by default: each takes some MiB, and some forty file descriptors of
+/// usually 1024.
 const MAX_PARALLEL: usize = 16;
 
 /// An archive may be this much larger than the room that it is unpacked into: an entry may replace another.
@@ -38,8 +40,8 @@ const ARCHIVE_PER_ROOM: u64 = 2;
 pub struct Options {
     /// How many layers are pulled at the same time.
     pub parallel: usize,
-    /// An estimate of the unpacked size of all layers, in bytes: what the budget leaves besides is for copies of blobs.
-    /// `None`: no copies are kept.
+    /// An estimate of the unpacked size of all layers, in bytes: what the budget leaves besides is for copies
+    /// of blobs. `None`: no copies are kept.
     pub unpacked_bytes: Option<u64>,
 }
 
@@ -100,8 +102,8 @@ pub(crate) async fn pull(
     .await
 }
 
-/// Pulls `image` and makes `to`, which must not exist or be empty, its merged root file system. It is there complete or
-/// not at all; the work is done in a hidden directory beside it.
+/// Pulls `image` and makes `to`, which must not exist or be empty, its merged root file system. It is there
+/// complete or not at all; the work is done in a hidden directory beside it.
 pub async fn unpack_to(
     source: Arc<dyn Source>,
     image: &Image,
@@ -109,7 +111,7 @@ pub async fn unpack_to(
     options: &Options,
     progress: &Progress,
 ) -> Result<()> {
-    let to = std::path::absolute(to).with_context(|| format!("{to:?} is no path"))?;
+    let to = std::path::absolute(to).with_context(|| format!("{to:?} is not a path"))?;
     let parent = to.parent().context("the root directory is not empty")?;
     ensure_empty(&to)?;
     tell_of_left_behind(parent, progress)?;
@@ -223,7 +225,7 @@ impl LayerPull<'_> {
                 let place =
                     url::parse(url).map_or("elsewhere".into(), |url| format!("at {}", url::shown(&url)));
                 format!(
-                    "this layer is not distributed with the image, but {place}: put it into the registry, too"
+                    "this layer is not distributed with the image but {place}: put it into the registry too"
                 )
             }
             (LayerError::Refused(Errno::ENOSPC, _), _, Some(budget)) => format!(
@@ -299,14 +301,14 @@ fn ensure_empty(to: &Path) -> Result<()> {
 fn tell_of_left_behind(parent: &Path, progress: &Progress) -> Result<()> {
     let left = Store::left_behind(parent).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => anyhow!(
-            "there is no directory {}: make it first, or mount what belongs there",
+            "directory {} does not exist: create it, or mount what belongs there",
             parent.display()
         ),
         _ => Error::new(error).context(format!("reading {parent:?}")),
     })?;
     for path in left {
         progress.note(format!(
-            "{} was left by a landfall that was killed: remove it",
+            "{} was left behind by a killed landfall: remove it",
             path.display()
         ));
     }
@@ -317,7 +319,7 @@ fn warn_of_skipped(layers: &[UnpackedLayer], progress: &Progress) {
     let skipped: u64 = layers.iter().map(UnpackedLayer::skipped_xattrs).sum();
     if skipped > 0 {
         progress.warn(format!(
-            "{skipped} extended attributes were left out: the kernel's file system does not know them"
+            "{skipped} extended attributes were left out: the file system does not support them"
         ));
     }
 }

@@ -1,4 +1,5 @@
-//! An image on its way to a mounted root: resolved, pulled, mounted. `install`, `run` and `unpack` begin alike.
+//! An image on its way to a mounted root: resolved, pulled, mounted. `install`, `run` and `unpack` begin
+//! alike.
 
 use std::collections::HashMap;
 use std::fs;
@@ -35,7 +36,7 @@ pub struct FoundImage {
     pub source: Arc<dyn Source>,
     /// What the source was asked for.
     pub selector: Selector,
-    /// What the source is on. Behind the source, so that it is unmounted when nothing reads from it.
+    /// What the source is on. Declared after the source, so that it is unmounted when nothing reads from it.
     stick: Option<Stick>,
 }
 
@@ -116,7 +117,7 @@ pub async fn plug_in(
 /// Checks that this user may do the work.
 pub fn check_root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        bail!("this needs root: start it as the superuser");
+        bail!("this needs root privileges: run it as root");
     }
     Ok(())
 }
@@ -133,7 +134,7 @@ impl FoundImage {
         match self.stick.as_ref().filter(|stick| stick.is_on(&disk.name)) {
             None => Ok(()),
             Some(stick) => bail!(
-                "{} is in use: the image is on it, {stick} is mounted; install to another disk",
+                "{} is in use: {stick}, which holds the image, is on it; install to another disk",
                 disk.path.display()
             ),
         }

@@ -1,5 +1,5 @@
-//! Looking into an unpacked root that nobody vouches for, and putting files there: every path is resolved within it, as a
-//! program that runs there would see it. No symbolic link leads outside.
+//! Looking into an unpacked root that nobody vouches for, and putting files there: every path is resolved
+//! within it, as a program that runs there would see it. No symbolic link leads outside.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -28,9 +28,10 @@ const PROGRAM_DIRS: [&str; 6] = [
     "bin",
 ];
 
-/// How often a path is resolved before giving up. Where others rename and mount all the time, one time in a few succeeds.
+/// How often a path is resolved before giving up. Where others rename and mount all the time, one time in a
+/// few succeeds.
 const ATTEMPTS: u32 = 10_000;
-/// So many of them come at once; before each of the others there is a pause.
+/// This many are made at once; there is a pause before each of the others.
 const ATTEMPTS_AT_ONCE: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
@@ -117,8 +118,8 @@ impl Rootfs {
         Ok(Some(File::from(file)))
     }
 
-    /// Makes the file at `path`, in the place of one that is there, and the directories that it is to be in. A directory that
-    /// was there keeps its times, too.
+    /// Makes the file at `path`, in the place of one that is there, and the directories that it is to be in.
+    /// A directory that was there keeps its times, too.
     pub fn put(&self, path: &str, content: &[u8]) -> Result<()> {
         self.try_put(path, content)
             .with_context(|| format!("putting /{path} into the image"))
@@ -172,16 +173,16 @@ impl Rootfs {
             Ok(found) => Ok(Some(found)),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(Errno::EAGAIN) => bail!(
-                "open /{path} of the image: other programs rename or mount something all the time, so that the kernel \
-                 can't resolve it ({}): stop them, and try again",
+                "open /{path} of the image: other programs keep renaming or mounting, so the kernel cannot \
+                 resolve it ({}): stop them, and try again",
                 Errno::EAGAIN
             ),
             Err(errno) => Err(errno).with_context(|| format!("open /{path} of the image")),
         }
     }
 
-    /// Resolves `path` as often as it takes: with `..` in it, the kernel gives up (EAGAIN) when anything on the machine is
-    /// renamed or mounted meanwhile, and wants to be asked again (openat2(2)).
+    /// Resolves `path` as often as it takes: with `..` in it, the kernel gives up (EAGAIN) when anything on
+    /// the machine is renamed or mounted meanwhile, and wants to be asked again (openat2(2)).
     fn resolve(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
         for attempt in 1..ATTEMPTS {
             match self.try_resolve(path, flags) {

@@ -5,8 +5,9 @@
 //! b/           blobs, a cache: whatever is not there can be had from the source again
 //! ```
 //!
-//! The size of the tmpfs is the memory budget: a layer that is larger than it says gets ENOSPC, and the machine is
-//! left alone. [`Store::close`] leaves nothing behind; dropping a store does the same without saying what failed.
+//! The size of the tmpfs is the memory budget: a layer that is larger than it says gets ENOSPC, and the
+//! machine is left alone. [`Store::close`] leaves nothing behind; dropping a store does the same without
+//! saying what failed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -21,8 +22,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::image::oci::Digest;
 use crate::sys::mount::unmount;
 
-/// The budget for one inode, in bytes: bounds what the kernel needs besides the pages, and is a tenth of what the
-/// files of an image have on average.
+/// The budget for one inode, in bytes: bounds what the kernel needs besides the pages, and is a tenth of what
+/// the files of an image have on average.
 const BYTES_PER_INODE: u64 = 2048;
 
 /// Never fewer inodes than this: small images have small files.
@@ -43,7 +44,7 @@ pub struct Store {
     _lock: Option<File>,
 }
 
-/// Someone who writes into the store; it is not closed before they are gone.
+/// A writer into the store; it is not closed before its writers are gone.
 #[derive(Debug)]
 pub struct User(Arc<Users>);
 
@@ -61,7 +62,8 @@ impl Store {
         let path = new_directory(base, "")?;
         let inodes = (budget_bytes / BYTES_PER_INODE).max(MIN_INODES);
         let options = format!("mode=0700,size={budget_bytes},nr_inodes={inodes}");
-        // Nothing of the image means anything here; overlayfs asks its own mount, not this one, what it may run.
+        // Nothing of the image means anything here; overlayfs asks its own mount, not this one, what it may
+        // run.
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(
             Some("landfall"),
@@ -132,7 +134,8 @@ impl Store {
         self.budget_bytes
     }
 
-    /// How much there is room for, in bytes: the budget, or what the file system has left; `None` if it doesn't say.
+    /// How much there is room for, in bytes: the budget, or what the file system has left; `None` if it
+    /// doesn't say.
     pub fn room_bytes(&self) -> Option<u64> {
         self.budget_bytes.or_else(|| {
             let stat = nix::sys::statvfs::statvfs(&self.path).ok()?;
@@ -161,7 +164,7 @@ impl Store {
         let mut any = false;
         for entry in fs::read_dir(self.path.join("b")).context("reading the blob cache")? {
             let path = entry.context("reading the blob cache")?.path();
-            // Whoever still writes to it finds it shorter than it should be.
+            // Anyone who still writes to it finds it shorter than it should be.
             let file = File::options().write(true).open(&path);
             any |= file.and_then(|file| file.set_len(0)).is_ok();
             fs::remove_file(&path).with_context(|| format!("unlink({path:?}) failed"))?;

@@ -1,4 +1,5 @@
-//! What the first process does when the installation is over. It must never end: that would be a kernel panic.
+//! What the first process does when the installation is over. It must never end: that would be a kernel
+//! panic.
 
 use std::io::{self, BufRead};
 use std::path::Path;
@@ -80,7 +81,8 @@ fn stay() -> ! {
 fn power(mode: RebootMode, what: &str) {
     say(&format!("landfall: {what}"));
     nix::unistd::sync();
-    // A driver at work while the kernel resets its device can keep a processor for ever (seen with virtio_net).
+    // A driver at work while the kernel resets its device can hang a processor forever (seen with
+    // virtio_net).
     network::take_down();
     let Err(errno) = reboot(mode);
     say(&format!("landfall: reboot({mode:?}): {errno}"));

@@ -1,8 +1,8 @@
 //! Landfall as the first process, the `/init` of a ramdisk with nothing else in it but kernel modules.
 //!
-//! The story: mounts, modules, network, installation, end. The installation runs in a process of its own: whatever
-//! becomes of it (a defect, the kernel's out-of-memory killer), the first process lives on and keeps the reason on
-//! the screen. It never ends and never reboots after a failure.
+//! The story: mounts, modules, network, installation, end. The installation runs in a process of its own:
+//! whatever happens to it (a bug, the kernel's out-of-memory killer), the first process lives on and keeps
+//! the reason on the screen. It never ends and never reboots after a failure.
 
 pub mod cmdline;
 mod ending;
@@ -37,18 +37,18 @@ use cmdline::{Ending, Installation};
 const DISK_LIMIT: Duration = Duration::from_secs(60);
 /// How long until disks are looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// After so many looks without a new disk, all are taken to be there.
+/// After this many looks without a new disk, all are assumed to be there.
 const QUIET_LOOKS: u32 = 12;
 
-/// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module. Returns
-/// otherwise. To be called before anything else.
+/// Takes over if the kernel called this program: as the first process of a ramdisk, or to load a module.
+/// Returns otherwise. To be called before anything else.
 pub fn take_over_if_called_by_the_kernel() {
     if is_pid1_in_ramdisk() {
         run();
     }
     let arguments: Vec<_> = std::env::args_os().collect();
     if let Some(names) = modules::asked_by_kernel(&arguments) {
-        // There is nobody to read a message: the kernel looks at the result itself.
+        // No one reads a message here: the kernel checks the result itself.
         std::process::exit(i32::from(modules::load(&names).is_err()));
     }
 }
@@ -64,13 +64,12 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 /// Runs as the first process.
 fn run() -> ! {
-    let ending =
-        catch_unwind(read_ending).unwrap_or_else(|_| Err(anyhow!("Landfall has a defect: see above")));
+    let ending = catch_unwind(read_ending).unwrap_or_else(|_| Err(anyhow!("Landfall has a bug: see above")));
     let failure = ending.as_ref().map(|ending| ending.failure).unwrap_or_default();
     let outcome = ending.and_then(|ending| {
         let story = catch_unwind(install_as_the_command_line_says);
         story
-            .unwrap_or_else(|_| Err(anyhow!("Landfall has a defect: see above")))
+            .unwrap_or_else(|_| Err(anyhow!("Landfall has a bug: see above")))
             .map(|()| ending.success)
     });
     match outcome {
@@ -89,7 +88,7 @@ fn read_ending() -> Result<Ending> {
 fn install_as_the_command_line_says() -> Result<()> {
     let progress = Progress::on_stderr(Style::Plain);
     progress.note(format!(
-        "Landfall {} is the first process of this machine",
+        "Landfall {} is running as the first process",
         env!("CARGO_PKG_VERSION")
     ));
     reboot_in_order_on_ctrl_alt_del()?;
@@ -100,7 +99,7 @@ fn install_as_the_command_line_says() -> Result<()> {
         network = Network::off();
     }
     let mut devices = Devices::with_modules(&progress);
-    mounts::mount_late().context("mounting what the firmware and control groups show")?;
+    mounts::mount_late().context("mounting efivarfs and cgroups")?;
     network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
     if let Some(request) = &installation.request {
         devices.wait_for_disk(request);
@@ -126,9 +125,7 @@ impl<'a> Devices<'a> {
         let mut devices = Self { loader, progress };
         if let Some(loader) = &mut devices.loader {
             if let Err(error) = modules::answer_the_kernel() {
-                progress.warn(format!(
-                    "the kernel can load no module when it needs one: {error:#}"
-                ));
+                progress.warn(format!("the kernel cannot load modules on demand: {error:#}"));
             }
             let always = loader.load_always();
             devices.tell(&always);
@@ -165,11 +162,11 @@ impl<'a> Devices<'a> {
         if let ImageName::Local { path, .. } = image
             && let Some(place) = Place::parse(path)
         {
-            self.wait_until(&format!("the stick {:?}", place.label), || place.is_there());
+            self.wait_until(&format!("the USB stick {:?}", place.label), || place.is_there());
         }
     }
 
-    /// Waits until something has appeared; if it doesn't come, the installer says so better.
+    /// Waits until something has appeared; if it doesn't, the installer has the better error.
     fn wait_until(&mut self, what: &str, mut is_there: impl FnMut() -> bool) {
         let wait = Wait::new(format!("waiting for {what}")).at_most(DISK_LIMIT);
         let _waiting = self.progress.waiting(wait);
@@ -233,7 +230,7 @@ fn run_installer(installation: &Installation) -> Result<()> {
                 } else {
                     ""
                 };
-                bail!("the installer was ended by {signal}{hint}");
+                bail!("the installer was killed by {signal}{hint}");
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waitpid(-1)"),

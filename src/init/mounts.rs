@@ -88,7 +88,8 @@ pub(super) fn mount_late() -> Result<()> {
     if Path::new(cgroup).is_dir() {
         mount_one(&optional(cgroup, "cgroup2"))?;
         if !is_mounted(cgroup)? {
-            // A container manager takes an empty directory that is a mount point for "no control groups here".
+            // A container manager takes an empty directory that is a mount point for "no control groups
+            // here".
             mount_one(&optional(cgroup, "tmpfs"))?;
         }
     }
@@ -104,7 +105,7 @@ fn mount_one(
         is_optional,
     }: &Mount,
 ) -> Result<()> {
-    // Whoever packed the ramdisk may have had its reasons; `/proc` itself tells, once it's there.
+    // The ramdisk may have been packed that way on purpose; `/proc` itself tells, once it's there.
     if is_mounted(target)? {
         return Ok(());
     }

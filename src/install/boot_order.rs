@@ -1,5 +1,5 @@
-//! The installed system's place in the firmware's boot order: refused at once where it can't be had, taken when the disk is
-//! finished. A disk is worth more than its place.
+//! The installed system's place in the firmware's boot order: refused at once where it can't be had, taken
+//! when the disk is finished. A disk is worth more than its place.
 
 use anyhow::{Context, Result, bail};
 use uuid::Uuid;
@@ -9,12 +9,13 @@ use crate::console::progress::Progress;
 use crate::machine::disk::chosen::Disk;
 use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
 
-/// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that is known.
+/// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that
+/// is known.
 pub fn check_bootloader(place: Option<BootEntry>, bootloader: Option<&str>) -> Result<()> {
     if place.is_some() && bootloader == Some("none") {
         bail!(
-            "without a boot loader there is nothing to put into the firmware's boot order: leave out --boot-entry, or choose \
-             a boot loader with --bootloader"
+            "without a boot loader nothing can be put into the firmware's boot order: leave out \
+             --boot-entry, or choose a boot loader with --bootloader"
         )
     }
     Ok(())
@@ -28,8 +29,8 @@ pub fn check_machine(place: Option<BootEntry>) -> Result<()> {
     Ok(())
 }
 
-/// Says when the firmware has no entry for the boot loader. That is an error for one which needs an entry, because it is not
-/// where firmware looks by itself.
+/// Says when the firmware has no entry for the boot loader. That is an error for one which needs an entry,
+/// because it is not where firmware looks by itself.
 fn check_entry(
     variables: Result<Variables>,
     loader: &EspPath,
@@ -40,19 +41,19 @@ fn check_entry(
     match variables.and_then(|variables| variables.lead_to(loader.partition_uuid)) {
         Ok(true) => Ok(()),
         Ok(false) if needs_entry => bail!(
-            "the firmware has no boot entry for {path} and does not look there by itself: make one by efibootmgr, or install \
-             with --boot-entry first"
+            "the firmware has no boot entry for {path} and does not look there by itself: make one with \
+             efibootmgr, or install with --boot-entry first"
         ),
         Ok(false) => {
             progress.note(format!(
-                "the firmware has no boot entry for the installed system: it finds {path} by itself, after the entries \
-                 that it has; --boot-entry makes one"
+                "the firmware has no boot entry for the installed system: it finds {path} by itself, after \
+                 its other entries; --boot-entry makes one"
             ));
             Ok(())
         }
         Err(error) if needs_entry => {
             progress.warn(format!(
-                "{path} needs a boot entry of the firmware, and whether there is one can't be seen: {error:#}"
+                "{path} needs a firmware boot entry, and it is unknown whether there is one: {error:#}"
             ));
             Ok(())
         }
@@ -68,7 +69,8 @@ pub struct Change {
     replaced: Vec<Uuid>,
 }
 
-/// Puts the installed system into the place that was asked for. Without one, the place that it has may still not be enough.
+/// Puts the installed system into the place that was asked for. Without one, the place that it has may still
+/// not be enough.
 pub fn settle(finished: &Finished, change: Option<Change>, progress: &Progress) -> Result<Option<BootOrder>> {
     match (change, &finished.loader) {
         (Some(change), Some(loader)) => change.make(loader, progress).map(Some),
@@ -98,7 +100,8 @@ impl Change {
     fn make(&self, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
         self.forget_replaced(progress);
         let order = self.firmware.arrange(self.place, loader).context(
-            "the firmware's boot order is not as asked: put it right by efibootmgr or in the firmware's settings",
+            "the firmware's boot order is not as requested: set it with efibootmgr or in the firmware's \
+             settings",
         )?;
         progress.note(order.to_string());
         Ok(order)
@@ -109,11 +112,11 @@ impl Change {
         match self.firmware.forget(&self.replaced) {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => progress.note(format!(
-                "removed the boot entries of the installation that was on the disk: {}",
+                "removed the boot entries of the disk's previous installation: {}",
                 numbers(&gone)
             )),
             Err(error) => progress.warn(format!(
-                "boot entries of the installation that was on the disk may be left: {error:#}"
+                "boot entries of the disk's previous installation may be left: {error:#}"
             )),
         }
     }

@@ -1,4 +1,4 @@
-//! The last word before a disk is wiped: what will be lost is said, and a person is asked.
+//! The last step before a disk is wiped: lists what will be lost, and asks for confirmation.
 
 use std::io::{IsTerminal, stderr, stdin};
 
@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use crate::console::progress::{Event, Progress};
 use crate::machine::disk::chosen::Expendable;
 
-/// Says what the disk will lose. Where a person sits at a terminal and did not say `--yes`, waits for a "yes".
+/// Says what the disk will lose. Where a person sits at a terminal and did not say `--yes`, waits for a
+/// "yes".
 pub async fn obtain(disk: &Expendable, assumed: bool, progress: &Progress) -> Result<()> {
     if disk.contents().is_empty() {
         return Ok(());
@@ -18,7 +19,7 @@ pub async fn obtain(disk: &Expendable, assumed: bool, progress: &Progress) -> Re
         return Ok(());
     }
     progress.tell(Event::Question(format!("Type yes to destroy what {path} holds:")));
-    // Whoever waits for a person must still hear signals.
+    // While waiting for a person, signals must still be handled.
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         stdin().read_line(&mut line).map(|_| line)

@@ -91,7 +91,7 @@ impl Installer {
             return Ok(());
         }
         bail!(
-            "the image's bootc {} does not take what it would be told: {}: look at --bootc-arg and the options for bootc",
+            "the image's bootc {} rejects its arguments: {}: check --bootc-arg and the options for bootc",
             self.probe.version,
             messages::complaint(&said)
         )
@@ -147,7 +147,7 @@ fn warn_of_old_kernel(bootc: &str, progress: &Progress) -> Result<()> {
     let release = kernel::release()?;
     if !kernel::is_since(&release, (6, 12)) {
         progress.warn(format!(
-            "bootc {bootc} mounts what it has installed from a file, which Linux {release} may not do with erofs: if the \
+            "bootc {bootc} mounts an erofs image from a file, which Linux {release} may not support: if the \
              installation fails, use a ramdisk with Linux 6.12 or newer"
         ));
     }

@@ -1,4 +1,5 @@
-//! What the machine must have for one kind of installation. Without it bootc fails after it has wiped the disk.
+//! What the machine must have for one kind of installation. Without it bootc fails after it has wiped the
+//! disk.
 
 use std::fs;
 use std::path::Path;
@@ -15,10 +16,10 @@ const TPMS: &str = "/sys/class/tpm";
 /// The function by which Linux reads a GUID Partition Table.
 const GPT_FUNCTION: &str = "efi_partition";
 
-/// Refuses a kernel that lacks what every installation needs. What could not be found out is said.
+/// Refuses a kernel that lacks what every installation needs. Gives what could not be found out.
 pub fn check_kernel() -> Result<Option<String>> {
     kernel::need_filesystem("vfat")?;
-    // Where the kernel says so itself, no disk has to be made up.
+    // Where the kernel shows it, no trial disk is needed.
     if kernel::has_function(GPT_FUNCTION).unwrap_or(false) {
         return Ok(None);
     }
@@ -26,11 +27,11 @@ pub fn check_kernel() -> Result<Option<String>> {
     match chosen::kernel_reads_gpt() {
         Ok(true) => Ok(None),
         Ok(false) => bail!(
-            "this kernel makes no partitions from a GUID Partition Table, so no bootc installs under it: use a kernel with \
+            "this kernel does not read GUID Partition Tables, which bootc needs: use a kernel with \
              CONFIG_EFI_PARTITION"
         ),
         Err(error) => Ok(Some(format!(
-            "whether this kernel makes partitions from a GUID Partition Table ({error:#})"
+            "whether this kernel reads GUID Partition Tables ({error:#})"
         ))),
     }
 }
@@ -39,7 +40,7 @@ pub fn check_kernel() -> Result<Option<String>> {
 pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {
     if block_setup == BlockSetup::Tpm2Luks {
         check_tpm(Path::new(TPMS))?;
-        // Where there are no modules, nobody can tell what is built in.
+        // Where there are no modules, it is unknown what is built in.
         if let Ok(mut loader) = Loader::open() {
             loader
                 .load("dm_crypt")
@@ -64,8 +65,8 @@ fn check_tpm(tpms: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "--block-setup tpm2-luks needs a TPM 2.0, and this machine shows none: switch it on in the firmware's settings, \
-         and see that the ramdisk has its driver (tpm_crb or tpm_tis)"
+        "--block-setup tpm2-luks needs a TPM 2.0, and this machine shows none: enable it in the firmware's \
+         settings, and check that the ramdisk has its driver (tpm_crb or tpm_tis)"
     )
 }
 

@@ -26,7 +26,8 @@ use super::boot_order;
 use super::machine;
 use super::uefi::Booted;
 
-/// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy of what it boots.
+/// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy
+/// of what it boots.
 const INSTALLED_PERCENT: u64 = 115;
 /// … and at least this much, in MiB: a journal.
 const INSTALLED_MIB: u64 = 128;
@@ -41,7 +42,8 @@ pub struct Plan {
     pub memory: Memory,
     /// The disk, whose contents may go.
     pub disk: Expendable,
-    /// How the disk will be laid out. The image may turn out to want another backend; then this is computed again.
+    /// How the disk will be laid out. The image may turn out to want another backend; then this is computed
+    /// again.
     pub layout: Layout,
     /// What goes onto its last partition.
     pub config_drive: Option<ConfigDrive>,
@@ -88,9 +90,7 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
         .await?;
     let found = root::find(&request.image, progress).await?;
     if found.image.layers.is_empty() {
-        bail!(
-            "the image has no layers, so there is nothing to install: use the image of a bootable container"
-        );
+        bail!("the image has no layers, so there is nothing to install: use a bootable container image");
     }
     container::spec::environment(&found.image.environment)?;
     // A stick that the image is on is mounted only now.
@@ -146,11 +146,11 @@ impl Plan {
 /// What only the image itself can tell, when it is here.
 fn left_to_the_image(request: &request::Install, booted: Booted) -> impl Iterator<Item = String> {
     let always = [
-        "whether the image contains bootc and all that this needs",
+        "whether the image contains bootc and all that bootc needs",
         "whether the image's bootc takes these options",
-        "which backend the image is for: the sizes of the partitions may be others",
+        "which backend the image uses: partition sizes may differ",
     ];
-    let filesystem = "whether this kernel has the file system that the image's root gets";
+    let filesystem = "whether this kernel has the file system of the image's root";
     let uefi = "whether the image's boot loader can be installed from a machine that was not booted by UEFI; with \
                 --generic-image it can";
     always
@@ -186,7 +186,7 @@ pub fn lay_out(
 pub fn arch(found: &FoundImage) -> Result<Arch> {
     let architecture = found.image.platform.architecture.to_string();
     Arch::from_oci(&architecture)
-        .with_context(|| format!("images for {architecture} cannot be installed: only amd64 and arm64"))
+        .with_context(|| format!("images for {architecture} cannot be installed, only amd64 and arm64"))
 }
 
 fn read_ssh_keys(path: &Path) -> Result<Vec<u8>> {

@@ -1,4 +1,5 @@
-//! The programs of the image, and what they are asked before anything is written: harmless commands, without a disk.
+//! The programs of the image, and what they are asked before anything is written: harmless commands, without
+//! a disk.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use crate::console::text::shortened;
 use crate::container::{self, Devices, ExitStatus, Network, Output, Sandbox};
 use crate::image::root::Root;
 
-/// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the slowest machine.
+/// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the
+/// slowest machine.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
@@ -64,8 +66,8 @@ impl Programs<'_> {
         Probe::parse([version, help, configuration])
     }
 
-    /// Starts podman as bootc will, on a storage that goes away. If it complains of something that is `doubted`, the
-    /// installation would end there.
+    /// Starts podman as bootc will, on a storage that goes away. If it complains of something that is
+    /// `doubted`, the installation would end there.
     pub async fn try_podman(&self, doubted: &[&str]) -> Result<()> {
         if doubted.is_empty() {
             return Ok(());
@@ -81,11 +83,12 @@ impl Programs<'_> {
         let why = shortened(&why);
         if doubted.iter().any(|name| why.contains(name)) {
             bail!(
-                "podman does not start in the image, which bootc needs: {why}: rebuild it with what is missing"
+                "podman, which bootc needs, does not start in the image: {why}: rebuild it with what is \
+                 missing"
             );
         }
         self.progress.warn(format!(
-            "podman did not start in the image when that was tried, and bootc needs it: {why}"
+            "podman, which bootc needs, did not start in the image: {why}"
         ));
         Ok(())
     }

@@ -59,7 +59,8 @@ impl Unfinished<'_> {
     }
 }
 
-/// How bootc's run ended, with what the image's source said meanwhile: bootc itself only saw that it did not get a blob.
+/// How bootc's run ended, with what the image's source said meanwhile: bootc itself only saw that it did not
+/// get a blob.
 fn explain(ran: Result<()>, served: &Served, progress: &Progress) -> Result<()> {
     match (ran, served.failures.first()) {
         (Err(error), Some(failure)) => Err(anyhow!(
@@ -67,7 +68,7 @@ fn explain(ran: Result<()>, served: &Served, progress: &Progress) -> Result<()> 
         )),
         (Ok(()), Some(failure)) => {
             progress.note(format!(
-                "the image's source failed while bootc read from it, and bootc tried again: {failure}"
+                "the image's source failed while bootc read from it, but bootc tried again: {failure}"
             ));
             Ok(())
         }

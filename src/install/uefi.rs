@@ -1,6 +1,7 @@
-//! Whether the installed disk will start under UEFI. Without `--generic-image`, bootupd installs the boot loader for the
-//! way that this machine was booted, and for no other: then the EFI system partition may stay empty, and that is no
-//! error to bootc. (Read in bootupd 0.2: `--auto` chooses the components, `--update-firmware` opens efivarfs.)
+//! Whether the installed disk will start under UEFI. Without `--generic-image`, bootupd installs the boot
+//! loader for the way that this machine was booted, and for no other: then the EFI system partition may stay
+//! empty, and that is no error to bootc. (Read in bootupd 0.2: `--auto` chooses the components,
+//! `--update-firmware` opens efivarfs.)
 
 use std::path::Path;
 
@@ -39,8 +40,8 @@ impl Booted {
             // Where there is no BIOS, bootupd knows nothing else.
             (Self::ByUefi, _) | (Self::Otherwise, Arch::Aarch64) => Ok(()),
             (Self::Otherwise, Arch::X86_64) => bail!(
-                "this machine was not booted by UEFI, and the image's bootupd installs its boot loader for the way it was: \
-                 the disk would not start under UEFI: use --generic-image, or boot this machine by UEFI"
+                "this machine was not booted by UEFI, so the image's bootupd would install no boot loader \
+                 for UEFI: use --generic-image, or boot this machine by UEFI"
             ),
             (Self::ByUefiWithoutVariables, _) => bail!(
                 "this kernel does not show the firmware's variables, which the image's bootupd wants to change: use \

@@ -4,8 +4,8 @@
 //! Claim ──► Unfinished ──► (bootc) ──► Verified ──► (config drive) ──► Finished
 //! ```
 //!
-//! An unfinished installation that is dropped clears the disk's partition table, if anything was written: half a system
-//! that boots is worse than none. A finished one stays as it is, whatever fails then.
+//! An unfinished installation that is dropped clears the disk's partition table, if anything was written:
+//! half a system that boots is worse than none. A finished one stays as it is, whatever fails then.
 
 use anyhow::Result;
 
@@ -83,7 +83,8 @@ impl<'install> Unfinished<'install> {
         Ok(Verified { unfinished, disk })
     }
 
-    /// Why the disk is not installed. What is wrong is cleared; what could not be looked at may be good, and stays.
+    /// Why the disk is not installed. What is wrong is cleared; what could not be looked at may be good, and
+    /// stays.
     fn reject(mut self, error: Unverified) -> anyhow::Error {
         if matches!(error, Unverified::NotChecked(_)) {
             self.settle(DiskState::Unverified);
@@ -100,7 +101,7 @@ impl<'install> Unfinished<'install> {
     fn is_untouched(&self) -> bool {
         self.claim.is_untouched().unwrap_or_else(|error| {
             self.progress.warn(format!(
-                "whether anything was written to the disk can't be told, so it counts as changed: {error:#}"
+                "cannot tell whether anything was written to the disk, so it counts as changed: {error:#}"
             ));
             false
         })
@@ -158,7 +159,7 @@ impl Drop for Unfinished<'_> {
         match self.claim.clear() {
             Ok(()) => self.report.disk_state = DiskState::Cleared,
             Err(error) => self.progress.warn(format!(
-                "half a system is on the disk, and it may boot: {error:#}"
+                "the disk holds an incomplete system that may boot: {error:#}"
             )),
         }
     }

@@ -1,6 +1,6 @@
 //! A file system that is found by its label, such as a USB stick with images: `LABEL=STICK/path/on/it`.
 //!
-//! It is mounted where nobody else sees it, for as long as it is in use; read-only, unless an image is written to it.
+//! It is mounted privately for as long as it is in use; read-only, unless an image is written to it.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -74,16 +74,16 @@ impl Stick {
     /// Finds the file system with this label and mounts it, in this process's own mount namespace.
     pub async fn mount(label: &str, access: Access) -> Result<Self> {
         if !nix::unistd::geteuid().is_root() {
-            bail!("finding and mounting {PREFIX}{label} needs root: start it as the superuser");
+            bail!("finding and mounting {PREFIX}{label} needs root privileges: run it as root");
         }
         let wanted = label.to_owned();
         let candidates = apart(move || find(&wanted)).await?;
         let Some(first) = candidates.first() else {
-            bail!("there is no file system with the label {label:?}: is the stick plugged in?");
+            bail!("there is no file system with the label {label:?}: is the USB stick plugged in?");
         };
         if let Some(other) = candidates.iter().find(|other| other.disk != first.disk) {
             bail!(
-                "{} and {} both have the label {label:?}: take one out",
+                "{} and {} both have the label {label:?}: unplug one of them",
                 first.device.display(),
                 other.device.display()
             );
@@ -102,7 +102,7 @@ impl Stick {
         self.mount.path().join(path)
     }
 
-    /// Whether it is on the disk that the kernel calls so, or is that.
+    /// Whether it is on the disk with this kernel name, or is that disk.
     pub fn is_on(&self, disk: &str) -> bool {
         self.disk.file_name().is_some_and(|name| name == disk)
     }
@@ -130,8 +130,9 @@ impl fmt::Display for Stick {
     }
 }
 
-/// The file systems with this label, in the order of their devices' names: a disk comes before its partitions. (Images for
-/// sticks often begin with the same ISO 9660 file system that their first partition has.)
+/// The file systems with this label, in the order of their devices' names: a disk comes before its
+/// partitions. (Images for sticks often begin with the same ISO 9660 file system that their first partition
+/// has.)
 fn find(label: &str) -> Result<Vec<Candidate>> {
     let mut names: Vec<_> = fs::read_dir("/sys/class/block")
         .context("reading /sys/class/block: mount /sys first")?

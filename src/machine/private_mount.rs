@@ -1,5 +1,5 @@
-//! Other people's file systems, mounted where nobody else sees it: to be read, so that nothing at all is written to them, or
-//! to be written to.
+//! Foreign file systems, mounted privately: for reading, when nothing at all is written to them, or for
+//! writing.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -87,8 +87,9 @@ fn mount_at(device: &Path, kind: &'static str, to: &Path, access: Access) -> Res
     let attempt = || mount(Some(device), to, Some(kind), flags, options);
     let done = match attempt() {
         Err(Errno::ENODEV) => {
-            modules::load(&[kind])
-                .with_context(|| format!("this kernel doesn't know {kind}: add its module to the ramdisk"))?;
+            modules::load(&[kind]).with_context(|| {
+                format!("this kernel does not know {kind}: add its module to the ramdisk")
+            })?;
             attempt()
         }
         done => done,
@@ -99,8 +100,8 @@ fn mount_at(device: &Path, kind: &'static str, to: &Path, access: Access) -> Res
     }
 }
 
-/// Mounts a file system to be read that someone else has mounted to be written to: the kernel has it once, and that is
-/// writable; this mount alone is not.
+/// Mounts a file system to be read that someone else has mounted to be written to: the kernel has it once,
+/// and that is writable; this mount alone is not.
 fn mount_beside(device: &Path, kind: &'static str, to: &Path, flags: MsFlags) -> nix::Result<()> {
     mount(Some(device), to, Some(kind), flags, None::<&str>)?;
     let read_only = flags | MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
@@ -109,11 +110,11 @@ fn mount_beside(device: &Path, kind: &'static str, to: &Path, flags: MsFlags) ->
 
 fn explain(errno: Errno, access: Access) -> anyhow::Error {
     let why = match (errno, access) {
-        (Errno::EBUSY, Access::Write) => "someone else has mounted it read-only: unmount it there",
+        (Errno::EBUSY, Access::Write) => "it is mounted read-only elsewhere: unmount it there",
         (Errno::EROFS | Errno::EACCES, Access::Write) => {
-            "it is write-protected: look for a switch on it, or take another one"
+            "it is write-protected: check it for a switch, or use another one"
         }
-        (Errno::EPERM | Errno::EACCES, _) => "this needs root: start it as the superuser",
+        (Errno::EPERM | Errno::EACCES, _) => "this needs root privileges: run it as root",
         _ => return errno.into(),
     };
     anyhow!(why)

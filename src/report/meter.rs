@@ -1,8 +1,9 @@
-//! How long each phase took, and how much memory the machine had in use for it. What is told of a phase and what is measured of
-//! it are the same: it begins when it is said, and ends when the next begins.
+//! How long each phase took, and how much memory the machine had in use for it. A phase is measured as it is
+//! shown: it begins when it is announced, and ends when the next begins.
 //!
-//! Memory is what the whole machine has less of than at the start: the store, this process, the image's programs and
-//! what they hold in page caches that cannot be dropped. It's sampled, so a peak shorter than the interval is missed.
+//! Memory is what the whole machine has less of than at the start: the store, this process, the image's
+//! programs and what they hold in page caches that cannot be dropped. It's sampled, so a peak shorter than
+//! the interval is missed.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -46,7 +47,8 @@ struct Phases {
 }
 
 impl Meter {
-    /// Starts sampling. What is told to the progress that this gives is told to `progress`, and its phases are measured.
+    /// Starts sampling. What is told to the progress that this gives is told to `progress`, and its phases
+    /// are measured.
     pub fn start(progress: &Progress) -> (Self, Progress) {
         let available_at_start = available_memory_bytes().unwrap_or(0);
         let measured = Arc::new(Measured {

@@ -1,5 +1,5 @@
-//! What was done, as JSON: for the operator's records, and for programs that start Landfall. Nothing in it is secret as far as
-//! Landfall knows; what the image printed is in it, too.
+//! What was done, as JSON: for the operator's records, and for programs that start Landfall. Nothing in it is
+//! secret as far as Landfall knows; what the image printed is in it, too.
 
 pub mod meter;
 
@@ -34,7 +34,8 @@ pub enum DiskState {
     Changed,
     /// Something was written; its partition table is cleared, so that it can't boot.
     Cleared,
-    /// Everything but the config drive was written, and nobody knows whether it is whole: the disk could not be read.
+    /// Everything but the config drive was written, and it is unknown whether it is whole: the disk could not
+    /// be read.
     Unverified,
     /// Everything was written and verified.
     Installed,
@@ -45,11 +46,11 @@ impl DiskState {
     pub fn after_failure(self) -> &'static str {
         match self {
             Self::Untouched => "the disk was not touched",
-            Self::Changed => "the disk was changed, and what is on it is not complete",
-            Self::Cleared => "the disk was changed; its partition table is cleared, so that it can't boot",
+            Self::Changed => "the disk was changed and is incomplete",
+            Self::Cleared => "the disk was changed; its partition table is cleared, so that it cannot boot",
             Self::Unverified => {
-                "the disk was changed; whether what is on it is complete could not be checked, so it stays, without a \
-                 config drive"
+                "the disk was changed; it could not be checked, so it is kept as it is, without a config \
+                 drive"
             }
             Self::Installed => "the disk is installed and verified",
         }
@@ -148,7 +149,7 @@ impl Report {
         check_place(path).with_context(|| format!("--report {}", path.display()))
     }
 
-    /// Writes the report to `path`: a file that its owner alone may read, or whatever else is there.
+    /// Writes the report to `path`: a file that only its owner may read, or whatever is there already.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = text::json(self)?;
         open(path)
@@ -176,7 +177,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 fn check_place(path: &Path) -> Result<()> {
     if path.to_str().and_then(url::parse).is_some() {
-        bail!("it takes a file, no address: write it to a file, and send that");
+        bail!("it takes a file, not a URL: write it to a file, and send that");
     }
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -184,10 +185,10 @@ fn check_place(path: &Path) -> Result<()> {
     };
     match fs::metadata(path) {
         Ok(there) if there.is_dir() => bail!("it is a directory: name a file in it"),
-        Ok(_) => access(path, AccessFlags::W_OK).context("it can't be written to"),
+        Ok(_) => access(path, AccessFlags::W_OK).context("it cannot be written to"),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let usable = access(directory, AccessFlags::W_OK | AccessFlags::X_OK);
-            usable.with_context(|| format!("no file can be made in {}", directory.display()))
+            usable.with_context(|| format!("no file can be created in {}", directory.display()))
         }
         Err(error) => Err(error.into()),
     }

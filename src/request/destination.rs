@@ -40,14 +40,16 @@ impl FromStr for Destination {
         let form = match form {
             Form::Layout => DestinationForm::Directory,
             Form::Archive => DestinationForm::Archive,
-            Form::DockerArchive => return Err(format!("an image is not written as docker-archive: {usage}")),
+            Form::DockerArchive => {
+                return Err(format!("images cannot be written as docker-archive: {usage}"));
+            }
         };
         let name = match selector {
             None => None,
             Some(Selector::Tag(name)) => Some(name),
             Some(Selector::Digest(_)) => {
                 return Err(format!(
-                    "a digest can't be chosen, the image has its own: {usage}"
+                    "a digest cannot be chosen, the image has its own: {usage}"
                 ));
             }
         };
@@ -55,7 +57,7 @@ impl FromStr for Destination {
     }
 }
 
-/// A place on a stick must not become a directory that is called so.
+/// A place on a stick must not become a directory named `LABEL=…`.
 fn check_label(form: Form, path: &Path) -> Result<(), String> {
     if !path.to_string_lossy().starts_with(labelled::PREFIX) {
         return Ok(());

@@ -124,7 +124,8 @@ pub fn disk_sequence(file: &File) -> Option<u64> {
         .map(|_| sequence)
 }
 
-/// Writes back what the kernel holds of this block device and forgets it, so that the next read asks the device.
+/// Writes back what the kernel holds of this block device and forgets it, so that the next read asks the
+/// device.
 pub fn flush_buffers(file: &File) -> Result<(), IoctlError> {
     // SAFETY: the descriptor is open; BLKFLSBUF takes no argument.
     checked("BLKFLSBUF", unsafe { request::flush(file.as_raw_fd()) })
@@ -189,7 +190,8 @@ impl Durable for io::Cursor<Vec<u8>> {
 
 /// A range of a disk's bytes: reads and writes stay inside it.
 ///
-/// It goes through the whole disk's descriptor, so it needs no partition node and no kernel that knows the table.
+/// It goes through the whole disk's descriptor, so it needs no partition node and no kernel that knows the
+/// table.
 #[derive(Debug)]
 pub struct Region<'disk> {
     disk: &'disk File,
@@ -214,7 +216,8 @@ impl<'disk> Region<'disk> {
         self.length_bytes
     }
 
-    /// Makes the next reads come from the device itself and not from memory. What was written must be durable.
+    /// Makes the next reads come from the device itself and not from memory. What was written must be
+    /// durable.
     pub fn forget_cache(&self) -> io::Result<()> {
         if self.disk.metadata()?.file_type().is_block_device() {
             flush_buffers(self.disk).map_err(|error| io::Error::from_raw_os_error(error.errno as i32))

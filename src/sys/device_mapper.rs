@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::block::IoctlError;
 
-/// `struct dm_ioctl`, with room for no data behind it.
+/// `struct dm_ioctl`, with no room for data after it.
 #[repr(C)]
 pub struct DmIoctl {
     version: [u32; 3],
@@ -32,8 +32,8 @@ mod request {
 const VERSION: [u32; 3] = [4, 0, 0];
 const DEFERRED_REMOVE: u32 = 1 << 17;
 
-/// Removes the device of this name (`vg-root`, not `dm-0`): at once, or as soon as nobody has it open any more.
-/// `control` is `/dev/mapper/control`.
+/// Removes the device of this name (`vg-root`, not `dm-0`): at once, or as soon as nobody has it open any
+/// more. `control` is `/dev/mapper/control`.
 pub fn remove(control: &File, name: &str) -> Result<(), IoctlError> {
     let failed = |errno| IoctlError {
         call: "DM_DEV_REMOVE",
@@ -59,8 +59,8 @@ pub fn remove(control: &File, name: &str) -> Result<(), IoctlError> {
         return Err(failed(Errno::ENAMETOOLONG));
     }
     request.name[..name.len()].copy_from_slice(name.as_bytes());
-    // SAFETY: `control` is open for the length of the call, and the kernel reads and writes `data_size` bytes, which are
-    // those of `request`.
+    // SAFETY: `control` is open for the length of the call, and the kernel reads and writes `data_size`
+    // bytes, which are those of `request`.
     unsafe { request::dev_remove(control.as_raw_fd(), &mut request) }
         .map(drop)
         .map_err(failed)

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use zeroize::Zeroize;
 
-/// Makes all threads share one heap. Each would have its own: what the threads of one layer free, those of the next
-/// could not use, and the process would grow with the layers that it has seen. Large buffers are reused, not allocated
-/// again and again, so the heap's lock is no place to wait.
+/// Makes all threads share one heap. Each would have its own: what the threads of one layer free, those of
+/// the next could not use, and the process would grow with the layers that it has seen. Large buffers are
+/// reused, not allocated again and again, so the heap's lock is no place to wait.
 pub fn share() {
     // Elsewhere there are no heaps to share.
     #[cfg(target_env = "gnu")]
@@ -19,8 +19,8 @@ pub fn share() {
 
 static WIPING: AtomicUsize = AtomicUsize::new(0);
 
-/// As long as there is one, all memory that is freed is overwritten first: so what parsers, decompressors and the HTTP
-/// client keep of a secret goes as well, which nobody else can reach.
+/// As long as there is one, all memory that is freed is overwritten first: so what parsers, decompressors and
+/// the HTTP client keep of a secret goes as well, which nobody else can reach.
 #[must_use = "it wipes as long as it is there"]
 #[derive(Debug)]
 pub struct Wiping(());
@@ -49,8 +49,8 @@ impl Drop for Wiping {
 #[derive(Debug)]
 pub struct Allocator;
 
-// SAFETY: every block comes from `System` and goes back to it with the layout that it came with. In between it is only
-// written to by `dealloc`, when its owner has given it up, and by `realloc` as documented there.
+// SAFETY: every block comes from `System` and goes back to it with the layout that it came with. In between
+// it is only written to by `dealloc`, when its owner has given it up, and by `realloc` as documented there.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's promises are those that `System` asks for.
@@ -82,7 +82,8 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: the caller promises that `size` is not 0 and that it fits with this alignment.
         let other = unsafe { System.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
         if !other.is_null() {
-            // SAFETY: both blocks have so many bytes, and one of them is new; the other one's owner has given it up.
+            // SAFETY: both blocks have so many bytes, and one of them is new; the other one's owner has given
+            // it up.
             unsafe {
                 block.copy_to_nonoverlapping(other, layout.size().min(size));
                 self.dealloc(block, layout);

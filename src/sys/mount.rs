@@ -1,4 +1,4 @@
-//! Unmounting, and what the root is. Nothing unsafe: it stands here because siblings need it.
+//! Unmounting, and what the root is. Nothing unsafe: it is here because siblings need it.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
-/// A process that was forked a moment ago has every open file until it runs its own program. So long a busy mount is tried
-/// again.
+/// A process that was forked a moment ago has every open file until it runs its own program. So long a busy
+/// mount is tried again.
 const BUSY_LIMIT: Duration = Duration::from_secs(2);
 const TRY_EVERY: Duration = Duration::from_millis(10);
 

@@ -1,4 +1,4 @@
-//! A mount namespace of one's own. Nothing unsafe: it stands here because siblings need it.
+//! A mount namespace of one's own. Nothing unsafe: it is here because siblings need it.
 
 use std::fs;
 use std::path::Path;
@@ -10,26 +10,27 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::mount::root_is_initramfs;
 
-/// Takes this thread, and those that it starts, into a mount namespace of their own. What is mounted there is seen by
-/// nobody else, and is gone when the last process in it is, however that ends.
+/// Takes this thread, and those that it starts, into a mount namespace of their own. What is mounted there is
+/// seen by nobody else, and is gone when the last process in it is, however that ends.
 pub fn enter_private_mounts() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount --make-rprivate /")
 }
 
-/// A directory that every kernel has and nobody here needs. It is covered, so that nothing has to be made in any file system of
-/// the machine's, where it would stay when this process is killed.
+/// A directory that every kernel has and nobody here needs. It is covered, so that nothing has to be made in
+/// any file system of the machine's, where it would stay when this process is killed.
 const COVERED: &str = "/proc/driver";
 
-/// The same where the root itself is in memory. There, a container's root is moved onto it, and whatever is below /proc is
-/// unmounted before.
+/// The same where the root itself is in memory. There, a container's root is moved onto it, and whatever is
+/// below /proc is unmounted before.
 const MADE: &str = "/run/landfall";
 
 /// Directories to mount things on fit into this, with room.
 const OPTIONS: &str = "mode=0700,size=1m";
 
-/// A directory in memory that no other process sees, for all that is mounted. The process must be in a mount namespace of its own.
+/// A directory in memory that no other process sees, for all that is mounted. The process must be in a mount
+/// namespace of its own.
 pub fn private_directory() -> Result<&'static Path> {
     static MOUNTED: Mutex<Option<&Path>> = Mutex::new(None);
     let mut mounted = MOUNTED.lock().unwrap_or_else(PoisonError::into_inner);

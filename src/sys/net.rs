@@ -1,4 +1,5 @@
-//! Network interfaces by the classic ioctls (netdevice(7)), and a network namespace with nothing but `lo` in it.
+//! Network interfaces by the classic ioctls (netdevice(7)), and a network namespace with nothing but `lo` in
+//! it.
 //!
 //! The ioctls answer for the network namespace of the calling thread. Only IPv4 is configured with them.
 
@@ -91,7 +92,8 @@ impl Interfaces {
         // The kernel takes one off: 0 in this field means "not given".
         entry.rt_metric = route.metric.saturating_add(1);
         entry.rt_dev = device.as_ptr().cast_mut();
-        // SAFETY: SIOCADDRT reads one `rtentry`, and the name it points to outlives the call; it writes to neither.
+        // SAFETY: SIOCADDRT reads one `rtentry`, and the name it points to outlives the call; it writes to
+        // neither.
         match unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &entry) } {
             0.. => Ok(()),
             _ => match io::Error::last_os_error() {
@@ -102,8 +104,8 @@ impl Interfaces {
     }
 
     fn ioctl(&self, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
-        // SAFETY: the descriptor is open, and every number used in this file takes a pointer to one `ifreq`, which
-        // the exclusive reference gives for the duration of the call.
+        // SAFETY: the descriptor is open, and every number used in this file takes a pointer to one `ifreq`,
+        // which the exclusive reference gives for the duration of the call.
         let answer = unsafe { libc::ioctl(self.socket.as_raw_fd(), number, request as *mut libc::ifreq) };
         if answer < 0 {
             Err(io::Error::last_os_error())
@@ -169,8 +171,8 @@ fn request_for(name: &str) -> Result<libc::ifreq> {
 
 /// Makes a network namespace that holds nothing but `lo`, up, and a listener on a free port of its 127.0.0.1.
 ///
-/// The caller's own namespace stays as it is: the work is done by a thread that ends with it. The namespace lives
-/// as long as the returned descriptor or the listener.
+/// The caller's own namespace stays as it is: the work is done by a thread that ends with it. The namespace
+/// lives as long as the returned descriptor or the listener.
 pub fn loopback_only_namespace() -> Result<(OwnedFd, TcpListener)> {
     thread::spawn(enter_loopback_only_namespace)
         .join()

@@ -41,7 +41,8 @@ impl AsFd for PacketSocket {
     }
 }
 
-/// One instruction of the kernel's classic packet filter: what to do, how far to go on if so and if not, operand.
+/// One instruction of the kernel's classic packet filter: what to do, how far to go on if so and if not,
+/// operand.
 const fn step(code: u32, if_so: u8, if_not: u8, operand: u32) -> libc::sock_filter {
     libc::sock_filter {
         code: code as u16,
@@ -73,7 +74,8 @@ fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
         len: steps.len() as libc::c_ushort,
         filter: steps.as_mut_ptr(),
     };
-    // SAFETY: the program and the steps that it points to outlive the call, which copies them and writes nothing.
+    // SAFETY: the program and the steps that it points to outlive the call, which copies them and writes
+    // nothing.
     let answer = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -6,8 +6,8 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 
 const MESSAGE: &[u8] = b"\nCtrl-Alt-Del: rebooting\n";
 
-/// Lets Ctrl-Alt-Del write what is buffered to the disks before the machine reboots. For the first process only: by
-/// itself the kernel reboots at once.
+/// Lets Ctrl-Alt-Del write what is buffered to the disks before the machine reboots. For the first process
+/// only: by itself the kernel reboots at once.
 pub fn reboot_in_order_on_ctrl_alt_del() -> Result<()> {
     let action = SigAction::new(SigHandler::Handler(reboot), SaFlags::empty(), SigSet::empty());
     // SAFETY: the handler calls write, sync and reboot alone: system calls without state in this process.

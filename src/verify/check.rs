@@ -86,7 +86,7 @@ impl Verdict {
         if failed.is_empty() {
             return Ok(());
         }
-        bail!("the disk is not as it should be: {}", failed.join("; "))
+        bail!("the disk failed verification: {}", failed.join("; "))
     }
 }
 

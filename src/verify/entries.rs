@@ -1,5 +1,5 @@
-//! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must be there, and one
-//! of them is what boots.
+//! Boot entries (UAPI.1 Boot Loader Specification, and bootc's menu for GRUB): the files that they name must
+//! exist, and one of the entries is what boots.
 
 use std::fmt::Display;
 use std::io::{Cursor, Read, Seek};
@@ -116,7 +116,7 @@ impl Entry {
 }
 
 impl Entries {
-    /// Notes that entries may be where nobody could look.
+    /// Notes a place that may have entries but could not be read.
     pub(super) fn cannot_read(&mut self, place: &str, why: &dyn Display) {
         self.unread.push(format!("{place}: {why}"));
     }
@@ -205,7 +205,7 @@ impl Entries {
         has_deployments: bool,
     ) -> anyhow::Result<()> {
         let Some(text) = root.read_if_there(&format!("{directory}/{name}"), MAX_ENTRY_BYTES)? else {
-            self.broken.push(format!("{} leads to nothing", printable(name)));
+            self.broken.push(format!("{} is a broken link", printable(name)));
             return Ok(());
         };
         let entry = Entry::parse(name, &String::from_utf8_lossy(&text));
@@ -236,7 +236,7 @@ impl Entries {
         } else if !missing.is_empty() {
             let missing = printable(&missing.join(", "));
             self.broken
-                .push(format!("{name} needs {missing}, which is not there"));
+                .push(format!("{name} needs {missing}, which is missing"));
         } else if !self.found.contains(&name) {
             self.found.push(name);
         }
@@ -271,11 +271,11 @@ impl Entries {
         } else if !self.found.is_empty() {
             Outcome::Passed(format!("the files of {} are there", self.found.join(", ")))
         } else if boot == BootPath::Foreign {
-            Outcome::NotChecked("there are none that are known".into())
+            Outcome::NotChecked("there are no known entries".into())
         } else {
             Outcome::Failed(
-                "there are none (no file of the Boot Loader Specification, menu of bootc's for GRUB or unified kernel image): \
-                 the boot loader has nothing to start; install again"
+                "there are none (no Boot Loader Specification file, GRUB menu by bootc or unified kernel \
+                 image): the boot loader has nothing to start; install again"
                     .into(),
             )
         }
@@ -294,7 +294,8 @@ fn missing_on<D: Read + Seek>(esp: &mut Volume<D>, entry: &Entry) -> Result<Vec<
     Ok(missing)
 }
 
-/// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its own.
+/// Paths are relative to the file system with the entries, which is that of `/boot`: the root or one of its
+/// own.
 fn missing_in(root: &Rootfs, entry: &Entry, has_deployments: bool) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
     let deployment = entry.ostree.as_ref().filter(|_| has_deployments);
@@ -363,7 +364,7 @@ mod tests {
         std::os::unix::fs::symlink("loader.1", directory.path().join("boot/loader")).unwrap();
         write("boot/ostree/default-ab/vmlinuz-6.12", "kernel");
         write("boot/ostree/default-ab/initramfs-6.12.img", "initramfs");
-        let expected = "ostree-1.conf needs /ostree/boot.1/default/ab/0, which is not there";
+        let expected = "ostree-1.conf needs /ostree/boot.1/default/ab/0, which is missing";
         assert_eq!(outcome(), Outcome::Failed(expected.into()));
         write("ostree/deploy/default/deploy/cd.0/usr/os-release", "");
         fs::create_dir_all(directory.path().join("ostree/boot.1/default/ab")).unwrap();

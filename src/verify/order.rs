@@ -24,7 +24,8 @@ impl<'a> Key<'a> {
         )
     }
 
-    /// The least is first for GRUB's `blscfg`, which reads the file's name as that of an RPM package: name, version, release.
+    /// The least is first for GRUB's `blscfg`, which reads the file's name as that of an RPM package: name,
+    /// version, release.
     pub(super) fn for_grub(self) -> impl Ord + use<'a> {
         let mut parts: Vec<_> = self.name.rsplitn(3, '-').map(pieces).collect();
         parts.reverse();
@@ -40,7 +41,8 @@ enum Piece<'a> {
     Number(usize, &'a [u8]),
 }
 
-/// A version as rpm and systemd compare it: numbers as numbers, letters as letters, and anything else separates.
+/// A version as rpm and systemd compare it: numbers as numbers, letters as letters, and anything else
+/// separates.
 fn pieces(version: &str) -> Vec<Piece<'_>> {
     let words = version.as_bytes().split(|byte| !byte.is_ascii_alphanumeric());
     words

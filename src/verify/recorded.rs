@@ -1,6 +1,8 @@
-//! Which image boots: the manifest's digest, as bootc records it for each deployment (a system that a boot entry can start).
+//! Which image boots: the manifest's digest, as bootc records it for each deployment (a system that a boot
+//! entry can start).
 //!
-//! What bootc notes of the installation itself (`.bootc-aleph.json`) is history as soon as the system is upgraded.
+//! What bootc notes of the installation itself (`.bootc-aleph.json`) is history as soon as the system is
+//! upgraded.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -39,7 +41,8 @@ struct Systems {
     installed: Option<String>,
 }
 
-/// What boots, which must be `expected` if something was installed just now; `default` is the boot entry that comes first.
+/// What boots, which must be `expected` if something was installed just now; `default` is the boot entry that
+/// comes first.
 pub(super) fn outcome(root: &Rootfs, default: Option<&Entry>, expected: Option<&str>) -> Outcome {
     match Systems::read(root, default) {
         Ok(systems) => systems.compare(expected),
@@ -68,24 +71,24 @@ impl Systems {
         }
         let Some(default) = self.default else {
             let all: Vec<_> = self.deployments.iter().map(Deployment::describe).collect();
-            return Outcome::NotChecked(format!("which of these boots can't be told: {}", all.join(", ")));
+            return Outcome::NotChecked(format!("cannot tell which of these boots: {}", all.join(", ")));
         };
         let Deployment { name, digest } = &self.deployments[default];
         let also = self.others(default);
         let Some(boots) = digest else {
             let name = printable(name);
             return Outcome::NotChecked(format!(
-                "the deployment {name} boots, and no digest is recorded for it{also}"
+                "the deployment {name} boots, but no digest is recorded for it{also}"
             ));
         };
         match expected {
             Some(ours) if ours != boots => {
-                Outcome::Failed(format!("{boots} boots, and {ours} was installed{also}"))
+                Outcome::Failed(format!("{boots} boots, but {ours} was installed{also}"))
             }
             Some(_) => Outcome::Passed(format!("{boots}{also}")),
             None => {
                 let upgraded = self.installed.as_ref().filter(|installed| *installed != boots);
-                let upgraded = upgraded.map(|installed| format!(", and {installed} was installed"));
+                let upgraded = upgraded.map(|installed| format!("; {installed} was installed first"));
                 let upgraded = upgraded.unwrap_or_default();
                 Outcome::Passed(format!("{boots} boots{upgraded}{also}"))
             }
@@ -98,10 +101,10 @@ impl Systems {
             (None, _) => Outcome::NotChecked("no digest is recorded".into()),
             (Some(installed), Some(ours)) if installed == ours => Outcome::Passed(ours.into()),
             (Some(installed), Some(ours)) => {
-                Outcome::Failed(format!("{installed} is recorded, and {ours} was installed"))
+                Outcome::Failed(format!("{installed} is recorded, but {ours} was installed"))
             }
             (Some(installed), None) => Outcome::NotChecked(format!(
-                "{installed} was installed, and there is no deployment that says what boots now"
+                "{installed} was installed, but no deployment shows what boots now"
             )),
         }
     }
@@ -116,7 +119,7 @@ impl Systems {
         if others.is_empty() {
             String::new()
         } else {
-            format!(" ({} is there, too)", others.join(", "))
+            format!(" ({} is there too)", others.join(", "))
         }
     }
 }
@@ -332,21 +335,21 @@ mod tests {
 
         ostree(root, "0222", &new);
         ostree_entry(root, 2, "0222");
-        let too = format!("({old} is there, too)");
+        let too = format!("({old} is there too)");
         assert_eq!(
             outcome_of(root, Some(&new)),
             Outcome::Passed(format!("{new} {too}"))
         );
         assert_eq!(
             outcome_of(root, None),
-            Outcome::Passed(format!("{new} boots, and {old} was installed {too}"))
+            Outcome::Passed(format!("{new} boots; {old} was installed first {too}"))
         );
         // Just after its installation it may not boot another.
         assert!(matches!(outcome_of(root, Some(&old)), Outcome::Failed(_)));
 
         // And back.
         fs::remove_file(root.join("boot/loader/entries/ostree-2.conf")).unwrap();
-        let too = format!("({new} is there, too)");
+        let too = format!("({new} is there too)");
         assert_eq!(
             outcome_of(root, None),
             Outcome::Passed(format!("{old} boots {too}"))
@@ -384,7 +387,7 @@ mod tests {
                 &format!("{entries}/bootc_fedora-43-1.conf"),
                 new_entry.as_bytes(),
             );
-            let passed = Outcome::Passed(format!("{new} ({old} is there, too)"));
+            let passed = Outcome::Passed(format!("{new} ({old} is there too)"));
             assert_eq!(outcome_of(root, Some(&new)), passed, "{new_entry}");
         }
     }

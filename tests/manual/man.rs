@@ -26,7 +26,8 @@ fn write(directory: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// Checks that the page of `command` has all of its options, and so have those below it; gives the options.
+    /// Checks that the page of `command` has all of its options, and so have those below it; gives the
+    /// options.
     fn check_pages(command: &clap::Command, name: &str, directory: &Path) -> Vec<String> {
         let page = fs::read_to_string(directory.join(format!("{name}.1"))).unwrap();
         let options = command.get_arguments().filter_map(clap::Arg::get_long);

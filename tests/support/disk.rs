@@ -56,7 +56,8 @@ impl Loop {
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // The kernel keeps partitions that it was told of, even for the next file on this device. There may be none.
+        // The kernel keeps partitions that it was told of, even for the next file on this device. There may
+        // be none.
         let _ = Command::new("partx").arg("--delete").arg(&self.0).output();
         run("losetup", &["--detach", text(&self.0)]);
     }

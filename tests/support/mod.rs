@@ -27,7 +27,8 @@ use disk::Loop;
 pub const LANDFALL: &str = env!("CARGO_BIN_EXE_landfall");
 pub const GIB: u64 = 1 << 30;
 
-/// The programs that Landfall looks for in an image; here they are all busybox, which never needs most of them.
+/// The programs that Landfall looks for in an image; here they are all busybox, which never needs most of
+/// them.
 const PROGRAMS: [&str; 19] = [
     "conmon",
     "crun",
@@ -340,7 +341,8 @@ pub fn quick() -> Options {
     }
 }
 
-/// The same from a registry that falls silent or drips. From any other one, this would say so of a machine that is busy.
+/// The same from a registry that falls silent or drips. From any other one, this would say so of a machine
+/// that is busy.
 pub fn impatient() -> Options {
     let quick = quick();
     Options {

@@ -42,8 +42,8 @@ pub fn skopeo_digest(name: &str) -> String {
         .into()
 }
 
-/// Pulls through a connection that stalls after 400,000 bytes of each answer, until some of the noise is in `partial`; then
-/// it is stopped.
+/// Pulls through a connection that stalls after 400,000 bytes of each answer, until some of the noise is in
+/// `partial`; then it is stopped.
 pub fn stopped_half_way(lab: &Lab, to: &str, partial: impl Fn() -> Option<PathBuf>) {
     let name = format!("{}/os/test:1", stalling_proxy(&lab.registry, 400_000));
     let arguments = [

@@ -1,5 +1,5 @@
-//! A token server (distribution's token specification, and its OAuth2 form) whose tokens a real docker-registry accepts:
-//! JSON Web Tokens, signed with ES256 by a certificate of a private authority.
+//! A token server (distribution's token specification, and its OAuth2 form) whose tokens a real
+//! docker-registry accepts: JSON Web Tokens, signed with ES256 by a certificate of a private authority.
 
 use std::fs;
 use std::io::Write;
@@ -43,7 +43,8 @@ impl Asked {
     }
 }
 
-/// An answer. `TOKEN` in the body stands for a token that allows what was asked for, `OLD` for one that did so long ago.
+/// An answer. `TOKEN` in the body stands for a token that allows what was asked for, `OLD` for one that did
+/// so long ago.
 pub type Answer = (u16, &'static str);
 
 /// The server. It lives as long as the test.

@@ -2,12 +2,12 @@
 //!
 //! | chore | shows |
 //! |---|---|
-//! | `bench pull` | Landfall, podman, skopeo + umoci and crane on one image of real shape, gzip and zstd, run in turn |
+//! | `bench pull` | Landfall, podman, skopeo + umoci and crane on one realistic image, gzip and zstd, run in turn |
 //! | `bench layers` | that the number of layers does not matter |
 //! | `bench entries` | that the cost grows with the entries, and not faster |
 //!
-//! A registry on loopback serves the images; each run has a fresh tmpfs and a cgroup of its own. Tables are printed, and
-//! kept as JSON in `target/bench`; `pull` also draws the chart of the README.
+//! A registry on loopback serves the images; each run has a fresh tmpfs and a cgroup of its own. Tables are
+//! printed, and kept as JSON in `target/bench`; `pull` also draws the chart of the README.
 
 mod cgroup;
 mod chart;
@@ -41,7 +41,7 @@ use tools::Tools;
 /// What to measure
 #[derive(Subcommand)]
 pub enum Bench {
-    /// Landfall and others on one image of real shape
+    /// Landfall and other tools on one realistic image
     Pull(Options),
     /// Landfall on the same bytes in 10, 65, 200 and 500 layers
     Layers(Options),
@@ -52,10 +52,10 @@ pub enum Bench {
 /// How to measure
 #[derive(Args)]
 pub struct Options {
-    /// How often each is run, in turn
+    /// Number of runs of each, in turn
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Another landfall than the one that is built from here
+    /// Use this landfall binary instead of building one
     #[arg(long)]
     binary: Option<PathBuf>,
 }

@@ -14,7 +14,8 @@ use crate::setup;
 /// What to install in which machine.
 #[derive(Debug, clap::Args)]
 pub struct Virtual {
-    /// The image, as the machine reaches it: this host's loopback is 10.0.2.2 there [default: the fixture image]
+    /// The image, as the machine reaches it: this host's loopback is 10.0.2.2 there (default: the fixture
+    /// image)
     #[arg(long)]
     pub image: Option<String>,
     /// The fixture image's variant, when no image is named: bootable, many-layers, no-bootc, fails-halfway
@@ -35,10 +36,10 @@ pub struct Virtual {
     /// A config drive image
     #[arg(long)]
     pub config_drive: Option<PathBuf>,
-    /// More for the kernel's command line: 'landfall.tls-verify=0 landfall.args="--karg quiet"'
+    /// More arguments for the kernel command line: 'landfall.tls-verify=0 landfall.args="--karg quiet"'
     #[arg(long, default_value = "")]
     pub arguments: String,
-    /// Where the disk image goes [default: target/vm/disk.img]
+    /// Where the disk image goes (default: target/vm/disk.img)
     #[arg(long)]
     pub disk: Option<PathBuf>,
 }
@@ -82,7 +83,7 @@ pub fn run(wanted: &Virtual) -> Result<()> {
         .for_each(|line| println!("    {line}"));
     let booted = Machine::new(&disk).memory_mib(wanted.memory).echo("  | ");
     steps.run(
-        "Booting the disk; a system that doesn't switch itself off is left with Ctrl-C",
+        "Booting the disk; press Ctrl-C to leave a system that doesn't power off",
         || booted.run(),
     )?;
     println!("\n{}", steps.table());

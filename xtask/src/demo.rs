@@ -41,7 +41,7 @@ pub fn run() -> Result<()> {
         ..Installation::new(&landfall, &image, &disk)
     };
     steps.run(
-        "Installing, in a machine with an empty disk and a ramdisk of Landfall alone",
+        "Installing in a machine with an empty disk and a ramdisk with nothing but Landfall",
         || installation.run(),
     )?;
     let found = steps.run("Checking the disk from outside", || {
@@ -81,7 +81,7 @@ impl Steps {
             .done
             .iter()
             .map(|(name, time)| (name.as_str(), *time))
-            .chain([("In all", total)]);
+            .chain([("Total", total)]);
         rows.map(|(name, time)| format!("{:>8.1} s  {name}\n", time.as_secs_f64()))
             .collect()
     }

@@ -1,4 +1,4 @@
-//! Landfall's chores, run as `cargo xtask <chore>`, made of what the laboratory has: the crate `lab`.
+//! Landfall's chores, run as `cargo xtask <chore>`, built on the laboratory: the crate `lab`.
 //!
 //! | module | chore |
 //! |---|---|
@@ -39,7 +39,7 @@ struct Arguments {
 enum Chore {
     /// Install a machine from a registry and boot it, every step shown
     Demo,
-    /// Run every test; further arguments are cargo test's
+    /// Run every test; further arguments go to cargo test
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -50,9 +50,9 @@ enum Chore {
     Boot(Boot),
     /// Make the bootable fixture image and print where its layout is
     Fixture,
-    /// Install the distribution's packages that all else needs (without root: say which)
+    /// Install the distribution's packages that everything else needs (without root: list them)
     Setup,
-    /// Measure what pulling costs, Landfall and others
+    /// Measure the cost of pulling, with Landfall and other tools
     #[command(subcommand)]
     Bench(Bench),
     /// Write man pages and shell completions

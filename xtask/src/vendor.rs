@@ -12,7 +12,8 @@ pub fn run() -> Result<()> {
     let config = command::output(&mut cargo).context("fetching the dependencies' sources")?;
     fs::write(lab::root().join("vendor/config.toml"), &config)?;
     println!(
-        "vendor/crates holds the sources, vendor/config.toml says so to cargo. Take the whole tree along; there:"
+        "vendor/crates holds the sources, and vendor/config.toml points cargo to them. Copy the whole tree, \
+         and run there:"
     );
     println!("  cargo build --release --frozen --config vendor/config.toml");
     Ok(())

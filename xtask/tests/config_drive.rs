@@ -1,6 +1,6 @@
-//! `landfall config-drive write` in a virtual machine, by hand as it were: disks that have a system get a config drive, twice,
-//! and the kernel mounts it: first xorriso's, then one that Landfall makes of a directory. One disk has an MBR, the other a GPT
-//! and sectors of 4096 bytes.
+//! `landfall config-drive write` in a virtual machine, by hand as it were: disks that have a system get a
+//! config drive, twice, and the kernel mounts it: first xorriso's, then one that Landfall makes of a
+//! directory. One disk has an MBR, the other a GPT and sectors of 4096 bytes.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 
 const MIB: u64 = 1 << 20;
 
-/// Both disks have a config drive of the same label, so each is mounted by its node; blkid reads the labels afterwards.
+/// Both disks have a config drive of the same label, so each is mounted by its node; blkid reads the labels
+/// afterwards.
 const INIT: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /run /mnt
 /bin/busybox --install -s /bin

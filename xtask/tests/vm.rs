@@ -1,7 +1,8 @@
-//! The scenario that Landfall is for, in a machine that has nothing else: a ramdisk of Landfall and kernel modules
-//! installs an image of more than 100 layers onto a disk, which other people's tools then check, and which boots. A second
-//! one has no network, and all that makes disks hard: large sectors, what others left on them, an old config drive on the
-//! stick that the image comes from. A third one encrypts its root, and a fourth one boots a unified kernel image.
+//! The scenario that Landfall is for, in a machine that has nothing else: a ramdisk of Landfall and kernel
+//! modules installs an image of more than 100 layers onto a disk, which other people's tools then check, and
+//! which boots. A second one has no network, and all that makes disks hard: large sectors, what others left
+//! on them, an old config drive on the stick that the image comes from. A third one encrypts its root, and a
+//! fourth one boots a unified kernel image.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -147,7 +148,8 @@ fn leave_behind(disk: &Disk) -> Result<()> {
     Ok(())
 }
 
-/// A stick with an MBR: a config drive that somebody forgot, and a file system with the label STICK that has the image.
+/// A stick with an MBR: a config drive that somebody forgot, and a file system with the label STICK that has
+/// the image.
 fn stick(path: &Path, registry: &Registry, landfall: &Path) -> Result<Disk> {
     const SIZE_MIB: u64 = 512;
     let disk = Disk::create(path, SIZE_MIB)?;
@@ -193,7 +195,7 @@ fn assert_kept_last(said: &str, variables: &Path) -> Result<()> {
         ],
     );
     assert!(
-        !said.contains("boot entries of earlier installations may be left"),
+        !said.contains("boot entries of the disk's previous installation may be left"),
         "{said}"
     );
     Ok(())
@@ -272,11 +274,11 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
     assert_says(
         &installation.run()?,
         &[
-            "root: LUKS, which a TPM 2.0 unlocks",
+            "root: LUKS, unlocked by a TPM 2.0",
             "boot entries: the files of fixture.conf are there",
             "the config drive becomes FAT",
             // The firmware takes no more changes by then, which is no reason to give up the disk.
-            "the firmware's boot order is not as asked",
+            "the firmware's boot order is not as requested",
             "; the disk is installed and verified",
             "the installer ended with status 5",
         ],

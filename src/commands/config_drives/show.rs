@@ -1,4 +1,4 @@
-//! `landfall config-drive show`: the files of a config drive. What may be secret is shown to those alone who ask for it.
+//! `landfall config-drive show`: the files of a config drive. What may be secret is shown only on request.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -18,8 +18,8 @@ use crate::machine::filesystem::NamedFile;
 use crate::sys::block::{self, Region};
 use crate::sys::heap::Wiping;
 
-/// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`, `random_seed`,
-/// and whatever people call theirs.
+/// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`,
+/// `random_seed`, and whatever people call theirs.
 const SECRET_WORDS: [&str; 7] = [
     "pass",
     "secret",
@@ -58,7 +58,7 @@ fn print(file: &NamedFile, secrets: bool, out: &mut (impl Write + ?Sized)) -> Re
     Ok(())
 }
 
-/// The text of a file as far as it is no secret. Of files that nobody has heard of, nothing is known to be harmless.
+/// The text of a file as far as it is no secret. In unknown files, nothing is known to be harmless.
 fn visible(file: &NamedFile, secrets: bool) -> Option<Zeroizing<String>> {
     let text = || Zeroizing::new(String::from_utf8_lossy(&file.content).into_owned());
     if secrets {
@@ -116,7 +116,7 @@ fn open(place: &Path) -> Result<(ConfigDrive, String)> {
             return Ok((drive, format!("on partition {number} of {shown}")));
         }
     }
-    // A disk or a partition goes on behind the filesystem.
+    // A disk or a partition continues after the file system.
     let length = if is_device {
         size_bytes.min(MAX_BYTES)
     } else {
@@ -126,7 +126,7 @@ fn open(place: &Path) -> Result<(ConfigDrive, String)> {
     Ok((drive, format!("in {shown}")))
 }
 
-/// The number, begin and length of the partition that is a config drive.
+/// The number, start and length of the partition that is a config drive.
 fn in_partition(file: &File, geometry: Geometry) -> Result<Option<(u32, u64, u64)>> {
     // Less than that is no disk; a config drive's image may end with what looks like a table.
     if geometry.size_bytes < MIB {

@@ -1,4 +1,4 @@
-//! A layout in a tar archive, written from front to back: how much of it is there says where to go on.
+//! A layout in a tar archive, written from front to back: its length says where to continue.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, SeekFrom};
@@ -23,7 +23,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
     let path = &target.path;
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Ok(_) => bail!("it exists: take it away, or choose another name"),
+        Ok(_) => bail!("it exists: remove it, or choose another name"),
         Err(error) => return Err(error.into()),
     }
     let partial = partial(path);
@@ -37,7 +37,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
         file, path: complete, ..
     } = archive;
     let file = file.into_std().await;
-    let _writing = progress.waiting(Wait::new("waiting until all of it is on the disk"));
+    let _writing = progress.waiting(Wait::new("waiting until everything is on the disk"));
     let path = path.to_owned();
     let finish = move || -> std::io::Result<()> {
         file.sync_all()?;
@@ -57,7 +57,7 @@ fn partial(path: &Path) -> PathBuf {
 struct Archive {
     file: tokio::fs::File,
     path: PathBuf,
-    /// How many bytes are there of an earlier try, and may be right.
+    /// How many bytes are there from an earlier try; they may be right.
     there_bytes: u64,
     /// Where the next part begins.
     at: u64,
@@ -66,7 +66,7 @@ struct Archive {
 impl Archive {
     fn new(file: File, path: PathBuf) -> Result<Self> {
         file.try_lock()
-            .context("another pull writes it: wait until it is done")?;
+            .context("another pull is writing it: wait until it is done")?;
         let there_bytes = file.metadata()?.len();
         Ok(Self {
             file: file.into(),
@@ -110,8 +110,8 @@ impl Archive {
         self.file.set_len(self.at).await.context("ftruncate")
     }
 
-    /// Writes a small part, unless it's there already. One that is there and differs is of another image: nothing that
-    /// follows it counts any longer.
+    /// Writes a small part, unless it's there already. One that is there and differs is of another image:
+    /// nothing that follows it counts any longer.
     async fn part(&mut self, part: &[u8]) -> Result<()> {
         self.file.seek(SeekFrom::Start(self.at)).await?;
         let mut there = vec![0; part.len()];

@@ -45,7 +45,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
     layout.name(found, name)
 }
 
-/// A directory that is becoming a layout. Nobody else of us writes to it.
+/// A directory that is becoming a layout. No other pull writes to it.
 struct LayoutDirectory {
     directory: PathBuf,
     index: Value,
@@ -53,7 +53,8 @@ struct LayoutDirectory {
 }
 
 impl LayoutDirectory {
-    /// Makes the directory, if it isn't there, and none above it: that would be on another file system than was meant.
+    /// Makes the directory, if it isn't there, and none above it: that would be on another file system than
+    /// was meant.
     fn open(target: &Named) -> Result<Self> {
         let directory = target.path.as_path();
         let make = |path: &Path| match DirBuilder::new().mode(0o755).create(path) {
@@ -62,9 +63,9 @@ impl LayoutDirectory {
         };
         make(directory).map_err(|error| not_made(error, target))?;
         let lock = Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, _)| anyhow::anyhow!("another pull writes there: wait until it is done"))?;
+            .map_err(|(_, _)| anyhow::anyhow!("another pull is writing there: wait until it is done"))?;
         let index = match fs::read(directory.join("index.json")) {
-            Ok(bytes) => serde_json::from_slice(&bytes).context("index.json there is no JSON")?,
+            Ok(bytes) => serde_json::from_slice(&bytes).context("its index.json is not JSON")?,
             Err(error) if error.kind() == ErrorKind::NotFound => index::empty(),
             Err(error) => return Err(error).context("reading index.json"),
         };
@@ -97,7 +98,7 @@ impl LayoutDirectory {
             .saturating_mul(filesystem.fragment_size());
         if needed > free {
             bail!(
-                "{} more are needed there, {} are free: make room",
+                "{} more is needed there, {} is free: make room",
                 size(needed),
                 size(free)
             );
@@ -170,7 +171,7 @@ fn ours(entry: &fs::DirEntry) -> bool {
         .any(|name| entry.file_name() == *name)
 }
 
-/// Sees to it that `path` is `blob`: what is there is verified, what was begun in `partial` goes on.
+/// Makes sure that `path` is `blob`: what is there is verified, what was begun in `partial` is continued.
 async fn keep(
     source: &dyn Source,
     blob: &Descriptor,

@@ -15,8 +15,8 @@ use crate::image::source::Source;
 /// How much is hashed at once of what is there already, in bytes.
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// Completes `blob` in `file`, where it begins at byte `start` and `have` bytes of it may be there already. It is an error
-/// if what is there in the end is not what the descriptor says.
+/// Completes `blob` in `file`, where it begins at byte `start` and `have` bytes of it may be there already.
+/// It is an error if what is there in the end is not what the descriptor says.
 pub async fn complete(
     source: &dyn Source,
     blob: &Descriptor,
@@ -30,7 +30,7 @@ pub async fn complete(
             Ok(()) => return Ok(()),
             Err(_) if have > 0 => {
                 progress.note(format!(
-                    "what was there of {} is damaged; pulling it again",
+                    "the stored part of {} is damaged; pulling it again",
                     blob.digest()
                 ));
                 have = 0;

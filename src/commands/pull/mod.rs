@@ -1,8 +1,8 @@
-//! `landfall pull`: an image as an OCI image layout (image-spec `image-layout.md`), for a USB stick that brings it to a
-//! place without a network, or for a mirror.
+//! `landfall pull`: an image as an OCI image layout (image-spec `image-layout.md`), for a USB stick that
+//! takes it to a site without a network, or for a mirror.
 //!
-//! Every blob is compared with its digest; manifest and config are kept to the byte, so the image keeps its digest. A
-//! pull that was stopped goes on where it was, also inside a layer.
+//! Every blob is compared with its digest; manifest and config are kept to the byte, so the image keeps its
+//! digest. A stopped pull continues where it was, also inside a layer.
 
 mod archive;
 mod directory;
@@ -28,7 +28,7 @@ pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Res
     let mut target = Named::plain(&to.path);
     target.path = at.unwrap_or(target.path);
     if let Some(stick) = &stick {
-        progress.note(format!("mounted {stick} to write to it"));
+        progress.note(format!("mounted {stick} for writing"));
     }
     let found = root::find(wanted, progress).await?;
     let image = &*found.image;
@@ -52,7 +52,7 @@ pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Res
     Ok(())
 }
 
-/// Sees to it that everything is on the stick, which takes a while.
+/// Writes everything out to the stick, which takes a while.
 async fn unplug(stick: Stick, progress: &Progress) -> Result<()> {
     let shown = stick.to_string();
     progress.note(format!("writing everything out to {shown}"));
@@ -63,9 +63,7 @@ async fn unplug(stick: Stick, progress: &Progress) -> Result<()> {
     progress.note(if alone {
         format!("{shown} is unmounted: it can be unplugged")
     } else {
-        format!(
-            "{shown} is written; someone else has it mounted as well: unmount it there before it is unplugged"
-        )
+        format!("{shown} is written; it is mounted elsewhere as well: unmount it there before unplugging it")
     });
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What goes to where an image is saved, and what the file system there may say to it.
+//! What an image is saved to, and the errors of the file system there.
 
 use std::io;
 use std::path::Path;
@@ -32,7 +32,7 @@ pub fn not_made(error: io::Error, target: &Named) -> Error {
     let parent = Path::new(&target.shown).parent().unwrap_or(Path::new("/"));
     match error.kind() {
         io::ErrorKind::NotFound => anyhow!(
-            "there is no directory {}: make it first, or mount what belongs there",
+            "directory {} does not exist: create it, or mount what belongs there",
             parent.display()
         ),
         io::ErrorKind::InvalidInput => anyhow!("the file system there does not allow this name ({error})"),
@@ -40,12 +40,13 @@ pub fn not_made(error: io::Error, target: &Named) -> Error {
     }
 }
 
-/// An error when the file system of `directory` takes no file of so many bytes.
+/// An error when the file system of `directory` can't hold a file of `file_bytes`.
 pub fn refuse_too_large(directory: &Path, file_bytes: u64) -> Result<()> {
     let is_fat = statfs(directory).context("statfs")?.filesystem_type() == MSDOS_SUPER_MAGIC;
     ensure!(
         !is_fat || file_bytes <= FAT_FILE_BYTES,
-        "a file of {} is needed there, and FAT has none larger than 4 GiB: use another file system, such as ext4 or exFAT",
+        "a file of {} is needed there, but files on FAT are smaller than 4 GiB: use another file system, \
+         such as ext4 or exFAT",
         size(file_bytes)
     );
     Ok(())
@@ -64,7 +65,7 @@ mod tests {
             shown: "LABEL=STICK/a/b".into(),
         };
         for (errno, expected) in [
-            (libc::ENOENT, "there is no directory LABEL=STICK/a: make it first"),
+            (libc::ENOENT, "directory LABEL=STICK/a does not exist: create it"),
             (libc::EINVAL, "does not allow this name"),
             (libc::EACCES, "Permission denied"),
         ] {

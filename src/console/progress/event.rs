@@ -48,14 +48,14 @@ pub enum Event {
     Phase(Phase),
     /// The phase is over, and no other begins: what follows speaks for itself.
     PhaseOver,
-    /// The pull begins: so many layers with so many compressed bytes.
+    /// The pull begins: its layers and their compressed bytes.
     PullStarted {
         /// The number of layers.
         layers: usize,
         /// The compressed size of all layers, in bytes.
         compressed_bytes: u64,
     },
-    /// So many more compressed bytes have arrived.
+    /// This many more compressed bytes have arrived.
     Received(u64),
     /// A layer is verified and unpacked.
     LayerDone {
@@ -74,7 +74,7 @@ pub enum Event {
     Warning(String),
     /// Something that is waited for until a person types it.
     Question(String),
-    /// What goes on has failed or was stopped, and an error will say so: nothing is shown beside that.
+    /// The current work has failed or was stopped, and an error will say so: nothing else is shown.
     Failed,
     /// The last word of a command that did what it was asked for. It is shown with the time that it took.
     Done(String),
@@ -84,6 +84,6 @@ pub enum Event {
 pub(super) trait Sink {
     fn show(&mut self, event: Event, now: Instant);
 
-    /// Time goes by: what is quiet for too long is said to be alive.
+    /// Time has passed: work that was quiet for too long is reported as alive.
     fn beat(&mut self, now: Instant);
 }

@@ -1,6 +1,6 @@
-//! What happens, as events; who shows them is decided once, at the start.
+//! What happens, as events; how they are shown is decided once, at the start.
 //!
-//! Whatever comes from the image is text of a stranger: no byte of it that could steer a terminal gets through.
+//! Text from the image is untrusted: no byte of it that could steer a terminal gets through.
 
 mod event;
 mod plain;
@@ -29,15 +29,15 @@ const BEAT: Duration = Duration::from_secs(1);
 /// How a person sees progress (`--progress`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
-    /// Bars where the terminal is fit for them, else plain lines.
+    /// Bars if the terminal supports them, else plain lines.
     #[default]
     Auto,
     /// One bar that moves; without a terminal, plain lines.
     Bars,
-    /// A line for each phase and every few percent, and when nothing else was said for ten seconds, one that says what is
-    /// waited for: for serial consoles, pipes and logs.
+    /// Lines for serial consoles, pipes and logs: each phase, every few percent, and after ten silent seconds
+    /// what it waits for.
     Plain,
-    /// Nothing but questions, warnings and errors.
+    /// Only questions, warnings and errors.
     None,
 }
 
@@ -140,7 +140,7 @@ fn keep_beating<S: Sink + Send + 'static>(sink: &Arc<Mutex<S>>) {
     let _ = thread::Builder::new().name("progress".into()).spawn(beating);
 }
 
-/// Whether this is a terminal that knows its size. Windows and screens do, serial lines don't.
+/// Whether this is a terminal that knows its size. Terminal windows and screens do, serial lines don't.
 fn has_a_size(fd: impl AsFd) -> bool {
     tcgetwinsize(fd).is_ok_and(|size| size.ws_row > 0 && size.ws_col > 0)
 }
@@ -220,7 +220,7 @@ mod tests {
         let waiting = progress.waiting(Wait::new("a beat"));
         assert!(beats.recv().is_ok() && beats.recv().is_ok());
         drop((waiting, progress));
-        // The sink is gone with the last who could tell it something.
+        // The sink is gone with the last sender of events.
         while beats.recv().is_ok() {}
     }
 

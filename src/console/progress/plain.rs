@@ -1,4 +1,5 @@
-//! Progress as plain lines, for serial consoles, pipes and logs: no carriage return, no line twice, and never silent for long.
+//! Progress as plain lines, for serial consoles, pipes and logs: no carriage return, no line twice, and never
+//! silent for long.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,11 +11,11 @@ use super::wait::{Waits, human, seconds};
 use crate::console::output::say;
 use crate::console::text::printable;
 
-/// A line is due after so much more of the pull …
+/// A line is due after this much more of the pull …
 const STEP_PERCENT: u64 = 5;
-/// … or after so long, if anything came at all.
+/// … or after this long, if anything came at all.
 const STEP_TIME: Duration = Duration::from_secs(10);
-/// After so long without a line, there is one that says what is waited for.
+/// After this long without a line, one says what the program waits for.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
 /// Turns events into lines.
@@ -46,7 +47,7 @@ impl Pull {
         let hundredfold = u128::from(self.received_bytes) * 100;
         match u128::from(self.total_bytes) {
             0 => 0,
-            // What had to be fetched twice counts twice; nobody wants to read 103 %.
+            // What had to be fetched twice counts twice; 103 % would be confusing.
             total => u64::try_from(hundredfold / total).unwrap_or(100).min(100),
         }
     }

@@ -1,5 +1,5 @@
-//! Progress on a terminal: one bar at the bottom for the phase that goes on and for what is waited for, everything else as
-//! lines above it.
+//! Progress on a terminal: one bar at the bottom for the current phase and wait, everything else as lines
+//! above it.
 
 use std::time::{Duration, Instant};
 
@@ -71,8 +71,8 @@ impl Bars {
         }
     }
 
-    /// Brings what is shown up to date: what is waited for, else how many layers are done, else the phase. One of them alone
-    /// has room on a line.
+    /// Brings what is shown up to date: what is waited for, else how many layers are done, else the phase.
+    /// One of them alone has room on a line.
     fn tell_state(&self, now: Instant) {
         let (style, message) = match (self.waits.latest(now), self.phase) {
             (Some(wait), _) => (waiting(), wait),

@@ -1,4 +1,5 @@
-//! What is waited for, and for how long: told when it begins and when it is over, shown while nothing else is.
+//! What the program waits for, and for how long: announced when it begins and when it ends, shown while
+//! nothing else is.
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ impl fmt::Debug for Wait {
     }
 }
 
-/// All that is waited for, as whoever shows it keeps it.
+/// All waits, as the one who shows them keeps them.
 #[derive(Default)]
 pub(super) struct Waits(Vec<(Wait, Instant)>);
 

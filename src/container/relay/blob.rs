@@ -1,4 +1,5 @@
-//! The bytes of a blob on their way to the client: from a cached file, or from the source and verified on the way.
+//! The bytes of a blob on their way to the client: from a cached file, or from the source and verified on the
+//! way.
 
 use std::io;
 use std::ops::Range;
@@ -12,8 +13,8 @@ use oci_spec::image::Descriptor;
 use crate::image::oci::blob::BlobCheck;
 use crate::image::source::{BlobStream, Source, file};
 
-/// The bytes `range` of a cached file that holds `blob`, if it is there. It was verified when it was written, and nobody but
-/// us can write there; a wrong size means that it is none of ours.
+/// The bytes `range` of a cached file that holds `blob`, if it is there. It was verified when it was written,
+/// and nobody but us can write there; a wrong size means that it is not ours.
 pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> Option<BlobStream> {
     let file = file::open(path).await.ok()?;
     let size = file.metadata().await.ok()?.len();
@@ -23,8 +24,8 @@ pub async fn from_file(path: &Path, blob: &Descriptor, range: Range<u64>) -> Opt
     file::stream(file, range).await.ok()
 }
 
-/// The bytes `range` of `blob` from `source`. All of the blob is read, whatever the range: its last bytes are given
-/// out only when the digest is right.
+/// The bytes `range` of `blob` from `source`. All of the blob is read, whatever the range: its last bytes are
+/// given out only when the digest is right.
 pub async fn from_source(source: &dyn Source, blob: &Descriptor, range: Range<u64>) -> Result<BlobStream> {
     let verifier = Verifier {
         inner: source.blob(blob, 0).await?,

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::image::oci::{Image, Reference};
 
-/// A drop-in that maps the image's own name to the relay at `address`. Tools read the files of `registries.conf.d` in
-/// the order of their names, and the last one to speak of a name wins: call it `zz-…`.
+/// A drop-in that maps the image's own name to the relay at `address`. Tools read the files of
+/// `registries.conf.d` in the order of their names, and the last one to speak of a name wins: call it `zz-…`.
 pub fn registries_conf(reference: &Reference, address: SocketAddr) -> String {
     let (name, repository) = (reference.name(), reference.repository());
     // The parts of a name need no escapes in TOML: its grammar has letters, digits and `.:/_-` only.

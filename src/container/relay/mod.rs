@@ -1,8 +1,9 @@
-//! The relay: a read-only registry (OCI distribution spec, "pull") that has exactly one image and nothing else.
+//! The relay: a read-only registry (OCI distribution spec, "pull") that has exactly one image and nothing
+//! else.
 //!
-//! The image that installs itself asks it for itself: by its own name, on a loopback where nobody else is. Everything it
-//! gives out was verified: manifest and config by [`Image`], cached blobs when they were pulled, and what is streamed
-//! from the source again has its last bytes held back until the digest is right.
+//! The image that installs itself asks it for itself: by its own name, on a loopback where nobody else is.
+//! Everything it gives out was verified: manifest and config by [`Image`], cached blobs when they were
+//! pulled, and what is streamed from the source again has its last bytes held back until the digest is right.
 
 mod blob;
 mod drop_in;
@@ -28,9 +29,9 @@ use state::{Counters, State};
 use crate::console::text::size;
 use crate::image::oci::Image;
 
-/// So many clients are served at once; more wait.
+/// This many clients are served at once; more wait.
 const MAX_CONNECTIONS: usize = 16;
-/// A client that says nothing for so long is sent away.
+/// A client that is silent for this long is disconnected.
 const IDLE: Duration = Duration::from_secs(120);
 /// What the relay gave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Answers on `listener` for `image`. Must be called within a tokio runtime; the listener may live in another
-    /// network namespace.
+    /// Answers on `listener` for `image`. Must be called within a tokio runtime; the listener may live in
+    /// another network namespace.
     pub fn serve(listener: TcpListener, image: Arc<Image>, blobs: Blobs) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -106,7 +107,7 @@ impl Relay {
         }
     }
 
-    /// Hangs up on everybody and tells what was given out.
+    /// Closes all connections and tells what was given out.
     pub async fn shutdown(mut self) -> Served {
         self.task.abort();
         // An aborted task ends with an error that says just that.

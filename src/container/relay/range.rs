@@ -13,7 +13,8 @@ pub enum Wanted {
     Unsatisfiable,
 }
 
-/// What `header` wants of `size` bytes. What isn't understood, several ranges included, is ignored, as the RFC allows.
+/// What `header` wants of `size` bytes. What isn't understood, several ranges included, is ignored, as the
+/// RFC allows.
 pub fn wanted(header: Option<&str>, size: u64) -> Wanted {
     let range = header
         .and_then(|text| text.trim().strip_prefix("bytes="))

@@ -71,7 +71,8 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Res
     })
 }
 
-/// What `path` means: names are compared as they are, and nothing is decoded, as no name of an image needs it.
+/// What `path` means: names are compared as they are, and nothing is decoded, as no name of an image needs
+/// it.
 fn asked<'a>(image: &'a Image, path: &str) -> Asked<'a> {
     if path == "/v2/" || path == "/v2" {
         return Asked::Root;

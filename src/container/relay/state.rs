@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::image::oci::{Digest, Image};
 use crate::image::source::Source;
 
-/// So many failures are remembered.
+/// This many failures are remembered.
 const MAX_FAILURES: usize = 8;
 
 /// Where the relay takes the layers' blobs from.

@@ -35,7 +35,8 @@ impl<C: Chunks + Send + 'static> Ahead<C> {
         Ok(Self { received, thread })
     }
 
-    /// The stages themselves, when their thread has ended; it ends at their end, their error, or their next chunk.
+    /// The stages themselves, when their thread has ended; it ends at their end, their error, or their next
+    /// chunk.
     pub fn into_inner(self) -> C {
         drop(self.received);
         self.thread

@@ -1,7 +1,8 @@
 //! A layer's archive as a sequence of entries (image-spec `layer.md`; POSIX pax, GNU and older tar formats).
 //!
-//! Parses what Go's `archive/tar` parses, so that what podman and umoci unpack is understood the same way here; it
-//! knows nothing of file systems. Everything that an archive can make large is bounded before it is read.
+//! Parses what Go's `archive/tar` parses, so that what podman and umoci unpack is understood the same way
+//! here; it knows nothing of file systems. Everything that an archive can make large is bounded before it is
+//! read.
 
 use super::blocks::Archive;
 use super::chunks::Chunks;
@@ -141,7 +142,7 @@ fn device(header: &Header) -> Result<(u32, u32), Malformed> {
 
 fn unsupported(flag: u8, path: &[u8]) -> LayerError {
     malformed(format!(
-        "{:?} is of type {:?}, which no layer can hold",
+        "{:?} has type {:?}, which is not allowed in a layer",
         path.escape_ascii().to_string(),
         char::from(flag)
     ))

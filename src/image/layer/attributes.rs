@@ -1,5 +1,5 @@
-//! What an inode has besides its type and its data: owner, mode, extended attributes, times. Set in that order: a new
-//! owner clears setuid and capabilities, and everything changes the time.
+//! What an inode has besides its type and its data: owner, mode, extended attributes, times. Set in that
+//! order: a new owner clears setuid and capabilities, and everything changes the time.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr};
@@ -22,7 +22,8 @@ use super::path::shown;
 use super::whiteout::{ESCAPED_PREFIX, escaped, unescaped};
 use super::xattr;
 
-/// Attributes that belong to the machine that made the layer, not to the image. podman and umoci leave them out, too.
+/// Attributes that belong to the machine that made the layer, not to the image. podman and umoci leave them
+/// out, too.
 const IGNORED: [&[u8]; 2] = [b"security.selinux", b"system.nfs4_acl"];
 
 /// The attributes of one inode.
@@ -120,7 +121,8 @@ impl Attributes {
         self.replace_all_but(fd, |name| unescaped(name).is_none())
     }
 
-    /// Gives them to an open directory outside overlayfs, where no attribute is a mark, and takes away all others.
+    /// Gives them to an open directory outside overlayfs, where no attribute is a mark, and takes away all
+    /// others.
     pub fn replace_plain(&self, fd: impl AsFd) -> Result<u64> {
         self.replace_all_but(fd, |_| false)
     }
@@ -226,8 +228,8 @@ pub fn copy(from: impl AsFd, to: impl AsFd) -> Result<()> {
     attributes.replace(to).map(drop)
 }
 
-/// Makes the directory `upper` look like the root of `top`, the uppermost of settled layers: overlayfs shows its upper
-/// directory's attributes as those of the merged root.
+/// Makes the directory `upper` look like the root of `top`, the uppermost of settled layers: overlayfs shows
+/// its upper directory's attributes as those of the merged root.
 pub fn dress_upper(top: &Path, upper: &Path) -> Result<()> {
     copy(open_root(top)?, open_root(upper)?).with_context(|| format!("preparing {upper:?}"))
 }

@@ -25,7 +25,8 @@ impl<C: Chunks> Archive<C> {
         }
     }
 
-    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end. Holes are not in it.
+    /// The next piece of the current entry's data, at most `limit` bytes, empty at its end. Holes are not in
+    /// it.
     pub fn data_up_to(&mut self, limit: u64) -> Result<Bytes> {
         let wanted = self.data_bytes.min(limit);
         if wanted == 0 {

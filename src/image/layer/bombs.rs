@@ -1,4 +1,4 @@
-//! Archives that are small, or never end, and want more than they may have.
+//! Archives that are small or endless, and claim more than is allowed.
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ impl<F: FnMut(u64) -> Vec<u8>> Chunks for Endless<F> {
     }
 }
 
-/// What is said of an archive without end.
+/// The error for an archive without end.
 fn refusal(make: impl FnMut(u64) -> Vec<u8>) -> String {
     let place = Place::new();
     let root = place.path("layer");

@@ -1,4 +1,4 @@
-//! A copy of the blob on its way, for whoever is to serve it again.
+//! A copy of the blob on its way, to serve it again later.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::chunks::Chunks;
 use super::error::Result;
 
-/// Passes a blob's bytes on and writes them into a file. A copy that fails is given up: the blob can be had again.
+/// Passes a blob's bytes on and writes them into a file. A copy that fails is given up: the blob can be had
+/// again.
 pub struct Tee<C> {
     chunks: C,
     copy: Option<File>,

@@ -1,4 +1,4 @@
-//! The stuff that flows through the pipeline: chunks of bytes, shared between the stages and never copied.
+//! What flows through the pipeline: chunks of bytes, shared between the stages and never copied.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,7 +1,9 @@
-//! From a blob to its archive: gzip (RFC 1952, any number of members), zstd (RFC 8878, any number of frames), or as it is.
+//! From a blob to its archive: gzip (RFC 1952, any number of members), zstd (RFC 8878, any number of frames),
+//! or as it is.
 //!
-//! What the bytes are is told by their first four, as podman does it; media types are sometimes wrong, and the diff ID
-//! decides in the end. Both decoders read to the end of the blob: what follows and is no member or frame is an error.
+//! What the bytes are is told by their first four, as podman does it; media types are sometimes wrong, and
+//! the diff ID decides in the end. Both decoders read to the end of the blob: what follows and is no member
+//! or frame is an error.
 
 use std::io::{self, Read};
 

@@ -25,7 +25,8 @@ impl<C: Chunks> DiffIdHasher<C> {
         })
     }
 
-    /// Reads what is left, and gives the archive's size in bytes if it is the right one. Gives the stage before back, too.
+    /// Reads what is left, and gives the archive's size in bytes if it is the right one. Gives the stage
+    /// before back, too.
     pub fn finish(mut self) -> (Result<u64>, C) {
         let bytes = self.read_rest();
         let verified = bytes.and_then(|bytes| match self.check.finish() {

@@ -1,6 +1,6 @@
-//! Our trees against those of others: whatever umoci makes of a stack of layers, and GNU tar of a single one, is the same
-//! here, merged and through overlayfs. Stacks are made at random, in all dialects of tar; one is a real image, of
-//! Debian's packages.
+//! Our trees against those of others: whatever umoci makes of a stack of layers, and GNU tar of a single one,
+//! is the same here, merged and through overlayfs. Stacks are made at random, in all dialects of tar; one is
+//! a real image, of Debian's packages.
 
 mod stack;
 
@@ -192,8 +192,8 @@ fn merged(archives: Vec<Vec<u8>>, place: &Place) -> Result<PathBuf, LayerError> 
     Ok(ours)
 }
 
-/// Takes away line after line, as long as there is a difference. Directories stay: umoci makes one that isn't described
-/// in its own way.
+/// Takes away line after line, as long as there is a difference. Directories stay: umoci makes one that isn't
+/// described in its own way.
 fn smallest(mut layers: Vec<Text>, mut last: String) -> (Vec<Text>, String) {
     let mut at = (0, 0);
     while at.0 < layers.len() {

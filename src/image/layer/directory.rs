@@ -1,4 +1,5 @@
-//! Directories by handle: every name is resolved below one open directory, and no symbolic link is followed by the kernel.
+//! Directories by handle: every name is resolved below one open directory, and no symbolic link is followed
+//! by the kernel.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -30,7 +31,8 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
         .with_context(|| format!("open({:?}, O_DIRECTORY) failed", path))
 }
 
-/// Opens the file or directory `path` below `root`, wherever no link is on the way; otherwise ELOOP or ENOTDIR.
+/// Opens the file or directory `path` below `root`, wherever no link is on the way; otherwise ELOOP or
+/// ENOTDIR.
 pub fn open_beneath(root: impl AsFd, path: &[u8], flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)

@@ -16,13 +16,13 @@ pub type Result<T, E = LayerError> = std::result::Result<T, E>;
 /// Why a layer is not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
-    /// The source of the blob failed, and not the blob: what is to be told is what the source says.
+    /// The source of the blob failed, and not the blob: the source's error is reported.
     #[error("{0:#}")]
     Source(Error),
     /// The blob is not what its descriptor says.
     #[error(transparent)]
     Blob(#[from] BlobError),
-    /// The archive is longer than the place for it allows, in bytes.
+    /// The archive is longer than there is room for, in bytes.
     #[error("the uncompressed layer is larger than {0} bytes, more than there is room for")]
     TooLarge(u64),
     /// The archive is another than the one that the config names.
@@ -96,7 +96,8 @@ impl From<LayerError> for io::Error {
     }
 }
 
-/// Says what was being done when the kernel refused or something malformed came; all other errors are the whole story.
+/// Adds what was being done when the kernel refused or something was malformed; all other errors need no
+/// context.
 pub trait Context<T>: Sized {
     /// See [`Context`].
     fn with_context<C: Display + Send + Sync + 'static>(self, doing: impl FnOnce() -> C) -> Result<T>;

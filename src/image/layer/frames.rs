@@ -10,7 +10,7 @@ use super::windows::{SHARED_BYTES, Window, Windows};
 /// The largest window, as a power of two: 128 MiB, the most that `zstd -d` takes without being told to.
 const WINDOW_LOG_MAX: u32 = 27;
 
-/// A frame header is at most so long (RFC 8878, 3.1.1.1).
+/// A frame header is at most this long (RFC 8878, 3.1.1.1).
 pub const MAX_HEADER_BYTES: usize = 18;
 
 const MAGIC: u32 = 0xfd2f_b528;
@@ -98,12 +98,14 @@ pub fn beyond_shared_bytes(head: &[u8]) -> u64 {
     room_for(head).saturating_sub(SHARED_BYTES)
 }
 
-/// What a decoder keeps of the output of a frame that begins so, in bytes. What is larger is refused by the decoder.
+/// What a decoder keeps of the output of a frame that begins so, in bytes. What is larger is refused by the
+/// decoder.
 fn room_for(head: &[u8]) -> u64 {
     window_bytes(head).unwrap_or(0).min(1 << WINDOW_LOG_MAX)
 }
 
-/// The size of the window that a frame asks for, in bytes; `None` where there is no whole frame header. (RFC 8878, 3.1.1.1)
+/// The size of the window that a frame asks for, in bytes; `None` where there is no whole frame header. (RFC
+/// 8878, 3.1.1.1)
 fn window_bytes(head: &[u8]) -> Option<u64> {
     if head.first_chunk() != Some(&MAGIC.to_le_bytes()) {
         return None;

@@ -7,7 +7,7 @@ use super::malformed::Malformed;
 /// The size of a header and of every other unit of an archive, in bytes.
 pub const BLOCK_BYTES: usize = 512;
 
-/// The dialects that differ in what lies behind the link name.
+/// The dialects that differ in what follows the link name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// Nothing lies there.
@@ -118,7 +118,8 @@ pub fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or(field)
 }
 
-/// A numeric field: octal digits between blanks and NULs, or a big-endian two's complement number marked by the top bit.
+/// A numeric field: octal digits between blanks and NULs, or a big-endian two's complement number marked by
+/// the top bit.
 pub fn number(field: &[u8]) -> Result<i64, Malformed> {
     if field[0] & 0x80 != 0 {
         return binary(field);

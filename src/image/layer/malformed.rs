@@ -8,9 +8,9 @@ pub const MAX_SPECIAL_BYTES: u64 = 1 << 20;
 pub enum Malformed {
     #[error("a header's checksum is wrong")]
     Checksum,
-    #[error("a header has a field that is no number")]
+    #[error("a field of a header is not a number")]
     Number,
-    #[error("a header has a number that is out of range")]
+    #[error("a number in a header is out of range")]
     Range,
     #[error("an extended header is malformed")]
     Pax,

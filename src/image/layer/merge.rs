@@ -16,9 +16,9 @@ use super::unpack::UnpackedLayer;
 use super::whiteout::{OPAQUE_XATTR, unescaped};
 use super::xattr;
 
-/// Folds `layers`, settled and from the bottom, into `into`, an empty directory on their file system. Their own
-/// directories are used up. What overlayfs would show of the layers is what is there afterwards. It ends early when it is no
-/// longer `wanted`.
+/// Folds `layers`, settled and from the bottom, into `into`, an empty directory on their file system. Their
+/// own directories are used up. What overlayfs would show of the layers is what is there afterwards. It ends
+/// early when it is no longer `wanted`.
 pub fn merge(layers: Vec<UnpackedLayer>, into: &Path, wanted: &dyn Fn() -> bool) -> Result<()> {
     let target = open_root(into)?;
     let here = RelativePath::default();
@@ -92,7 +92,8 @@ impl Fold<'_> {
         }
     }
 
-    /// Takes overlayfs's marks from everything in `dir`, which is the directory `path` and hides nothing any more.
+    /// Takes overlayfs's marks from everything in `dir`, which is the directory `path` and hides nothing any
+    /// more.
     fn clean(&mut self, dir: &OwnedFd, path: &RelativePath) -> Result<()> {
         let before = fstat(dir).map_err(|errno| failed("fstat", path, errno))?;
         for name in directory::names(dir).map_err(|errno| failed("getdents64", path, errno))? {

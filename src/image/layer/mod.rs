@@ -4,12 +4,14 @@
 //! blob ─► cache (a copy) ─► verify (blob digest) ─► decompress ─► diff_id ─► archive (entries) ─► untar (one directory)
 //! ```
 //!
-//! Each step is an adapter in its own file, and each may run in a thread of its own ([`ahead`]); bytes are handed on, not
-//! copied ([`chunks`]). The invariant: an [`UnpackedLayer`] exists only if the blob had the digest and size of its
-//! descriptor, the archive had its diff ID, and all of it is in the directory, in overlayfs's form. A layer that
-//! fails leaves no directory behind. Nothing is ever made or followed outside that directory, whatever the archive says.
+//! Each step is an adapter in its own file, and each may run in a thread of its own ([`ahead`]); bytes are
+//! handed on, not copied ([`chunks`]). The invariant: an [`UnpackedLayer`] exists only if the blob had the
+//! digest and size of its descriptor, the archive had its diff ID, and all of it is in the directory, in
+//! overlayfs's form. A layer that fails leaves no directory behind. Nothing is ever made or followed outside
+//! that directory, whatever the archive says.
 //!
-//! [`settle`] and [`merge`] come after: what layers have to know of each other, and how they become one directory.
+//! [`settle`] and [`merge`] come after: what layers have to know of each other, and how they become one
+//! directory.
 
 mod ahead;
 mod archive;

@@ -12,7 +12,8 @@
 //! opaque a
 //! ```
 //!
-//! Left out: mode 0755 of a directory and 0644 of all else, owner 0:0, time 0. Bytes that aren't printable are `\xNN`.
+//! Left out: mode 0755 of a directory and 0644 of all else, owner 0:0, time 0. Bytes that aren't printable
+//! are `\xNN`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;

@@ -8,7 +8,8 @@ pub const MAX_PATH_BYTES: usize = 4096;
 /// The deepest directory, counted from the root.
 pub const MAX_DEPTH: usize = 256;
 
-/// A path below the root: components joined by `/`, none of them empty, `.` or `..`. Empty for the root itself.
+/// A path below the root: components joined by `/`, none of them empty, `.` or `..`. Empty for the root
+/// itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelativePath(Vec<u8>);
 
@@ -21,7 +22,7 @@ pub enum BadPath {
     TooLong,
     #[error("is more than {MAX_DEPTH} directories deep")]
     TooDeep,
-    #[error("has a NUL byte in it")]
+    #[error("contains a NUL byte")]
     Nul,
 }
 

@@ -1,7 +1,8 @@
 //! What a layer has to know of those below it, once all of them are there.
 //!
-//! - A directory that no entry described looks like the one below it: otherwise overlayfs would show a made-up owner and
-//!   mode in its place. If there is none below, and it only holds whiteouts, it was not meant to be there at all.
+//! - A directory that no entry described looks like the one below it: otherwise overlayfs would show a
+//!   made-up owner and mode in its place. If there is none below, and it only holds whiteouts, it was not
+//!   meant to be there at all.
 //! - overlayfs does not ask whether a layer's root is opaque: the layers below one that is are emptied.
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -17,10 +18,12 @@ use super::unpack::UnpackedLayer;
 use super::whiteout::OPAQUE_XATTR;
 use super::xattr;
 
-/// How many names may be looked up in layers below: minutes of work, and far more than images that are no bombs need.
+/// How many names may be looked up in layers below: minutes of work, and far more than images that are no
+/// bombs need.
 const MAX_LOOKUPS: usize = 1 << 27;
 
-/// Settles `layers`, which are all layers of one image from the bottom, as long as that is `wanted`. Do it once.
+/// Settles `layers`, which are all layers of one image from the bottom, as long as that is `wanted`. Do it
+/// once.
 pub fn settle(layers: &[UnpackedLayer], wanted: &dyn Fn() -> bool) -> Result<()> {
     settle_within(layers, MAX_LOOKUPS, wanted)
 }
@@ -42,7 +45,7 @@ fn settle_within(layers: &[UnpackedLayer], max_lookups: usize, wanted: &dyn Fn()
         lookups += names.sum::<usize>() * below.len();
         ensure!(
             lookups <= max_lookups,
-            "the layers have too many directories that none of their entries describes"
+            "the layers have too many directories without an entry of their own"
         );
         // From the deepest: one that is removed may leave its parent empty.
         for path in layer.implied().iter().rev() {

@@ -115,7 +115,7 @@ fn pairs(map: &[u64]) -> Result<Vec<Extent>, Malformed> {
     Ok(map.chunks_exact(2).map(extent).collect())
 }
 
-/// Version 1.0: a count, then so many pairs, each number on a line, padded to whole blocks.
+/// Version 1.0: a count, then that many pairs, each number on a line, padded to whole blocks.
 fn inline<C: Chunks>(archive: &mut Archive<C>) -> Result<Vec<Extent>> {
     let mut lines = Lines {
         archive,

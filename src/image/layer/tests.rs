@@ -1,4 +1,5 @@
-//! Whole layers and stacks of them: archives in the notation of [`super::notation`], and what must come of them.
+//! Whole layers and stacks of them: archives in the notation of [`super::notation`], and what must come of
+//! them.
 
 mod dialects;
 mod faults;

@@ -1,8 +1,9 @@
 //! The directory that a layer is unpacked into, and where in it a name belongs.
 //!
-//! Parents are resolved below one open directory: at once where no symbolic link is on the way, else component by
-//! component, links read here and not by the kernel, so that `..` and absolute targets end at the layer's root.
-//! Parents that the archive doesn't have are made; what they should look like is settled later ([`super::settle`]).
+//! Parents are resolved below one open directory: at once where no symbolic link is on the way, else
+//! component by component, links read here and not by the kernel, so that `..` and absolute targets end at
+//! the layer's root. Parents that the archive doesn't have are made; what they should look like is settled
+//! later ([`super::settle`]).
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -195,9 +196,9 @@ impl Tree {
         xattr::set(&dir.fd, OPAQUE_XATTR, b"y").map_err(|errno| failed("fsetxattr", &dir.path, errno))
     }
 
-    /// Gives all directories their attributes. Nothing may be made in them afterwards. Returns those that no entry
-    /// described and that may have to look like those in the layers below, and the number of attributes that the
-    /// file system does not know.
+    /// Gives all directories their attributes. Nothing may be made in them afterwards. Returns those that no
+    /// entry described and that may have to look like those in the layers below, and the number of attributes
+    /// that the file system does not know.
     pub fn finish(self) -> Result<(Vec<RelativePath>, u64)> {
         let mut implied = Vec::new();
         let mut skipped = 0;
@@ -218,8 +219,8 @@ impl Tree {
         Ok((implied, skipped))
     }
 
-    /// Whether the directory `path` is there for more than to hold whiteouts. If so, it isn't looked into again: it may
-    /// be large, and asked about by many entries.
+    /// Whether the directory `path` is there for more than to hold whiteouts. If so, it isn't looked into
+    /// again: it may be large, and asked about by many entries.
     fn holds_anything(&mut self, path: &RelativePath) -> Result<bool> {
         if !matches!(self.directories.get(path), Some(Known::Implied)) {
             return Ok(true);
@@ -297,7 +298,7 @@ impl Tree {
             Some(stat) if is_whiteout(&stat) => Known::Fresh,
             Some(_) => {
                 return Err(malformed(format!(
-                    "{path} is no directory, and an entry wants to be in it"
+                    "{path} is not a directory, but an entry is below it"
                 )));
             }
             None => Known::Implied,

@@ -1,4 +1,4 @@
-//! The whole way of one layer, and what is said of a layer that fails.
+//! The whole way of one layer, and the errors of a layer that fails.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -79,8 +79,8 @@ impl UnpackedLayer {
     }
 }
 
-/// Unpacks `layer`, whose blob is `blob`, into `path`, which must not exist; if anything fails, it doesn't afterwards.
-/// Must be run by root. Blocks.
+/// Unpacks `layer`, whose blob is `blob`, into `path`, which must not exist; if anything fails, it doesn't
+/// afterwards. Must be run by root. Blocks.
 pub fn unpack<C: Chunks + Send + 'static>(
     blob: C,
     layer: &Layer,
@@ -126,7 +126,7 @@ fn run<C: Chunks + Send + 'static>(
     let unpacked = unless_final(unpacked)?;
     let verifier = inflate.into_inner().into_inner();
     let verifier = verifier.ok_or_else(|| malformed("the decoder could not be started"))?;
-    // A damaged blob breaks everything behind it: then that is what is told.
+    // A damaged blob breaks everything after it, so it is what gets reported.
     let tee = verifier.into_inner().finish()?;
     let unpacked = unpacked.context("its blob is intact, but it cannot be unpacked");
     let (unpacked, archive_bytes) = unpacked?;

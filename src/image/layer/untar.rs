@@ -34,7 +34,8 @@ pub struct Unpacked {
     pub has_marks: bool,
 }
 
-/// Unpacks `archive` into `root`, an empty directory of root's. Reads to the archive's end, not to the input's.
+/// Unpacks `archive` into `root`, an empty directory of root's. Reads to the archive's end, not to the
+/// input's.
 pub fn untar<C: Chunks>(archive: &mut Archive<C>, root: OwnedFd) -> Result<Unpacked> {
     let mut untar = Untar {
         tree: Tree::new(root),
@@ -69,7 +70,7 @@ impl Untar {
         let Some((parent, name)) = path.split() else {
             ensure!(
                 entry.kind == Kind::Directory,
-                "the root of a layer is a directory"
+                "the root of a layer must be a directory"
             );
             let attributes = Attributes::of_entry(entry)?;
             self.tree.has_marks |= attributes.has_escaped();
@@ -86,7 +87,7 @@ impl Untar {
                 None => Ok(()),
             },
             Meaning::Ignored => Ok(()),
-            Meaning::Malformed => Err(malformed("this whiteout removes no name")),
+            Meaning::Malformed => Err(malformed("this whiteout names nothing to remove")),
         }
     }
 
@@ -168,7 +169,7 @@ impl Untar {
         };
         ensure!(
             !is_directory(&stat),
-            "\"{path}\" is a directory, which has one name only"
+            "\"{path}\" is a directory, which cannot be hard-linked"
         );
         let existing = look(&dir.fd, name).map_err(|errno| failed("fstatat", &dir.path.join(name), errno))?;
         if existing.is_some_and(|existing| (existing.st_dev, existing.st_ino) == (stat.st_dev, stat.st_ino)) {

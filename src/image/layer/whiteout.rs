@@ -1,5 +1,5 @@
-//! Whiteouts (image-spec `layer.md`): names that say what a layer removes from those below it, and what they become
-//! for overlayfs: a character device 0:0, and the attribute `trusted.overlay.opaque` of a directory.
+//! Whiteouts (image-spec `layer.md`): names that say what a layer removes from those below it, and what they
+//! become for overlayfs: a character device 0:0, and the attribute `trusted.overlay.opaque` of a directory.
 
 use std::ffi::CStr;
 
@@ -11,8 +11,9 @@ const AUFS_PREFIX: &[u8] = b".wh..wh.";
 /// overlayfs's mark on a directory that hides everything below it: the value `y`.
 pub const OPAQUE_XATTR: &CStr = c"trusted.overlay.opaque";
 
-/// overlayfs's mark on a directory that was copied up. Where it is, with an empty value ("origin unknown"), readdir
-/// leaves out whiteouts, even if no lower directory is merged with this one; without it they would show.
+/// overlayfs's mark on a directory that was copied up. Where it is, with an empty value ("origin unknown"),
+/// readdir leaves out whiteouts, even if no lower directory is merged with this one; without it they would
+/// show.
 pub const ORIGIN_XATTR: &CStr = c"trusted.overlay.origin";
 
 /// All attributes that mean something to overlayfs have this prefix.

@@ -1,6 +1,7 @@
 //! The memory of zstd's windows: a share for all layers that are pulled at the same time.
 //!
-//! A window is what a decoder keeps of its output to copy from: 2 MiB as podman compresses, up to 128 MiB with `zstd --long`.
+//! A window is what a decoder keeps of its output to copy from: 2 MiB as podman compresses, up to 128 MiB
+//! with `zstd --long`.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
@@ -32,7 +33,8 @@ pub struct Window {
 }
 
 impl Windows {
-    /// Waits until there is room. Nobody who waits may have a window: then all who have one come to their end.
+    /// Waits until there is room. Nobody who waits may have a window: then all who have one come to their
+    /// end.
     pub fn open(&self, bytes: u64) -> Window {
         let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
         while open.bytes > 0 && open.bytes.saturating_add(bytes) > SHARED_BYTES {

@@ -1,7 +1,7 @@
 //! Extended attributes, by file descriptor or by a name in an open directory; xattr(7).
 //!
-//! By name they are those of a symbolic link itself, never of what it points to. That is for what cannot be opened (links,
-//! devices, pipes), and needs /proc.
+//! By name they are those of a symbolic link itself, never of what it points to. That is for what cannot be
+//! opened (links, devices, pipes), and needs /proc.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,7 +27,8 @@ pub fn set_at(dir: impl AsFd, file: &[u8], name: &CStr, value: &[u8]) -> nix::Re
     lsetxattr(through_proc(dir, file), name, value, XattrFlags::empty()).map_err(errno)
 }
 
-/// The value of attribute `name` of an open file or directory; `None` where it has none or its file system knows none.
+/// The value of attribute `name` of an open file or directory; `None` where it has none or its file system
+/// knows none.
 pub fn get(fd: impl AsFd, name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     let mut value = Vec::with_capacity(MAX_VALUE_BYTES);
     let found = optional(fgetxattr(fd, name, spare_capacity(&mut value)))?;

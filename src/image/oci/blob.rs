@@ -1,4 +1,4 @@
-//! A blob against its descriptor (image-spec `descriptor.md`): so many bytes, with that digest.
+//! A blob against its descriptor (image-spec `descriptor.md`): size and digest.
 //!
 //! Only [`BlobCheck::finish`] makes a [`VerifiedBlob`]; that a reader has seen the end proves nothing.
 
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::image::oci::digest::sha256;
 
-    /// Pieces of two bytes: the end falls on, before and behind the border of a piece.
+    /// Pieces of two bytes: the end falls on, before and after the border of a piece.
     fn verify(bytes: &[u8], size: Option<u64>, digest: &Digest) -> Result<Digest, BlobError> {
         let mut check = BlobCheck::of(digest, size).unwrap();
         for piece in bytes.chunks(2) {

@@ -57,19 +57,19 @@ pub enum ImageError {
     ConfigBlob(#[from] BlobError),
     #[error(transparent)]
     Algorithm(#[from] UnsupportedAlgorithm),
-    #[error("this is no container image but an artifact of type {0:?}")]
+    #[error("this is not a container image but an artifact of type {0:?}")]
     Artifact(String),
     #[error("the image config cannot be read: {0}")]
     Config(String),
     #[error("the manifest has {layers} layers, the config {diff_ids} diff IDs: the image is malformed")]
     LayerCount { layers: usize, diff_ids: usize },
-    #[error("the image has {0} layers, overlayfs stacks at most {MAX_LAYERS}: squash some")]
+    #[error("the image has {0} layers, but overlayfs stacks at most {MAX_LAYERS}: squash some")]
     TooManyLayers(usize),
-    #[error("the layers have more than {} TiB, as the manifest says: it is malformed", MAX_IMAGE_BYTES >> 40)]
+    #[error("the layers have more than {} TiB: the manifest is malformed", MAX_IMAGE_BYTES >> 40)]
     TooLarge,
     #[error("layer {index} has media type {media_type:?}, which cannot be unpacked")]
     LayerMediaType { index: usize, media_type: String },
-    #[error("the image is for {found}, not for {wanted}: choose another tag, or say --platform {found}")]
+    #[error("the image is for {found}, not for {wanted}: choose another tag, or use --platform {found}")]
     Platform {
         found: Box<Platform>,
         wanted: Box<Platform>,
@@ -77,7 +77,8 @@ pub enum ImageError {
 }
 
 impl Image {
-    /// Joins a manifest with its config. The caller has checked `manifest` against `digest`; the config is checked here.
+    /// Joins a manifest with its config. The caller has checked `manifest` against `digest`; the config is
+    /// checked here.
     pub fn new(
         reference: Reference,
         digest: Digest,

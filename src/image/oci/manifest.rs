@@ -1,4 +1,4 @@
-//! Manifests and indexes: bytes from a stranger, parsed and bounded (image-spec `manifest.md`, `image-index.md`).
+//! Manifests and indexes: untrusted bytes, parsed and bounded (image-spec `manifest.md`, `image-index.md`).
 
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
@@ -7,12 +7,13 @@ use super::media_type::{self, DocumentKind};
 use super::one_line;
 use super::platform::Platform;
 
-/// The largest manifest or index that is read, in bytes; registries are told to accept 4 MiB (distribution-spec).
+/// The largest manifest or index that is read, in bytes; registries are told to accept 4 MiB
+/// (distribution-spec).
 pub const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 /// The largest image config that is read, in bytes.
 pub const MAX_CONFIG_BYTES: u64 = 8 << 20;
 
-/// So many platforms are named in an error.
+/// This many platforms are named in an error.
 const MAX_NAMED: usize = 20;
 
 /// A parsed document of either kind.
@@ -29,7 +30,7 @@ pub enum Document {
 pub enum ManifestError {
     #[error("the manifest is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20)]
     TooLarge,
-    #[error("the manifest is of Docker's schema 1, which holds no verifiable layers: push the image again")]
+    #[error("the manifest has Docker's schema 1, whose layers cannot be verified: push the image again")]
     Schema1,
     #[error("media type {0:?} is neither an image manifest nor an index")]
     UnknownMediaType(String),
@@ -48,7 +49,8 @@ struct Head {
     manifests: Option<serde::de::IgnoredAny>,
 }
 
-/// Parses a manifest or an index. `content_type` is what the source called it; the document's own `mediaType` wins.
+/// Parses a manifest or an index. `content_type` is what the source called it; the document's own `mediaType`
+/// wins.
 pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document, ManifestError> {
     if bytes.len() > MAX_DOCUMENT_BYTES {
         return Err(ManifestError::TooLarge);
@@ -84,8 +86,8 @@ fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, Manifes
     }
 }
 
-/// The entry of `index` for `platform`: the one that suits best, the first of several. Entries without a platform, or of
-/// an unknown one (attestations), are never chosen.
+/// The entry of `index` for `platform`: the one that suits best, the first of several. Entries without a
+/// platform, or of an unknown one (attestations), are never chosen.
 pub fn select<'a>(index: &'a ImageIndex, platform: &Platform) -> Result<&'a Descriptor, ManifestError> {
     let suits = |entry: &Descriptor| platform.suits(&platform_of(entry)?);
     let suiting = index.manifests().iter().filter(|entry| suits(entry).is_some());

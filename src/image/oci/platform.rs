@@ -27,7 +27,8 @@ impl Platform {
         }
     }
 
-    /// How well something made for `candidate` suits this platform: the more the better; `None` if it doesn't run there.
+    /// How well something made for `candidate` suits this platform: the more the better; `None` if it doesn't
+    /// run there.
     pub fn suits(&self, candidate: &Platform) -> Option<u32> {
         if self.os != candidate.os || self.architecture != candidate.architecture {
             return None;
@@ -39,8 +40,8 @@ impl Platform {
         }
     }
 
-    /// The number of the variant; each can do all that those below it can. `fallback` gives it where none is named, before
-    /// the architecture's own first one.
+    /// The number of the variant; each can do all that those below it can. `fallback` gives it where none is
+    /// named, before the architecture's own first one.
     fn level(&self, fallback: impl Fn(&Arch) -> Option<u32>) -> Option<u32> {
         let first = match self.architecture {
             Arch::Amd64 => 1,

@@ -1,7 +1,7 @@
 //! Image names: `REGISTRY/REPOSITORY[:TAG][@DIGEST]`, as the distribution spec has them.
 //!
-//! `oci_spec` has a parser for them, too, whose regular expression takes 12 MiB of memory: here it is what this one is
-//! compared with.
+//! `oci_spec` has a parser for them, too, whose regular expression takes 12 MiB of memory: here it is what
+//! this one is compared with.
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
@@ -14,8 +14,8 @@ const MAX_REPOSITORY_BYTES: usize = 255;
 /// The most characters in a tag.
 const MAX_TAG_BYTES: usize = 128;
 
-/// The name of an image in a registry. The registry is always spelled out: a bare `fedora` means different things
-/// on different machines, and an installation is no place to guess.
+/// The name of an image in a registry. The registry is always spelled out: a bare `fedora` means different
+/// things on different machines, and an installation is no place to guess.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     registry: String,
@@ -28,8 +28,8 @@ pub struct Reference {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     #[error(
-        "image name {0:?} names no registry, and none is guessed (no alias or unqualified-search registry of a \
-         registries.conf is used): write REGISTRY/REPOSITORY[:TAG][@DIGEST]"
+        "image name {0:?} names no registry, and none is guessed (aliases and unqualified-search registries \
+         are not used): write REGISTRY/REPOSITORY[:TAG][@DIGEST]"
     )]
     NoRegistry(String),
     #[error("{0:?} is not an image name ({1}): write REGISTRY/REPOSITORY[:TAG][@DIGEST]")]
@@ -80,8 +80,8 @@ impl Reference {
         }
     }
 
-    /// The name by tag, as an installed system follows it for updates: `REGISTRY/REPOSITORY:TAG`, or by digest where
-    /// the user gave only that.
+    /// The name by tag, as an installed system follows it for updates: `REGISTRY/REPOSITORY:TAG`, or by
+    /// digest where the user gave only that.
     pub fn update_name(&self) -> String {
         match (&self.tag, &self.digest) {
             (Some(tag), _) => format!("{}:{tag}", self.name()),
@@ -149,9 +149,9 @@ fn check_host(host: &str) -> Result<(), &'static str> {
     };
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_host {
-        Err("the registry is no host")
+        Err("the registry is not a host name")
     } else if !port.is_empty() && !port.strip_prefix(':').is_some_and(is_number) {
-        Err("the registry's port is no number")
+        Err("the registry's port is not a number")
     } else {
         Ok(())
     }
@@ -162,7 +162,8 @@ fn is_label(label: &str) -> bool {
     !label.is_empty() && label.bytes().all(is_inside) && !label.starts_with('-') && !label.ends_with('-')
 }
 
-/// Components of lower case letters and digits, with one dot, one or two underscores or any number of hyphens between.
+/// Components of lower case letters and digits, with one dot, one or two underscores or any number of hyphens
+/// between.
 fn check_path(path: &str) -> Result<(), &'static str> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_component = |component: &str| {
@@ -173,9 +174,9 @@ fn check_path(path: &str) -> Result<(), &'static str> {
                 .all(|each| matches!(each, "." | "_" | "__") || each.bytes().all(|byte| byte == b'-'))
     };
     if path.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Err("the repository has upper case letters")
+        Err("the repository has upper-case letters")
     } else if !path.split('/').all(is_component) {
-        Err("the repository is no path of lower case letters, digits and single separators")
+        Err("the repository is not a path of lower-case letters, digits and single separators")
     } else {
         Ok(())
     }

@@ -252,7 +252,7 @@ async fn a_layer_that_is_not_distributed_is_taken_from_the_registry_or_explained
         if let Err(error) = pulled {
             let error = format!("{error:#}");
             assert!(
-                error.contains("not distributed with the image, but at https://files.lab/a:")
+                error.contains("not distributed with the image but at https://files.lab/a:")
                     && error.contains("reg.lab answered 403")
                     && !error.contains("s3cret"),
                 "{error}"
@@ -368,7 +368,7 @@ async fn a_directory_is_there_complete_or_not_at_all() {
     );
 }
 
-/// Zeros behind an archive's end take no room, but time without end.
+/// Zeros after an archive's end take no room, but endless time.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_blob_expands_to_is_bounded_by_what_the_file_system_has_left() {
     let base = tempfile::tempdir().unwrap();

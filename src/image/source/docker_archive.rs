@@ -1,8 +1,8 @@
 //! An archive as `docker save` and `podman save` write it, as a source.
 //!
-//! Such an archive has a config and layers, but no manifest with digests. One is made here from what the config says
-//! of the layers; the layers are uncompressed in it, so that a layer's digest is its diff ID and everything that is
-//! read can be verified like a registry's.
+//! Such an archive has a config and layers, but no manifest with digests. One is made here from what the
+//! config says of the layers; the layers are uncompressed in it, so that a layer's digest is its diff ID and
+//! everything that is read can be verified like a registry's.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -56,7 +56,7 @@ impl DockerArchive {
     fn read(mut archive: File, at: &Named, selector: Option<&Selector>) -> Result<Self> {
         let index = TarIndex::read(archive.try_clone()?)?;
         let list = read_file(&mut archive, &index, "manifest.json", MAX_DOCUMENT_BYTES as u64)
-            .context("it is no docker-archive")?;
+            .context("it is not a docker-archive")?;
         let entries: Vec<Entry> =
             serde_json::from_slice(&list).context("its manifest.json cannot be read")?;
         let entry = choose(&entries, selector)?;
@@ -132,7 +132,7 @@ fn choose<'a>(entries: &'a [Entry], selector: Option<&Selector>) -> Result<&'a E
     let tags = |entry: &'a Entry| entry.repo_tags.iter().flatten();
     match (selector, entries) {
         (None, [only]) => Ok(only),
-        (None, _) => bail!("it has {} images: say which, by :NAME:TAG", entries.len()),
+        (None, _) => bail!("it has {} images: choose one with :NAME:TAG", entries.len()),
         (Some(Selector::Tag(tag)), _) => {
             let found = entries.iter().find(|entry| tags(entry).any(|name| name == tag));
             found.with_context(|| {
@@ -140,7 +140,7 @@ fn choose<'a>(entries: &'a [Entry], selector: Option<&Selector>) -> Result<&'a E
                 format!("it has no image named {tag:?}; it has {}", names.join(", "))
             })
         }
-        (Some(Selector::Digest(_)), _) => bail!("images in a docker-archive have no digests: say :NAME:TAG"),
+        (Some(Selector::Digest(_)), _) => bail!("images in a docker-archive have no digests: use :NAME:TAG"),
     }
 }
 
@@ -183,7 +183,7 @@ fn read_file(archive: &mut File, index: &TarIndex, name: &str, limit: u64) -> Re
     let size = place.end - place.start;
     ensure!(
         size <= limit,
-        "its {name} has {size} bytes, at most {limit} are read"
+        "its {name} has {size} bytes, but at most {limit} are read"
     );
     archive.seek(SeekFrom::Start(place.start))?;
     let mut bytes = vec![0; size as usize];

@@ -66,7 +66,7 @@ pub async fn open(path: &Path) -> io::Result<File> {
     if !file.metadata().await?.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "it is no regular file",
+            "it is not a regular file",
         ));
     }
     Ok(file)

@@ -1,5 +1,5 @@
-//! An OCI image layout (image-spec `image-layout.md`) as a source: a directory, or a tar archive of one. What a USB
-//! stick brings to a place without a network.
+//! An OCI image layout (image-spec `image-layout.md`) as a source: a directory, or a tar archive of one. What
+//! a USB stick takes to a site without a network.
 
 use std::fs::File;
 use std::ops::Range;
@@ -50,7 +50,7 @@ impl OciLayout {
     }
 
     async fn open(files: Files) -> Result<Self> {
-        let doing = || format!("{} is no OCI image layout", files.at());
+        let doing = || format!("{} is not an OCI image layout", files.at());
         let head = files.read("oci-layout", 4096).await.with_context(doing)?;
         let head: serde_json::Value = serde_json::from_slice(&head).with_context(doing)?;
         ensure!(
@@ -122,7 +122,7 @@ impl OciLayout {
         let checked = BlobCheck::of(digest, None)?.whole(&bytes);
         ensure!(
             checked.is_ok(),
-            "{path} in {} has another digest than its name: copy it again",
+            "{path} in {} does not match its digest: copy it again",
             self.files.at()
         );
         Ok(RawDocument {
@@ -188,7 +188,7 @@ impl Files {
         let size = range.end - range.start;
         ensure!(
             size <= limit,
-            "{name} in {} has {size} bytes, at most {limit} are read",
+            "{name} in {} has {size} bytes, but at most {limit} are read",
             self.at()
         );
         let chunks: Vec<_> = file::stream(file, range).await?.try_collect().await?;

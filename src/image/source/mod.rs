@@ -1,6 +1,6 @@
 //! Where images come from, behind one small trait: give a document, open a blob.
 //!
-//! A source is never trusted. Whoever reads from it compares what comes with the digest that was asked for.
+//! A source is never trusted. Its reader compares what comes with the digest that was asked for.
 
 mod docker_archive;
 pub(crate) mod file;
@@ -43,8 +43,8 @@ pub trait Source: Send + Sync {
     /// The bytes of `blob` from `offset` on, unverified.
     fn blob<'a>(&'a self, blob: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<BlobStream>>;
 
-    /// `count` bytes of `blob` from `offset` on, unverified, from a source that can give them without the rest and without
-    /// delay: nobody is asked twice. `None` where that can't be had.
+    /// `count` bytes of `blob` from `offset` on, unverified, from a source that can give them without the
+    /// rest and without delay: nobody is asked twice. `None` where that can't be had.
     fn part<'a>(&'a self, blob: &'a Descriptor, offset: u64, count: usize) -> BoxFuture<'a, Option<Vec<u8>>> {
         Box::pin(async move {
             let mut stream = self.blob(blob, offset).await.ok()?;
@@ -57,7 +57,8 @@ pub trait Source: Send + Sync {
         })
     }
 
-    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked from now on.
+    /// Is told that what came for `blob` was something else. Whether there is another place, which is asked
+    /// from now on.
     fn distrust(&self, _blob: &Descriptor) -> bool {
         false
     }

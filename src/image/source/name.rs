@@ -1,4 +1,5 @@
-//! What a user types for an image, wherever it is: a registry's name for it, or a file or directory that holds it.
+//! What a user types for an image, wherever it is: a registry's name for it, or a file or directory that
+//! holds it.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -57,7 +58,8 @@ impl Form {
 pub struct Opened {
     /// The source.
     pub source: Arc<dyn Source>,
-    /// The image's name. One that comes from no registry has the name that it was stored with, or one on `localhost`.
+    /// The image's name. One that comes from no registry has the name that it was stored with, or one on
+    /// `localhost`.
     pub reference: Reference,
     /// What the source is to be asked for.
     pub selector: Selector,
@@ -102,7 +104,7 @@ fn split(text: &str) -> Result<(&str, Option<Selector>), String> {
             let digest = digest
                 .parse()
                 // The parser's own words have the text in them as it is, lines and all.
-                .map_err(|_| format!("{digest:?} is no digest"))?;
+                .map_err(|_| format!("{digest:?} is not a digest"))?;
             (path, Some(Selector::Digest(digest)))
         }
         (_, Some((path, tag))) => (path, Some(Selector::Tag(tag.into()))),
@@ -144,7 +146,8 @@ impl ImageName {
         }
     }
 
-    /// Opens the source that this names; `at` is where its file is, if not where it says. A registry isn't asked yet.
+    /// Opens the source that this names; `at` is where its file is, if not where it says. A registry isn't
+    /// asked yet.
     pub async fn open(&self, options: &Options, at: Option<PathBuf>) -> Result<Opened> {
         let (form, path, selector) = match self {
             Self::Registry(reference) => {
@@ -192,7 +195,7 @@ async fn prepared(reference: &Reference, options: &Options) -> Result<Registry> 
 fn open_layout(layout: OciLayout, path: &Path, selector: Option<&Selector>) -> Result<Opened> {
     let selector = selector.cloned().or(layout.only()).with_context(|| {
         format!(
-            "{} has several images: say which, by :TAG or @DIGEST ({})",
+            "{} has several images: choose one with :TAG or @DIGEST ({})",
             path.display(),
             layout.names().join(", ")
         )
@@ -209,8 +212,8 @@ fn open_layout(layout: OciLayout, path: &Path, selector: Option<&Selector>) -> R
     })
 }
 
-/// The name of an image that comes from no registry: the one it was stored with, if that is a whole one; else one that
-/// is made of the file's.
+/// The name of an image that comes from no registry: the one it was stored with, if that is a whole one; else
+/// one that is made of the file's.
 fn local_reference(stored: Option<&str>, path: &Path, tag: Option<&str>) -> Reference {
     let file = path
         .file_stem()

@@ -1,5 +1,5 @@
-//! From a name to an [`Image`]: document, through indexes, to manifest and config, each compared with the digest that
-//! was asked for (image-spec `image-index.md`, `manifest.md`).
+//! From a name to an [`Image`]: document, through indexes, to manifest and config, each compared with the
+//! digest that was asked for (image-spec `image-index.md`, `manifest.md`).
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::StreamExt;
@@ -12,9 +12,9 @@ use crate::image::oci::media_type::{self, DocumentKind};
 use crate::image::oci::reference::Selector;
 use crate::image::oci::{Descriptor, Digest, Image, Platform, Reference, digest};
 
-/// An index may name an index, and so on, so many times.
+/// How deep indexes may be nested.
 const MAX_DEPTH: usize = 4;
-/// So many documents are read in search of a manifest.
+/// How many documents are read in search of a manifest.
 const MAX_DOCUMENTS: usize = 32;
 
 /// A manifest that has the digest it was asked for by.
@@ -127,7 +127,7 @@ async fn fetch_config(source: &dyn Source, config: &Descriptor) -> Result<Vec<u8
     let size = config.size();
     ensure!(
         size <= MAX_CONFIG_BYTES,
-        "the image config has {size} bytes, at most {MAX_CONFIG_BYTES} are read"
+        "the image config has {size} bytes, but at most {MAX_CONFIG_BYTES} are read"
     );
     let doing = || format!("reading the image config ({})", config.digest());
     loop {

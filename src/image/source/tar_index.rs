@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::image::oci::one_line;
 
-/// No image has so many files in its archive.
+/// No image has more files in its archive.
 const MAX_ENTRIES: usize = 100_000;
 
 /// The regular files of an archive.
@@ -34,7 +34,7 @@ impl TarIndex {
         for (count, entry) in entries.enumerate() {
             ensure!(
                 count < MAX_ENTRIES,
-                "the archive has more than {MAX_ENTRIES} entries: it is no image"
+                "the archive has more than {MAX_ENTRIES} entries: it is not an image"
             );
             let entry = entry.map_err(unreadable)?;
             // What has no plain name can't be asked for.
@@ -76,7 +76,7 @@ impl TarIndex {
 /// What the archive's reader complains of quotes the archive, line ends and all.
 fn unreadable(error: std::io::Error) -> anyhow::Error {
     let why = one_line(error);
-    anyhow!("reading the archive: it is no tar, or cut short ({why})")
+    anyhow!("reading the archive: it is not a tar archive, or cut short ({why})")
 }
 
 /// `path` as seen from `folder`, as plain names joined by `/`; `None` where it leads outside or isn't UTF-8.
@@ -149,6 +149,6 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, &[b'x'; 1024]).unwrap();
         file.rewind().unwrap();
-        assert!(format!("{:#}", TarIndex::read(file).unwrap_err()).contains("it is no tar"));
+        assert!(format!("{:#}", TarIndex::read(file).unwrap_err()).contains("it is not a tar archive"));
     }
 }

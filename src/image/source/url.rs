@@ -1,6 +1,7 @@
 //! One file by its address, such as a config drive: whole, bounded, and asked for again after a hitch.
 //!
-//! Trusts whom the registry client trusts. Of an address only host and path are ever shown: the rest may be a secret.
+//! Trusts whom the registry client trusts. Of an address only host and path are ever shown: the rest may be a
+//! secret.
 
 use anyhow::{Result, bail};
 use reqwest::{StatusCode, Url};
@@ -13,7 +14,7 @@ use super::registry::http::Http;
 use super::registry::retry::Backoff;
 use super::registry::shared::again;
 
-/// A file may be larger than the documents of a registry, and take so many times longer.
+/// A file may be larger than the documents of a registry, and take this many times longer.
 const FILE_PATIENCE: u32 = 10;
 
 /// Reads `text` as an address that [`fetch`] can get; `None` if it is none (a path, for example).

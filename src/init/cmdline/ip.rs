@@ -112,7 +112,7 @@ impl Network {
 impl Setup {
     fn parse(value: &str) -> Result<Self> {
         if value.contains('[') || value.contains("6:") || value.ends_with('6') && !value.contains('.') {
-            bail!("only IPv4 can be set up here; IPv6 comes by router advertisements or not at all");
+            bail!("only IPv4 can be set here; IPv6 comes from router advertisements");
         }
         let fields: Vec<_> = value.split(':').collect();
         match fields[..] {
@@ -137,7 +137,8 @@ impl Setup {
         }
     }
 
-    /// `client:server:gateway:netmask:hostname:device:autoconf:dns0:dns1:ntp0`, or with `mtu:mac` after `autoconf`.
+    /// `client:server:gateway:netmask:hostname:device:autoconf:dns0:dns1:ntp0`, or with `mtu:mac` after
+    /// `autoconf`.
     fn with_addresses(fields: &[&str]) -> Result<Self> {
         if fields.len() > 10 {
             bail!("there are more than ten fields");
@@ -180,7 +181,7 @@ fn method_named(word: &str) -> Result<Method> {
     match word {
         "dhcp" | "on" | "any" | "both" | "single-dhcp" => Ok(Method::Dhcp),
         "off" | "none" => Ok(Method::Off),
-        other => bail!("{other:?} is no way to get an address: it can be dhcp or off"),
+        other => bail!("{other:?} is not a way to get an address: use dhcp or off"),
     }
 }
 
@@ -217,7 +218,8 @@ fn nameserver(text: &str) -> Result<IpAddr> {
         .map_err(|_| anyhow!("{text:?} is not the address of a name server"))
 }
 
-/// Reads `01-52-54-00-12-34-56` (as PXE boot loaders write it: 01 is Ethernet), also without `01` and with colons.
+/// Reads `01-52-54-00-12-34-56` (as PXE boot loaders write it: 01 is Ethernet), also without `01` and with
+/// colons.
 fn hardware_address(text: &str) -> Result<[u8; 6]> {
     let bytes: Option<Vec<u8>> = text
         .split(['-', ':'])

@@ -1,8 +1,8 @@
 //! The kernel command line: what is to be installed where, and what happens then.
 //!
-//! Every key of ours is known or an error, as a typing error in a boot menu must not be silently ignored on a
-//! thousand machines. What is asked for becomes the arguments of `landfall install`, so that one way serves both,
-//! and the configuration file counts here, too. Apart from that file nothing is looked at.
+//! Every key of ours is known or an error, because a typo in a boot menu must not be silently ignored on a
+//! thousand machines. What is asked for becomes the arguments of `landfall install`, so that one way serves
+//! both, and the configuration file counts here, too. Apart from that file nothing is looked at.
 
 pub mod ip;
 
@@ -70,7 +70,8 @@ impl Installation {
     }
 }
 
-/// The keys that are no options of `install`: what is typed without a name, and what only a first process needs.
+/// The keys that are no options of `install`: what is typed without a name, and what only a first process
+/// needs.
 const OWN_KEYS: [&str; 5] = ["image", "device", "after", "after-failure", "args"];
 
 /// The last value of `landfall.KEY=`, as with the kernel's own keys.
@@ -100,14 +101,14 @@ pub fn ending(words: &[String]) -> Result<Ending> {
         Some("poweroff") => After::PowerOff,
         Some("shell") => After::Shell,
         Some("halt") => After::Halt,
-        Some(other) => bail!("landfall.after={other}: it can be reboot, poweroff, shell or halt"),
+        Some(other) => bail!("landfall.after={other} is unknown: use reboot, poweroff, shell or halt"),
     };
     let failure = match last(words, "after-failure") {
         None => AfterFailure::default(),
         Some("stay") => AfterFailure::Stay,
         Some("poweroff") => AfterFailure::PowerOff,
         Some("shell") => AfterFailure::Shell,
-        Some(other) => bail!("landfall.after-failure={other}: it can be stay, poweroff or shell"),
+        Some(other) => bail!("landfall.after-failure={other} is unknown: use stay, poweroff or shell"),
     };
     Ok(Ending { success, failure })
 }
@@ -124,7 +125,7 @@ pub fn installation(words: &[String]) -> Result<Installation> {
                 .chain(options.keys().map(String::as_str))
                 .collect();
             bail!(
-                "landfall.{key} on the kernel command line is unknown; known are landfall.{{{}}}",
+                "landfall.{key} on the kernel command line is unknown; use landfall.{{{}}}",
                 known.join(",")
             );
         }
@@ -349,7 +350,7 @@ mod tests {
             ),
             (
                 "landfall.img=a",
-                "landfall.img on the kernel command line is unknown; known are landfall.{image,device,after,after-failure,\
+                "landfall.img on the kernel command line is unknown; use landfall.{image,device,after,after-failure,\
                  args,authfile,block-setup,boot-entry,bootc-arg,bootloader,bound-images,ca-cert,clear-stale-config-drives,\
                  composefs-backend,config,config-drive,device-hint,disable-selinux,enforce-container-sigpolicy,filesystem,\
                  generic-image,karg,keep-on-failure,memory-budget,mirror,network,platform,policy,progress,pull-secret,\

@@ -16,7 +16,8 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr};
 
 use super::device::Device;
 
-/// The first answer may take a while where switches look for loops first, so it's asked often rather than long.
+/// The first answer may take a while where switches look for loops first, so it's asked often rather than
+/// long.
 const REPEAT_AFTER: Duration = Duration::from_secs(4);
 
 /// Options of RFC 2132.
@@ -147,7 +148,8 @@ fn extras<'a>(options: impl Iterator<Item = (u8, &'a [u8])>) -> Extras {
     extras
 }
 
-/// A name that may go to the kernel and into `resolv.conf`: whoever answers first isn't to be trusted with more.
+/// A name that may go to the kernel and into `resolv.conf`: whoever answers first isn't to be trusted with
+/// more.
 fn domain_name(data: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(data)
         .ok()?

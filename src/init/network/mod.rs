@@ -29,13 +29,14 @@ use worker::Worker;
 /// Switches that look for loops first pass nothing on for up to 50 seconds after the link came up.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// How long the other interfaces have once one is ready: the registry may be behind any of them.
+/// How long the other interfaces have once one is ready: the registry may be reachable through any of them.
 const GRACE: Duration = Duration::from_secs(3);
 
 /// How often new interfaces are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Brings the network up and returns as soon as it can be used. `look_for_devices` is called again and again meanwhile.
+/// Brings the network up and returns as soon as it can be used. `look_for_devices` is called again and again
+/// meanwhile.
 pub(super) fn bring_up(
     network: &Network,
     mut look_for_devices: impl FnMut(),
@@ -176,7 +177,7 @@ impl<'a> Bringing<'a> {
 
     fn summary(&self) -> String {
         if self.states.is_empty() {
-            return "no wired interface was found; does the ramdisk hold the module of this machine's network card?"
+            return "no wired interface found: is the module of this machine's network card in the ramdisk?"
                 .to_owned();
         }
         let found: Vec<_> = self
@@ -191,7 +192,7 @@ impl<'a> Bringing<'a> {
             .filter_map(|setup| setup.interface.as_ref());
         let missing: Vec<_> = missing
             .filter(|name| !self.states.contains_key(*name))
-            .map(|name| format!("{name}: there is no such wired interface"))
+            .map(|name| format!("{name}: no such wired interface"))
             .collect();
         [found, missing].concat().join("; ")
     }
@@ -253,8 +254,8 @@ mod tests {
         let states = [("eth0", State::NoLink), ("eth1", State::Asking)];
         assert_eq!(
             bringing(&network, &progress, &states).summary(),
-            "eth0 (e1000): no link: is the cable plugged in?; eth1 (e1000): link is up, no DHCP server answers; \
-             eth2: there is no such wired interface"
+            "eth0 (e1000): no link: is the cable plugged in?; eth1 (e1000): link is up, but no DHCP server \
+             answers; eth2: no such wired interface"
         );
     }
 }

@@ -17,7 +17,7 @@ impl fmt::Display for State {
         match self {
             Self::NotWanted => f.write_str("not asked for"),
             Self::NoLink => f.write_str("no link: is the cable plugged in?"),
-            Self::Asking => f.write_str("link is up, no DHCP server answers"),
+            Self::Asking => f.write_str("link is up, but no DHCP server answers"),
             Self::Ready(how) | Self::Failed(how) => f.write_str(how),
         }
     }

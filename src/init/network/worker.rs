@@ -62,7 +62,7 @@ impl Worker {
                 };
                 self.apply(&given, self.setup.hostname.as_deref(), self.setup.mtu_bytes)?;
                 self.tell(State::Ready(format!(
-                    "{address}/{prefix_length}, as the kernel command line says"
+                    "{address}/{prefix_length}, from the kernel command line"
                 )));
                 Ok(())
             }

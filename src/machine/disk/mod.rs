@@ -7,8 +7,8 @@
 //!      └────────► Layout::plan ───────────────────────────────────┘
 //! ```
 //!
-//! Nothing is written before a [`Claim`], and a partition can be added to an [`VerifiedDisk`] alone. No udev, no other
-//! program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
+//! Nothing is written before a [`Claim`], and a partition can be added to an [`VerifiedDisk`] alone. No udev,
+//! no other program: sysfs, ioctls and the disk's own bytes (a kernel need not know GPT).
 
 pub mod chosen;
 pub mod find;

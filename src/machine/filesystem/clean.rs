@@ -1,13 +1,13 @@
-//! Whether a filesystem was left in order: unmounted, its journal empty, no error noted in it.
+//! Whether a file system was left clean: unmounted, its journal empty, no error noted in it.
 //!
-//! Read from superblocks alone. That of XFS does not say whether the log is empty. Nothing is repaired.
+//! Read from superblocks alone. XFS's does not say whether the log is empty. Nothing is repaired.
 
 use std::io::{Read, Seek};
 
 use super::FilesystemError;
 use super::bytes::{array, le16, le32, read_up_to};
 
-/// How a filesystem was left.
+/// How a file system was left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
     /// In order.
@@ -18,13 +18,13 @@ pub enum Condition {
     Unknown(&'static str),
 }
 
-/// Tells how the filesystem `kind` (by `blkid`'s name) on `device` was left.
+/// Tells how the file system `kind` (by `blkid`'s name) on `device` was left.
 pub fn condition<R: Read + Seek>(device: &mut R, kind: &str) -> Result<Condition, FilesystemError> {
     match kind {
         "ext2" | "ext3" | "ext4" => Ok(ext(&read_up_to(device, 1024, 1024)?)),
         "xfs" => Ok(xfs(&read_up_to(device, 0, 512)?)),
         "btrfs" => Ok(btrfs(&read_up_to(device, 0x10000, 4096)?)),
-        _ => Ok(Condition::Unknown("only ext4, XFS and Btrfs can be asked")),
+        _ => Ok(Condition::Unknown("only ext4, XFS and Btrfs can be checked")),
     }
 }
 
@@ -59,7 +59,7 @@ fn xfs(superblock: &[u8]) -> Condition {
     } else if u32::from_be_bytes(array(superblock, 216)) & NEEDS_REPAIR != 0 {
         Condition::Unclean("errors were found in it: run xfs_repair")
     } else {
-        Condition::Unknown("whether it was unmounted is told by its log alone, which only the kernel reads")
+        Condition::Unknown("only its log, which only the kernel reads, shows whether it was unmounted")
     }
 }
 

@@ -42,7 +42,8 @@ impl<R: Read + Seek> BlockDevice for Device<R> {
     }
 }
 
-/// What hadris says of a file system of this `kind`: only what the device itself says is no fault of its bytes.
+/// What hadris says of a file system of this `kind`: only what the device itself says is no fault of its
+/// bytes.
 pub(super) fn explain(kind: &'static str, error: Error<io::Error>) -> FilesystemError {
     let problem = error.to_string();
     match error.into_device_error() {

@@ -1,7 +1,7 @@
 //! FAT12, FAT16 and FAT32, read only, by hadris.
 //!
-//! For EFI system partitions and config drives: find a file, list a directory, read a file. What hadris keeps of a file's
-//! bytes is on the heap, where it is wiped with the rest.
+//! For EFI system partitions and config drives: find a file, list a directory, read a file. What hadris keeps
+//! of a file's bytes is on the heap, where it is wiped with the rest.
 
 use std::io::{self, Read, Seek};
 
@@ -42,7 +42,7 @@ impl Entry {
     }
 }
 
-/// A FAT filesystem.
+/// A FAT file system.
 pub struct Volume<R> {
     fat: Box<FatFs<Device<R>>>,
 }
@@ -87,7 +87,8 @@ impl<R: Read + Seek> Volume<R> {
         self.fat.volume_serial()
     }
 
-    /// The size of the sectors that the volume was made for, in bytes: it can't live on a disk with larger ones.
+    /// The size of the sectors that the volume was made for, in bytes: it can't live on a disk with larger
+    /// ones.
     pub fn sector_bytes(&self) -> u64 {
         self.fat.info().sector_size().into()
     }
@@ -156,7 +157,7 @@ impl<R: Read + Seek> Volume<R> {
                 }
                 left = left
                     .checked_sub(entry.size_bytes)
-                    .ok_or_else(|| unsound("files larger than the image"))?;
+                    .ok_or_else(|| unsound("files are larger than the image"))?;
                 let content = Zeroizing::new(self.read(&entry, entry.size_bytes)?);
                 found.push(NamedFile { path, content });
             }

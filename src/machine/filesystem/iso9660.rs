@@ -1,7 +1,7 @@
 //! ISO 9660, read only, by hadris: with the long names of Rock Ridge, or else Joliet.
 //!
-//! For config drives: their files. A lie in the bytes can have hadris read the same ones again and again, so what may be
-//! read is bounded here, as are directories and links.
+//! For config drives: their files. A lie in the bytes can have hadris read the same ones again and again, so
+//! what may be read is bounded here, as are directories and links.
 
 use std::convert::Infallible;
 
@@ -26,7 +26,8 @@ const MAX_LINKS: usize = 256;
 const MAX_LINK_DEPTH: usize = 8;
 const MAX_TARGET_BYTES: usize = 4096;
 
-/// An image in memory. Its blocks are bytes: hadris would copy what does not fill one to where nobody wipes it.
+/// An image in memory. Its blocks are bytes: hadris would copy what does not fill one to where nobody wipes
+/// it.
 struct Image<'image> {
     bytes: &'image [u8],
     reads_left: u32,
@@ -71,8 +72,8 @@ fn explain(error: Error<Infallible>) -> FilesystemError {
     unsound(error.to_string())
 }
 
-/// Reads all files, of together at most `limit` bytes. What symbolic links name is read as if it were there; devices are
-/// left out.
+/// Reads all files, of together at most `limit` bytes. What symbolic links name is read as if it were there;
+/// devices are left out.
 pub fn read_files(image: &[u8], limit: u64) -> Result<Vec<NamedFile>, FilesystemError> {
     let image = Image {
         bytes: image,
@@ -107,7 +108,7 @@ struct Walk<'image> {
 impl Walk<'_> {
     fn directory(&mut self, path: &str, node: NodeId, depth: usize) -> Result<(), FilesystemError> {
         if depth > MAX_DEPTH {
-            return Err(unsound("too many directories in each other"));
+            return Err(unsound("directories are nested too deeply"));
         }
         let mut from = DirCursor::START;
         while let Some(entry) = self.iso.readdir(node, from).map_err(explain)? {
@@ -146,7 +147,7 @@ impl Walk<'_> {
         self.iso.open(entry.node(), OpenMode::Read).map_err(explain)?;
         let size = entry.metadata().len();
         let left = self.left.checked_sub(size);
-        self.left = left.ok_or_else(|| unsound("files larger than the image"))?;
+        self.left = left.ok_or_else(|| unsound("files are larger than the image"))?;
         let mut content = Zeroizing::new(vec![0; size as usize]);
         let mut rest = &mut content[..];
         while !rest.is_empty() {
@@ -171,7 +172,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Adds what the links name, each once; what is not there, or not in here, they name in vain.
+    /// Adds what the links name, each once; targets that are missing or outside the image are skipped.
     fn follow_links(&mut self) -> Result<(), FilesystemError> {
         let mut links = std::mem::take(&mut self.links);
         if links.len() > MAX_LINKS {
@@ -208,14 +209,15 @@ impl Walk<'_> {
             .left
             .checked_sub(size)
             .filter(|_| self.seen <= MAX_FILES)
-            .ok_or_else(|| unsound("links to files larger than the image"))?;
+            .ok_or_else(|| unsound("links lead to files larger than the image"))?;
         let are_any = !copies.is_empty();
         self.found.extend(copies);
         Ok(are_any)
     }
 }
 
-/// What `target`, a symbolic link's text, names when the link is at `path`; `None` when that is not in this filesystem.
+/// What `target`, a symbolic link's text, names when the link is at `path`; `None` when that is not in this
+/// file system.
 fn resolve(path: &str, target: &str) -> Option<String> {
     if target.starts_with('/') {
         return None;

@@ -1,4 +1,5 @@
-//! The header of LUKS 2 (LUKS2 On-Disk Format Specification 1.1.2): enough to tell what can unlock it. Reads no key.
+//! The header of LUKS 2 (LUKS2 On-Disk Format Specification 1.1.2): enough to tell what can unlock it. Reads
+//! no key.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek};
@@ -43,7 +44,8 @@ impl Token {
         }
     }
 
-    /// What clevis asks for the key, e.g. `tang` for a server. The protected header of the JWE (RFC 7516) says it.
+    /// What clevis asks for the key, e.g. `tang` for a server. The protected header of the JWE (RFC 7516)
+    /// says it.
     fn clevis_pin(&self) -> Option<String> {
         let header = URL_SAFE_NO_PAD.decode(self.jwe["protected"].as_str()?).ok()?;
         let header: Value = serde_json::from_slice(&header).ok()?;
@@ -81,7 +83,7 @@ impl Header {
         let area = &header[BINARY_BYTES..];
         let end = area.iter().position(|byte| *byte == 0).unwrap_or(area.len());
         // What is wrong is not repeated: keys are not in there, but salts are.
-        serde_json::from_slice(&area[..end]).map_err(|_| unsound("its JSON area can't be read"))
+        serde_json::from_slice(&area[..end]).map_err(|_| unsound("its JSON area cannot be read"))
     }
 
     /// Whether a TPM 2.0 can unlock it: a token of systemd or clevis that names a key slot.

@@ -1,7 +1,7 @@
-//! Other people's filesystems, read from their bytes: what they are, and files in the simple ones.
+//! Foreign file systems, read from their bytes: what they are, and files in the simple ones.
 //!
-//! Nothing here is mounted and nothing is written. The bytes may come from anyone: every read is bounded, and a lie
-//! in them is an error, never a panic.
+//! Nothing here is mounted and nothing is written. The bytes may come from anyone: every read is bounded, and
+//! a lie in them is an error, never a panic.
 
 mod bytes;
 mod clean;
@@ -17,7 +17,7 @@ pub use bytes::read_up_to;
 pub use clean::{Condition, condition};
 pub use signature::{Signature, identify};
 
-/// A file of a filesystem. Its content is wiped when it is no longer needed; there is no `Debug`.
+/// A file of a file system. Its content is wiped when it is no longer needed; there is no `Debug`.
 pub struct NamedFile {
     /// Its path from the root, with `/` between the names and none before the first.
     pub path: String,
@@ -25,16 +25,16 @@ pub struct NamedFile {
     pub content: Zeroizing<Vec<u8>>,
 }
 
-/// What is wrong with a filesystem's bytes.
+/// What is wrong with a file system's bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesystemError {
     /// They cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// They are not this filesystem, or not a sound one.
-    #[error("not a sound {kind} filesystem: {problem}")]
+    /// They are not this file system, or not a sound one.
+    #[error("not a sound {kind} file system: {problem}")]
     Unsound {
-        /// The filesystem, e.g. `FAT`.
+        /// The file system, e.g. `FAT`.
         kind: &'static str,
         /// What is wrong.
         problem: String,

@@ -1,6 +1,8 @@
-//! What is on a disk or partition, told by magic numbers at fixed places (as `libblkid` and `wipefs` know them).
+//! What is on a disk or partition, recognised by magic numbers at fixed places (as `libblkid` and `wipefs`
+//! know them).
 //!
-//! Enough to say what would be lost and to recognise a root filesystem; not a proof that the contents are sound.
+//! Enough to say what would be lost and to recognise a root file system; not a proof that the contents are
+//! sound.
 
 use std::fmt;
 use std::io::{self, Read, Seek};
@@ -10,7 +12,7 @@ use serde::Serialize;
 use super::bytes::{array, read_up_to, text};
 use super::fat::{Volume, if_sound};
 
-/// A filesystem, volume manager, RAID or encryption that was recognised.
+/// A file system, volume manager, RAID or encryption that was recognised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Signature {
     /// What it is, by the name that `blkid` uses, e.g. `ext4`, `crypto_LUKS`, `LVM2_member`.
@@ -35,7 +37,7 @@ impl Signature {
 impl fmt::Display for Signature {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", self.kind)?;
-        // A label is a stranger's text on its way to a terminal.
+        // A label is untrusted text on its way to a terminal.
         self.label
             .as_ref()
             .map_or(Ok(()), |label| write!(out, " \"{}\"", label.escape_debug()))
@@ -45,9 +47,9 @@ impl fmt::Display for Signature {
 /// Where a magic number is.
 #[derive(Clone, Copy)]
 enum At {
-    /// So many bytes from the begin.
+    /// So many bytes from the start.
     Start(u64),
-    /// So many bytes before the end, after rounding the size down to a multiple.
+    /// This many bytes before the end, after rounding the size down to a multiple.
     End { before: u64, multiple: u64 },
 }
 
@@ -242,7 +244,8 @@ fn fat<R: Read + Seek>(from: &mut R) -> io::Result<Option<Signature>> {
     }))
 }
 
-/// ZFS writes uberblocks, each with a magic number, into the second half of its first label (128 KiB to 256 KiB).
+/// ZFS writes uberblocks, each with a magic number, into the second half of its first label (128 KiB to 256
+/// KiB).
 fn zfs<R: Read + Seek>(from: &mut R) -> io::Result<Option<Signature>> {
     const UBERBLOCK: usize = 1024;
     let labels = read_up_to(from, 128 * 1024, 128 * 1024)?;

@@ -1,4 +1,5 @@
-//! Boot entries as the firmware keeps them: `EFI_LOAD_OPTION` (UEFI 2.10, 3.1.3) and the device paths in them (10.3).
+//! Boot entries as the firmware keeps them: `EFI_LOAD_OPTION` (UEFI 2.10, 3.1.3) and the device paths in them
+//! (10.3).
 
 use uuid::Uuid;
 

@@ -1,7 +1,7 @@
-//! The firmware's boot order (UEFI 2.10, chapter 3): who comes first after an installation.
+//! The firmware's boot order (UEFI 2.10, chapter 3): which entry comes first after an installation.
 //!
-//! Today's bootc and bootupd put themselves first, which breaks sites that boot from the network first. What was first
-//! before is remembered, and put in order after bootc has run.
+//! Today's bootc and bootupd put themselves first, which breaks sites that boot from the network first. What
+//! was first before is remembered, and put in order after bootc has run.
 
 mod load_option;
 mod order;
@@ -61,8 +61,8 @@ impl Firmware {
         Ok(Self { variables, before })
     }
 
-    /// Removes the entries that were made here for partitions that are `gone`: each installation gives its partitions new
-    /// GUIDs, and firmware has room for few entries. Gives their numbers.
+    /// Removes the entries that were made here for partitions that are `gone`: each installation gives its
+    /// partitions new GUIDs, and firmware has room for few entries. Gives their numbers.
     pub fn forget(&self, gone: &[Uuid]) -> Result<Vec<u16>> {
         let entries = self.variables.entries_on(gone)?.into_iter();
         let gone: Vec<u16> = entries
@@ -75,8 +75,8 @@ impl Firmware {
         Ok(gone)
     }
 
-    /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where there are none,
-    /// because the image installs for any machine, one is made.
+    /// Puts the entries of the installed disk, whose boot loader is `loader`, where `wish` has them. Where
+    /// there are none, because the image installs for any machine, one is made.
     pub fn arrange(&self, wish: BootEntry, loader: &EspPath) -> Result<BootOrder> {
         let mut own = self.own_entries(loader)?;
         // As bootc left it: of several entries of its own, it may mean one to come first.
@@ -92,7 +92,7 @@ impl Firmware {
         let order = order(&self.variables)?;
         if order != wanted {
             let (order, wanted) = (numbers(&order), numbers(&wanted));
-            bail!("the firmware has {order} for the boot order, and {wanted} was written");
+            bail!("the firmware's boot order is {order}, but {wanted} was written");
         }
         Ok(BootOrder { order, own, next })
     }

@@ -44,9 +44,9 @@ pub(super) fn to_bytes(order: &[u16]) -> Vec<u8> {
     order.iter().flat_map(|number| number.to_le_bytes()).collect()
 }
 
-/// The order that is wished, of what was before, what is now, what is the installed disk's own and what there is at all.
+/// The wanted order, from what was before, what is now, the installed disk's own entries and all entries.
 ///
-/// Nothing that there is gets lost, and nothing is named that there isn't.
+/// No entry gets lost, and no missing one is named.
 pub(super) fn arrange(wish: BootEntry, before: &[u16], now: &[u16], own: &[u16], known: &[u16]) -> Vec<u16> {
     let others = before.iter().chain(now).filter(|number| !own.contains(number));
     let wanted: Vec<u16> = match wish {

@@ -1,4 +1,5 @@
-//! The firmware's variables, through the kernel's efivarfs: a file each, four bytes of attributes before the content.
+//! The firmware's variables, through the kernel's efivarfs: a file each, four bytes of attributes before the
+//! content.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -35,13 +36,14 @@ pub(super) fn file_name(name: &str) -> String {
 }
 
 impl Variables {
-    /// Those of this machine, to be changed. Mounts efivarfs where it isn't, in this process's own mount namespace.
+    /// Those of this machine, to be changed. Mounts efivarfs where it isn't, in this process's own mount
+    /// namespace.
     pub fn of_this_machine() -> Result<Self> {
         let directory = Path::new(DIRECTORY);
         if !directory.is_dir() {
             bail!(
-                "this machine was not booted by UEFI, so it has no boot order that could be set: leave out --boot-entry, or \
-                 boot this machine by UEFI"
+                "this machine was not booted by UEFI, so it has no boot order to set: leave out \
+                 --boot-entry, or boot this machine by UEFI"
             );
         }
         let mounted = statfs(directory).is_ok_and(|status| status.filesystem_type().0 == EFIVARFS_MAGIC);
@@ -49,8 +51,8 @@ impl Variables {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             mount(Some("efivarfs"), directory, Some("efivarfs"), flags, None::<&str>).with_context(|| {
                 format!(
-                    "the firmware's variables can't be reached: leave out --boot-entry, or add the module efivarfs to the \
-                     ramdisk: mount(efivarfs, {DIRECTORY})"
+                    "the firmware's variables cannot be reached: leave out --boot-entry, or add the module \
+                     efivarfs to the ramdisk: mount(efivarfs, {DIRECTORY})"
                 )
             })?;
         }
@@ -66,13 +68,13 @@ impl Variables {
         }
     }
 
-    /// An error when they can't be changed: efivarfs is read-only where it was mounted so, and with firmware that takes no
-    /// changes from a running system.
+    /// An error when they can't be changed: efivarfs is read-only where it was mounted so, and with firmware
+    /// that takes no changes from a running system.
     fn refuse_read_only(&self) -> Result<()> {
         access(&self.directory, AccessFlags::W_OK).with_context(|| {
             format!(
-                "the firmware's variables can't be changed: leave out --boot-entry, or mount efivarfs for writing: access({}, \
-                 W_OK)",
+                "the firmware's variables cannot be changed: leave out --boot-entry, or mount efivarfs for \
+                 writing: access({}, W_OK)",
                 self.directory.display()
             )
         })
@@ -96,7 +98,7 @@ impl Variables {
         self.put(name, content).with_context(describe)?;
         match self.read(name)? {
             Some(found) if found == content => Ok(()),
-            _ => Err(io::Error::other("the firmware has not kept it")).with_context(describe),
+            _ => Err(io::Error::other("the firmware did not keep it")).with_context(describe),
         }
     }
 
@@ -173,7 +175,7 @@ impl Variables {
     }
 }
 
-/// Takes from a variable, where there is one, the flag by which efivarfs protects it from `rm -rf`.
+/// Clears the flag of a variable, if it exists, that protects it from `rm -rf` on efivarfs.
 fn unprotect(path: &Path) -> Result<()> {
     let Ok(file) = File::open(path) else {
         return Ok(());
@@ -247,7 +249,7 @@ mod tests {
         variables.write("BootOrder", &[1, 0, 2, 0]).unwrap();
         let error = variables.write("BootOrder", &[1, 0]).unwrap_err();
         assert!(
-            format!("{error:#}").contains("the firmware has not kept it"),
+            format!("{error:#}").contains("the firmware did not keep it"),
             "{error:#}"
         );
     }

@@ -1,10 +1,11 @@
-//! A kernel that can install, as far as its files in `/proc` tell. Images that only pretend to install need none of what
-//! a real one asks of the kernel; with this, the tests do the same under every kernel.
+//! A kernel that can install, as far as its files in `/proc` tell. Images that only pretend to install need
+//! none of what a real one asks of the kernel; with this, the tests do the same under every kernel.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-/// Says in `/proc/filesystems` that there is FAT, and becomes the program; in a mount namespace that nobody else sees.
+/// Says in `/proc/filesystems` that there is FAT, and becomes the program; in a mount namespace that nobody
+/// else sees.
 const WITH_FAT: &str = r#"
 set -e
 told=$(mktemp)

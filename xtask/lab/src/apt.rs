@@ -143,7 +143,7 @@ pub fn candidate(package: &str) -> Result<String> {
         .find_map(|line| line.trim().strip_prefix("Candidate: "));
     let known = version.filter(|version| *version != "(none)");
     Ok(known
-        .with_context(|| format!("apt knows no {package}; run `apt-get update` first"))?
+        .with_context(|| format!("apt does not know {package}; run `apt-get update` first"))?
         .to_string())
 }
 
@@ -181,8 +181,8 @@ pub fn download_closure(packages: &[&str], directory: &Path) -> Result<()> {
     command::run(command.args(packages)).context("downloading packages")
 }
 
-/// Downloads these packages of a component that the machine's own sources may lack, into `directory`. apt's state is kept
-/// there too: that of the machine stays as it is.
+/// Downloads these packages of a component that the machine's own sources may lack, into `directory`. apt's
+/// state is kept there too: that of the machine stays as it is.
 pub fn download_of_component(component: &str, packages: &[&str], directory: &Path) -> Result<()> {
     let state = fs::canonicalize(directory)?.join("apt");
     for part in ["lists/partial", "cache"] {

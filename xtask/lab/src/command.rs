@@ -98,7 +98,8 @@ impl Drop for Guarded {
     }
 }
 
-/// Cargo, as if it was typed: what `cargo run` tells its program would make build scripts believe that things changed.
+/// Cargo, as if it was typed: what `cargo run` tells its program would make build scripts believe that things
+/// changed.
 pub fn cargo() -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     let of_cargo = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");

@@ -1,7 +1,7 @@
 //! A proxy in front of a registry that spoils what it passes on, exactly where a test says.
 //!
-//! It takes one request per connection, fetches the whole answer from the registry, and then does its worst. Everything
-//! else reaches the client as the registry said it.
+//! It takes one request per connection, fetches the whole answer from the registry, and then does its worst.
+//! Everything else reaches the client as the registry said it.
 
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
@@ -71,14 +71,15 @@ pub enum Fault {
     },
     /// The registry isn't told of `Range`.
     IgnoreRange,
-    /// The client is sent to this host, or to the same one where it is empty, with the same path and a signature that nobody else must see.
+    /// The client is sent to this host, or to the same one where it is empty, with the same path and a
+    /// signature that nobody else must see.
     Redirect(String),
     /// The token that came with this request is worth nothing any more, now and later.
     ExpireToken,
 }
 
-/// Faults for the requests whose path has `part` in it: the first has the first one, and so on; those that come after
-/// the last have none, or all the last one.
+/// Faults for the requests whose path has `part` in it: the first has the first one, and so on; those that
+/// come after the last have none, or all the last one.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// What the path has in it.

@@ -1,7 +1,9 @@
-//! The bootable fixture image: Debian packages, a kernel, the stand-ins of `fixtures/bootable`, in many layers.
+//! The bootable fixture image: Debian packages, a kernel, the stand-ins of `fixtures/bootable`, in many
+//! layers.
 //!
-//! It is made once for each state of its inputs and kept in `target/fixture`. Its tree is known here, file by file,
-//! and goes into the image as a list, so that the container and the booted system can check what the layers became.
+//! It is made once for each state of its inputs and kept in `target/fixture`. Its tree is known here, file by
+//! file, and goes into the image as a list, so that the container and the booted system can check what the
+//! layers became.
 
 mod initramfs;
 mod split;
@@ -31,10 +33,11 @@ pub const NO_BOOTC: &str = "no-bootc";
 /// The same with a bootc that exits with 3 after it has partitioned the disk.
 pub const FAILS_HALFWAY: &str = "fails-halfway";
 
-/// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the machine's TPM. When
-/// its bootc is done, the firmware takes no more changes.
+/// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the
+/// machine's TPM. When its bootc is done, the firmware takes no more changes.
 pub const ENCRYPTED: &str = "encrypted";
-/// The same in layers of gzip alone; it boots a unified kernel image, and has no bootupd: bootc takes its composefs backend.
+/// The same in layers of gzip alone; it boots a unified kernel image, and has no bootupd: bootc takes its
+/// composefs backend.
 pub const UNIFIED: &str = "unified";
 
 /// Where the image keeps what its own checks need.
@@ -57,7 +60,8 @@ pub fn layout() -> Result<Layout> {
     Ok(Layout::open(&directory))
 }
 
-/// A name for all that goes into the image: the files of the fixture, this generator, the release and its kernel.
+/// A name for all that goes into the image: the files of the fixture, this generator, the release and its
+/// kernel.
 fn inputs(kernel: &Kernel) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(apt::codename()?);

@@ -1,7 +1,7 @@
 //! Reads a disk image's GUID partition table (UEFI specification, section 5.3): where its partitions are.
 //!
-//! A second reader beside the product's own, and for any sector size: the distribution's tools take an image file's
-//! sectors for 512 bytes. Checking the table is theirs all the same.
+//! A second reader beside the product's own, and for any sector size: the distribution's tools take an image
+//! file's sectors for 512 bytes. Checking the table is theirs all the same.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -14,8 +14,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A layout is a directory of files, so a test damages an image by damaging files: [`Layout::blob`] names them,
-//! [`flip_byte`] and [`truncate`] do it, [`Layout::edit_manifest`] makes a manifest lie and gives it its true digest.
+//! A layout is a directory of files, so a test damages an image by damaging files: [`Layout::blob`] names
+//! them, [`flip_byte`] and [`truncate`] do it, [`Layout::edit_manifest`] makes a manifest lie and gives it
+//! its true digest.
 
 mod digest;
 mod layer;

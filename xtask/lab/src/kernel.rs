@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{apt, command};
 
-/// What ramdisks and the fixture image load: disks, networks, file systems. Built-in and absent ones are no error.
+/// What ramdisks and the fixture image load: disks, networks, file systems. Built-in and absent ones are no
+/// error.
 const MODULES: &[&str] = &[
     "aesni_intel",
     "af_packet",

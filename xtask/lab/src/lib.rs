@@ -58,7 +58,8 @@ pub fn tempdir() -> Result<tempfile::TempDir> {
     Ok(tempfile::tempdir_in(parent)?)
 }
 
-/// For a test that this machine can't run: says so where a person sees it, and fails where nobody looks (`CI=true`).
+/// For a test that this machine can't run: says so where a person sees it, and fails where nobody looks
+/// (`CI=true`).
 pub fn cannot_run(test: &str, reason: &str) -> Result<()> {
     if std::env::var_os("CI").is_some_and(|value| value == "true") {
         bail!("{test} can't run here: {reason}");

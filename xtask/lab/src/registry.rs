@@ -9,8 +9,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Its storage is a directory of files: [`Registry::blob`] names one, to be damaged. Nothing is printed; the log
-//! is kept in [`Registry::log`] and shown when the registry doesn't start.
+//! Its storage is a directory of files: [`Registry::blob`] names one, to be damaged. Nothing is printed; the
+//! log is kept in [`Registry::log`] and shown when the registry doesn't start.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -235,7 +235,8 @@ impl Registry {
         self.client.as_ref()
     }
 
-    /// Gives the registry time to log the answers that it has given: it writes a line after the last byte has gone.
+    /// Gives the registry time to log the answers that it has given: it writes a line after the last byte has
+    /// gone.
     pub fn let_it_log(&self) {
         let mut before = self.log();
         loop {
@@ -281,8 +282,9 @@ impl Registry {
         )
     }
 
-    /// Puts an image's exact bytes into the registry's storage, whatever they are: no client corrects or refuses
-    /// them on the way, nothing is copied, and users and TLS don't matter. Damaged blobs stay damaged.
+    /// Puts an image's exact bytes into the registry's storage, whatever they are: no client corrects or
+    /// refuses them on the way, nothing is copied, and users and TLS don't matter. Damaged blobs stay
+    /// damaged.
     pub fn place(&self, layout: &Layout, tag: &str, name: &str) -> Result<Digest> {
         let (repository, name_tag) = name.split_once(':').unwrap_or((name, "latest"));
         let repository = self.store().join("repositories").join(repository);

@@ -1,4 +1,5 @@
-//! The scenario that everything is for: a machine with nothing but Landfall installs an image, then boots its disk.
+//! The scenario that everything is for: a machine with nothing but Landfall installs an image, then boots its
+//! disk.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -34,7 +35,8 @@ pub struct Installation<'a> {
     pub config_drive: Option<&'a Path>,
     /// Where the machine's TPM 2.0 keeps its keys, if it has one.
     pub tpm: Option<&'a Path>,
-    /// Where its firmware keeps its variables; none: those of the installation are not there when the disk boots.
+    /// Where its firmware keeps its variables; none: those of the installation are not there when the disk
+    /// boots.
     pub variables: Option<&'a Path>,
     /// The machine's memory.
     pub memory_mib: u32,
@@ -91,7 +93,8 @@ impl<'a> Installation<'a> {
         self.watched(machine, "install")?.run()
     }
 
-    /// Boots what was installed, by its own boot loader and with no network, and gives the line that says so and all others.
+    /// Boots what was installed, by its own boot loader and with no network, and gives the line that says so
+    /// and all others.
     pub fn boot(&self) -> Result<(String, String)> {
         let machine = Machine::new(self.disk).memory_mib(self.memory_mib);
         let transcript = self.watched(machine, "boot")?.run()?;
@@ -148,7 +151,8 @@ impl<'a> Installation<'a> {
 
 const CONFIG_DRIVE: &str = "config-drive.iso";
 
-/// Checks an installed disk from outside, by other people's programs: the table, the file systems, the config drive.
+/// Checks an installed disk from outside, by other people's programs: the table, the file systems, the config
+/// drive.
 pub fn check_disk(disk: &Disk, config_drive: Option<&Path>) -> Result<Vec<String>> {
     let mut found = vec![check_table(disk)?];
     let directory = crate::tempdir()?;
@@ -158,7 +162,7 @@ pub fn check_disk(disk: &Disk, config_drive: Option<&Path>) -> Result<Vec<String
         found.push(check_partition(&partition, &file, config_drive)?);
     }
     if config_drive.is_some() && !found.iter().any(|line| line.contains("LABEL=config-2")) {
-        bail!("blkid sees no file system labelled config-2");
+        bail!("blkid finds no file system labelled config-2");
     }
     Ok(found)
 }

@@ -257,8 +257,8 @@ impl Machine {
             "-m",
             &format!("{}M", self.memory_mib),
         ]);
-        // Westmere: newer models advertise string instructions that emulation runs byte by byte. AES, for encrypted disks, it
-        // leaves to the host's processor.
+        // Westmere: newer models advertise string instructions that emulation runs byte by byte. AES, for
+        // encrypted disks, it leaves to the host's processor.
         match wants_kvm() {
             true => command.args(["-accel", "kvm", "-cpu", "host"]),
             false => command.args(["-accel", "tcg,thread=multi", "-cpu", "Westmere,+rdrand"]),
@@ -387,7 +387,7 @@ impl Running {
             }
             Err(RecvTimeoutError::Disconnected) => Ok(None),
             Err(RecvTimeoutError::Timeout) if self.off_since.is_some() => {
-                eprintln!("the machine's kernel does not get to switch it off: its process is ended");
+                eprintln!("the machine's kernel does not power it off: ending its process");
                 self.child.0.kill()?;
                 Ok(None)
             }

@@ -1,7 +1,8 @@
-//! One run in a cgroup of its own: what all its processes take together, children and file systems in memory included.
+//! One run in a cgroup of its own: what all its processes take together, children and file systems in memory
+//! included.
 //!
-//! The peak of a cgroup's memory counts anonymous pages, pages of tmpfs, inodes and page cache: what the machine has
-//! less of. Works with both versions of cgroups, and needs the controllers for CPU and memory.
+//! The peak of a cgroup's memory counts anonymous pages, pages of tmpfs, inodes and page cache: what the
+//! machine has less of. Works with both versions of cgroups, and needs the controllers for CPU and memory.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -54,7 +55,7 @@ impl Cgroup {
         let two = top.join("cgroup.controllers").exists();
         let cgroup = if two {
             fs::write(top.join("cgroup.subtree_control"), "+cpu +memory")
-                .context("this machine's cgroups have no controllers for cpu and memory to give")?;
+                .context("this machine's cgroups cannot delegate the cpu and memory controllers")?;
             Self {
                 version: Version::Two,
                 cpu: top.join(&name),
@@ -121,7 +122,8 @@ impl Drop for Cgroup {
     }
 }
 
-/// Runs `script` by the shell to its end. With a `marker`, time and CPU are taken when it prints a line that is that.
+/// Runs `script` by the shell to its end. With a `marker`, time and CPU are taken when it prints a line that
+/// is that.
 pub fn run(script: &str, marker: Option<&str>, log: &Path) -> Result<Cost> {
     let cgroup = Cgroup::new()?;
     let enter = format!(
@@ -192,5 +194,5 @@ fn number(file: &Path) -> Result<u64> {
     let text = fs::read_to_string(file).with_context(|| format!("reading {file:?}"))?;
     text.trim()
         .parse()
-        .with_context(|| format!("{file:?} holds no number"))
+        .with_context(|| format!("{file:?} does not hold a number"))
 }

@@ -1,4 +1,5 @@
-//! The chart of `bench pull` as SVG: a group of bars for each measure and compression, a bar for each contender.
+//! The chart of `bench pull` as SVG: a group of bars for each measure and compression, a bar for each
+//! contender.
 
 use std::fmt::Write as _;
 

@@ -15,11 +15,13 @@ pub enum Contender {
     Umoci,
     /// `crane export | tar x`.
     Crane,
-    /// `landfall run`, until the image's own program says that it runs: pulled, settled, mounted, no blobs kept.
+    /// `landfall run`, until the image's own program says that it runs: pulled, settled, mounted, no blobs
+    /// kept.
     Run,
     /// `landfall unpack`: pulled, settled, merged into one directory.
     Unpack,
-    /// `landfall install`, which keeps the blobs and then refuses an image that has no bootc; its end is part of the time.
+    /// `landfall install`, which keeps the blobs and then refuses an image that has no bootc; its end is part
+    /// of the time.
     Install,
 }
 
@@ -33,7 +35,7 @@ pub struct Job<'a> {
     pub tools: &'a Tools,
     /// Landfall's binary.
     pub landfall: &'a Path,
-    /// A disk that nobody minds.
+    /// A disk that is free to use.
     pub disk: &'a Path,
 }
 

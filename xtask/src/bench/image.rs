@@ -251,7 +251,8 @@ fn compress_firmware(entries: Vec<Entry>) -> Result<Vec<Entry>> {
 /// Where kernels have their modules.
 const MODULES: &str = "usr/lib/modules";
 
-/// What bootable images do with a kernel: modules are compressed one by one, and an initial ramdisk lies beside them.
+/// What bootable images do with a kernel: modules are compressed one by one, and an initial ramdisk lies
+/// beside them.
 fn compress_modules(entries: Vec<Entry>) -> Result<Vec<Entry>> {
     let is_module = |entry: &Entry| {
         let path = entry.path();

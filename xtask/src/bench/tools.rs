@@ -1,5 +1,5 @@
-//! The programs that Landfall is compared with, in a root of their own: newer than most machines have them, and the same
-//! on all. podman, skopeo, umoci and crane come from Debian's next release.
+//! The programs that Landfall is compared with, in a root of their own: newer than most machines have them,
+//! and the same on all. podman, skopeo, umoci and crane come from Debian's next release.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,9 @@
 //! Layers made at random: the same ones for a seed everywhere.
 //!
-//! They keep out of places where podman and umoci themselves differ: names below a symbolic link of a lower layer, hard
-//! links to files of a lower layer, directories that no layer describes, and directories that a layer first fills and
-//! then hides the layers below of (umoci leaves the time at which it ran, or an owner of the hidden layer).
+//! They keep out of places where podman and umoci themselves differ: names below a symbolic link of a lower
+//! layer, hard links to files of a lower layer, directories that no layer describes, and directories that a
+//! layer first fills and then hides the layers below of (umoci leaves the time at which it ran, or an owner
+//! of the hidden layer).
 
 use crate::sys::random::Random;
 use std::collections::BTreeMap;
@@ -46,7 +47,8 @@ impl Stack {
         stack
     }
 
-    /// A layer that is alone: nothing to remove, and no directory in the place of something else, which tar refuses.
+    /// A layer that is alone: nothing to remove, and no directory in the place of something else, which tar
+    /// refuses.
     pub fn alone(seed: u64) -> Text {
         Self::empty(seed, true).text()
     }
@@ -107,8 +109,8 @@ impl Stack {
         text
     }
 
-    /// Describes the directories that were left for later, and those above them: umoci leaves the time at which it made
-    /// something in them otherwise.
+    /// Describes the directories that were left for later, and those above them: umoci leaves the time at
+    /// which it made something in them otherwise.
     fn late(&mut self, text: &mut String) {
         for (path, line) in std::mem::take(&mut self.late) {
             // Something else may have taken its place, and that of those above it.
@@ -178,7 +180,8 @@ impl Stack {
             ),
             3 => format!(" {{security.capability={CAPABILITY}}}"),
             4 => {
-                // A mode that is another than the list's is the last to be set for some, and the first for others.
+                // A mode that is another than the list's is the last to be set for some, and the first for
+                // others.
                 mode = 0o754;
                 format!(" {{system.posix_acl_access={ACL}}}")
             }

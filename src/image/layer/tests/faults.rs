@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// One thing is wrong, everything else is right: exactly that is said. Small layers go through one thread, large ones
-/// through four.
+/// One thing is wrong, everything else is right: exactly that is said. Small layers go through one thread,
+/// large ones through four.
 #[test]
 fn each_fault_is_named() {
     for padding in [0, 3 << 20] {
@@ -162,7 +162,7 @@ fn each_fault_is_named() {
 #[test]
 fn an_archive_is_bounded_whatever_it_is_compressed_to() {
     let place = Place::new();
-    // Nothing of it is stored: zeros behind the archive's end.
+    // Nothing of it is stored: zeros after the archive's end.
     let tar = vec![0; 40 << 20];
     let blob = gzip(&tar);
     let layer = layer_of(&blob, &tar, 0);

@@ -59,34 +59,34 @@ fn evil_archives_are_refused() {
         (
             "root as a file",
             text("file ."),
-            "the root of a layer is a directory",
+            "the root of a layer must be a directory",
         ),
         (
             "root as a link",
             text("symlink . -> /etc"),
-            "the root of a layer is a directory",
+            "the root of a layer must be a directory",
         ),
         (
             "no name",
             raw(b'0', b"", b""),
-            "the root of a layer is a directory",
+            "the root of a layer must be a directory",
         ),
-        ("root as a whiteout", text("file .wh."), "removes no name"),
+        ("root as a whiteout", text("file .wh."), "names nothing to remove"),
         (
             "whiteout of the directory",
             text("dir a\nfile a/.wh.."),
-            "removes no name",
+            "names nothing to remove",
         ),
         (
             "whiteout of the parent",
             text("dir a\nfile a/.wh..."),
-            "removes no name",
+            "names nothing to remove",
         ),
-        ("through a file", text("file a\nfile a/b"), "a is no directory"),
+        ("through a file", text("file a\nfile a/b"), "a is not a directory"),
         (
             "through a device",
             text("block a 8:0\nfile a/b"),
-            "a is no directory",
+            "a is not a directory",
         ),
         (
             "a loop of links",
@@ -207,14 +207,14 @@ fn evil_archives_are_refused() {
             .concat(),
             "ends in the middle of an entry",
         ),
-        ("an unknown type", raw(b'V', b"a", b""), "\"a\" is of type 'V'"),
+        ("an unknown type", raw(b'V', b"a", b""), "\"a\" has type 'V'"),
         ("a link without a target", raw(b'2', b"a", b""), "ENOENT"),
         (
             "half a header",
             entry(b'0', b"a", b"", b"", &[])[..300].to_vec(),
             "ends in the middle of an entry",
         ),
-        ("noise", vec![7; 2048], "no number"),
+        ("noise", vec![7; 2048], "not a number"),
         ("a damaged header", flipped, "checksum is wrong"),
         (
             "a lone block of zeros",
@@ -243,8 +243,8 @@ fn evil_archives_are_refused() {
     }
 }
 
-/// Archives damaged at random, with checksums that are right: nothing gets out, nothing panics, nothing is left of
-/// those that fail. `LANDFALL_MUTANTS` asks for more.
+/// Archives damaged at random, with checksums that are right: nothing gets out, nothing panics, nothing is
+/// left of those that fail. `LANDFALL_MUTANTS` asks for more.
 #[test]
 fn mutants_stay_in_their_directory() {
     let count = std::env::var("LANDFALL_MUTANTS").map_or(3000, |text| text.parse().unwrap());

@@ -220,8 +220,8 @@ fn stacks_and_what_they_look_like() {
     }
 }
 
-/// What overlayfs can show of a tree: kernels before 6.7 have no way to store attributes that are called like its own, and
-/// say that there are none.
+/// What overlayfs can show of a tree: kernels before 6.7 have no way to store attributes that are called like
+/// its own, and say that there are none.
 pub fn shown_by_overlayfs(listed: &str) -> String {
     const OWN: &str = " {trusted.overlay.";
     let marked = listed.replace(" opaque", OPAQUE);
@@ -238,6 +238,7 @@ pub fn shown_by_overlayfs(listed: &str) -> String {
 /// What the product's own mount shows of settled layers.
 pub fn through_overlayfs(layers: &[UnpackedLayer], place: &Place) -> String {
     let overlay = OverlayMount::new(&place.path(""), layers, &[]).unwrap();
-    // A child of another test's may hold a directory of it, until it is another program: it is left to be detached.
+    // A child of another test's may hold a directory of it, until it is another program: it is left to be
+    // detached.
     list(overlay.root()).replace(" opaque", OPAQUE)
 }

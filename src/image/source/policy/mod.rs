@@ -1,7 +1,8 @@
 //! containers-policy.json(5): which images this machine accepts.
 //!
-//! What counts for an image is what the file says of its narrowest scope, as containers/image chooses it. `reject` and
-//! `insecureAcceptAnything` are heeded. Whoever demands a signature gets no image: none can be checked yet.
+//! What counts for an image is what the file says of its narrowest scope, as containers/image chooses it.
+//! `reject` and `insecureAcceptAnything` are obeyed. A rule that requires a signature refuses the image:
+//! signatures can't be checked yet.
 
 mod parse;
 mod scope;
@@ -25,14 +26,15 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads the file that the user chose, else the user's own, else the machine's; `None` where there is none.
+    /// Reads the file that the user chose, else the user's own, else the machine's; `None` where there is
+    /// none.
     pub fn load(places: &Places, chosen: Option<&Path>) -> Result<Option<Self>> {
         if let Some(file) = chosen {
             let policy = Self::read(file)?;
             return match policy {
                 Some(policy) => Ok(Some(policy)),
                 None => bail!(
-                    "there is no policy {}: name another with --policy",
+                    "policy {} does not exist: name another with --policy",
                     file.display()
                 ),
             };
@@ -63,8 +65,8 @@ impl Policy {
         }))
     }
 
-    /// Refuses an image that this policy does not accept. `image` is what was asked for, whichever registry it will come
-    /// from; `at` is where its file is, if not where it says.
+    /// Refuses an image that this policy does not accept. `image` is what was asked for, whichever registry
+    /// it will come from; `at` is where its file is, if not where it says.
     pub fn check(&self, image: &ImageName, at: Option<&Path>) -> Result<()> {
         let scopes = Scopes::of(image, at)?;
         let (scope, requirements) = self.rules.of(&scopes);
@@ -72,10 +74,10 @@ impl Policy {
         for requirement in requirements {
             match requirement {
                 Requirement::InsecureAcceptAnything => {}
-                Requirement::Reject => bail!("{file} rejects {image} (it says so of {scope})"),
+                Requirement::Reject => bail!("{file} rejects {image} (rule: {scope})"),
                 Requirement::Signature(kind) => bail!(
-                    "{file} demands a signature of {image} ({kind} for {scope}), and signatures can't be checked yet: \
-                     give a policy that accepts this image with --policy"
+                    "{file} requires a signature for {image} ({kind}, rule: {scope}), but signatures cannot \
+                     be checked yet: give a policy that accepts this image with --policy"
                 ),
             }
         }

@@ -110,7 +110,7 @@ pub fn parse(bytes: &[u8]) -> Result<Rules> {
 fn requirements(raw: Vec<RawRequirement>) -> Result<Vec<Requirement>> {
     ensure!(
         !raw.is_empty(),
-        "it requires nothing: write insecureAcceptAnything, if that is meant"
+        "it has no requirement: write insecureAcceptAnything if that is meant"
     );
     raw.iter().map(requirement).collect()
 }
@@ -132,7 +132,7 @@ fn check_scope(transport: &str, scope: &str) -> Result<()> {
         "docker-archive" => scope.is_empty(),
         _ => true,
     };
-    ensure!(valid, "{scope:?} is no scope of {transport}");
+    ensure!(valid, "{scope:?} is not a scope of {transport}");
     Ok(())
 }
 
@@ -171,7 +171,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for UniqueVisitor<V> {
         let mut unique = BTreeMap::new();
         while let Some((key, value)) = entries.next_entry::<String, V>()? {
             if unique.contains_key(&key) {
-                return Err(A::Error::custom(format_args!("the key {key:?} is there twice")));
+                return Err(A::Error::custom(format_args!("the key {key:?} appears twice")));
             }
             unique.insert(key, value);
         }

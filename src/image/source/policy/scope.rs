@@ -36,7 +36,8 @@ impl Scopes {
     }
 }
 
-/// The image, its repository, the namespaces around that, the host with its port, and the domains around the host.
+/// The image, its repository, the namespaces around that, the host with its port, and the domains around the
+/// host.
 fn of_reference(reference: &Reference) -> Vec<String> {
     let name = reference.name();
     let image = match reference.digest() {

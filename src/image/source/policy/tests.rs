@@ -73,17 +73,17 @@ fn what_is_said_of_an_image() {
         r#"[{"type":"insecureAcceptAnything"},{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}]"#;
     assert_eq!(
         said(ACCEPT, &format!(r#""reg.lab":{signed}"#), "reg.lab/web:1"),
-        "/p.json demands a signature of reg.lab/web:1 (signedBy for \"reg.lab\"), and signatures can't be checked yet: \
-         give a policy that accepts this image with --policy"
+        "/p.json requires a signature for reg.lab/web:1 (signedBy, rule: \"reg.lab\"), but signatures cannot \
+         be checked yet: give a policy that accepts this image with --policy"
     );
     assert_eq!(
         said(REJECT, "", "reg.lab/web:1"),
-        "/p.json rejects reg.lab/web:1 (it says so of default)"
+        "/p.json rejects reg.lab/web:1 (rule: default)"
     );
     let whole = format!(r#""":{REJECT}"#);
     assert_eq!(
         said(ACCEPT, &whole, "reg.lab/web:1"),
-        "/p.json rejects reg.lab/web:1 (it says so of all of docker)"
+        "/p.json rejects reg.lab/web:1 (rule: all of docker)"
     );
 }
 
@@ -129,9 +129,9 @@ fn a_typing_error_opens_no_door() {
             format!(r#"{{"default":{REJECT},"default":{ACCEPT}}}"#),
             "duplicate field `default`",
         ),
-        (r#"{"default":[]}"#.into(), "requires nothing"),
+        (r#"{"default":[]}"#.into(), "has no requirement"),
         (format!(r#"{{"default":{REJECT}}} x"#), "trailing characters"),
-        (in_docker("[]"), "at docker \"reg.lab\": it requires nothing"),
+        (in_docker("[]"), "at docker \"reg.lab\": it has no requirement"),
         (in_docker("null"), "invalid type: null"),
         (in_docker(r#"[{"type":"accept"}]"#), "\"accept\" is unknown"),
         (in_docker(r#"[{"keyType":"GPGKeys"}]"#), "missing field `type`"),
@@ -149,17 +149,23 @@ fn a_typing_error_opens_no_door() {
         ),
         (
             in_docker(r#"[{"type":"signedBy","keyPath":"/k","keyPath":"/l"}]"#),
-            "\"keyPath\" is there twice",
+            "\"keyPath\" appears twice",
         ),
         (
             format!(r#"{{"default":{REJECT},"transports":{{"docker":{{"a":{REJECT},"a":{ACCEPT}}}}}}}"#),
-            "\"a\" is there twice",
+            "\"a\" appears twice",
         ),
-        (of_scope("oci", "relative"), "\"relative\" is no scope of oci"),
-        (of_scope("oci", "/"), "\"/\" is no scope of oci"),
-        (of_scope("oci-archive", "/a/../b"), "is no scope of oci-archive"),
-        (of_scope("oci-archive", "/a/"), "is no scope of oci-archive"),
-        (of_scope("docker-archive", "/a"), "is no scope of docker-archive"),
+        (of_scope("oci", "relative"), "\"relative\" is not a scope of oci"),
+        (of_scope("oci", "/"), "\"/\" is not a scope of oci"),
+        (
+            of_scope("oci-archive", "/a/../b"),
+            "is not a scope of oci-archive",
+        ),
+        (of_scope("oci-archive", "/a/"), "is not a scope of oci-archive"),
+        (
+            of_scope("docker-archive", "/a"),
+            "is not a scope of docker-archive",
+        ),
     ] {
         let error = format!("{:#}", parse(text.as_bytes()).unwrap_err());
         assert!(error.contains(why) && !error.contains('\n'), "{text}: {error}");
@@ -186,7 +192,10 @@ fn the_users_policy_replaces_the_machines() {
     let error = load(Some(Path::new("/nonexistent/p.json")))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("no policy /nonexistent/p.json"), "{error}");
+    assert!(
+        error.contains("policy /nonexistent/p.json does not exist"),
+        "{error}"
+    );
 
     fs::write(root.path().join("root/.config/containers/policy.json"), "{").unwrap();
     let error = format!("{:#}", load(None).unwrap_err());

@@ -1,10 +1,10 @@
-//! Meets a registry's challenges: basic authentication, and tokens from a token server (distribution's token and
-//! OAuth2 specifications).
+//! Meets a registry's challenges: basic authentication, and tokens from a token server (distribution's token
+//! and OAuth2 specifications).
 //!
-//! A token is believed until the registry answers 401, never by a clock: a ramdisk's is often wrong. Of oci-client's
-//! own negotiation (`Client::auth`) only the types serve here: it reads answers without a limit, knows no identity
-//! tokens, asks for `/v2/` with a client of its own (no client certificates, other redirects), ages its tokens by the
-//! system's clock, and takes a 401 in mid-pull for the end.
+//! A token is used until the registry answers 401, never by a clock: a ramdisk's is often wrong. Of
+//! oci-client's own negotiation (`Client::auth`) only the types serve here: it reads answers without a limit,
+//! knows no identity tokens, asks for `/v2/` with a client of its own (no client certificates, other
+//! redirects), ages its tokens by the system's clock, and takes a 401 in mid-pull for the end.
 
 use std::sync::Arc;
 
@@ -94,8 +94,8 @@ impl Authenticator {
         })
     }
 
-    /// Meets `challenge`, with which the registry answered the grant numbered `seen`. Says whether there is now
-    /// something else to try.
+    /// Meets `challenge`, with which the registry answered the grant numbered `seen`. Says whether there is
+    /// now something else to try.
     pub async fn meet(&self, http: &Http, challenge: Option<Challenge>, seen: u64) -> Result<bool, Cause> {
         let mut state = self.state.lock().await;
         if state.generation != seen {
@@ -104,7 +104,8 @@ impl Authenticator {
         let known = self.keys.find().await?.map(|known| &known.credentials);
         let grant = match (challenge, known) {
             (None, _) => return Ok(false),
-            // Where the user has the token itself, nobody is asked for one; a second time it would be the same one.
+            // Where the user has the token itself, nobody is asked for one; a second time it would be the
+            // same one.
             (Some(_), Some(Credentials::Bearer(token))) if state.grant.is_none() => {
                 Grant::Bearer(Arc::new(token.clone()))
             }
@@ -160,14 +161,14 @@ impl Authenticator {
                 Ok(Zeroizing::new(token))
             }
             _ => Err(Cause::Protocol(format!(
-                "wants a token from {host}, which sent none in its answer"
+                "wants a token from {host}, whose answer has none"
             ))),
         }
     }
 
     fn check_realm(&self, realm: &str, known: Option<&Credentials>) -> Result<Url, Cause> {
-        let url =
-            Url::parse(realm).map_err(|_| Cause::Protocol("names a token server that is no URL".into()))?;
+        let url = Url::parse(realm)
+            .map_err(|_| Cause::Protocol("names a token server that is not a URL".into()))?;
         match url.scheme() {
             "https" => Ok(url),
             "http" if self.plain_allowed || known.is_none() => Ok(url),
@@ -225,7 +226,7 @@ impl Authenticator {
 fn bearer(token: &str) -> Result<HeaderValue, Cause> {
     let text = Zeroizing::new(format!("Bearer {token}"));
     let mut value = HeaderValue::from_str(&text)
-        .map_err(|_| Cause::Protocol("wants a token, and the one it was given is no text".into()))?;
+        .map_err(|_| Cause::Protocol("wants a token, but the one it was given is not text".into()))?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -1,5 +1,6 @@
-//! A blob as a stream that outlives its connections: when one breaks or stalls, the next goes on at the byte where it
-//! stopped (RFC 9110, section 14: `Range`), at the next mirror if need be. The bytes are not verified here.
+//! A blob as a stream that outlives its connections: when one breaks or stalls, the next goes on at the byte
+//! where it stopped (RFC 9110, section 14: `Range`), at the next mirror if need be. The bytes are not
+//! verified here.
 
 use std::io;
 use std::sync::Arc;
@@ -35,7 +36,7 @@ struct Transfer {
 /// One answer's body.
 struct Body {
     response: Response,
-    /// So many bytes come first that were handed out already.
+    /// How many bytes come first that were handed out already.
     surplus: u64,
 }
 
@@ -146,7 +147,8 @@ impl Transfer {
         }
     }
 
-    /// A registry that has nothing from where we are on has a shorter blob than the manifest says: no try will change that.
+    /// A registry that has nothing from where we are on has a shorter blob than the manifest says: no try
+    /// will change that.
     fn shorter(&self, mut error: RegistryError) -> RegistryError {
         let past_the_end = matches!(&error.cause,
             Cause::Answered(answer) if answer.status == StatusCode::RANGE_NOT_SATISFIABLE);

@@ -1,4 +1,5 @@
-//! What a registry demands in `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token specification).
+//! What a registry demands in `WWW-Authenticate` (RFC 9110, section 11.6.1; distribution's token
+//! specification).
 
 use http_auth::{ChallengeParser, ChallengeRef};
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
@@ -20,8 +21,8 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// The challenge to meet among those in `headers`: a bearer token where one will do, as it hides the password
-    /// from the registry; `None` when there is none of a known scheme.
+    /// The challenge to meet among those in `headers`: a bearer token where one will do, as it hides the
+    /// password from the registry; `None` when there is none of a known scheme.
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let challenges: Vec<Self> = headers
             .get_all(WWW_AUTHENTICATE)

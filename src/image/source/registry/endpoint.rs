@@ -1,5 +1,5 @@
-//! One place that has the repository: the registry itself, or a mirror of it. One request at a time, no patience: who
-//! asks decides whether to ask again.
+//! One place that has the repository: the registry itself, or a mirror of it. One request at a time, no
+//! retries: the caller decides whether to ask again.
 
 use oci_spec::image::Descriptor;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE};
@@ -46,7 +46,8 @@ struct Asked {
 }
 
 impl Endpoint {
-    /// The document that `selector` names, at most [`MAX_DOCUMENT_BYTES`] of it. What is asked for by digest has it.
+    /// The document that `selector` names, at most [`MAX_DOCUMENT_BYTES`] of it. What is asked for by digest
+    /// has it.
     pub async fn document(&self, selector: &Selector) -> Result<RawDocument, RegistryError> {
         let selector = match selector {
             Selector::Tag(_) => &self.selector,
@@ -98,7 +99,8 @@ impl Endpoint {
             .map_err(|cause| self.error(wanted_blob(blob), cause))
     }
 
-    /// `count` bytes of `blob` from byte `from` on; `None` where only the whole blob can be had, of which nothing is read.
+    /// `count` bytes of `blob` from byte `from` on; `None` where only the whole blob can be had, of which
+    /// nothing is read.
     pub async fn part(&self, blob: &Descriptor, from: u64, count: usize) -> Result<Option<Vec<u8>>, Cause> {
         let last = from + (count as u64).saturating_sub(1);
         let response = self
@@ -171,7 +173,7 @@ impl Endpoint {
         self.http.send(request).await
     }
 
-    /// Finds out how the registry is spoken to, and meets what it demands at its door.
+    /// Finds out whether the registry speaks TLS, and meets its first challenge.
     async fn greet(&self) -> Result<&'static str, Cause> {
         let (scheme, response) = match self.knock("https").await {
             Ok(response) => ("https", response),

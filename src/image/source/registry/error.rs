@@ -1,5 +1,5 @@
-//! What a registry failed at: one line that names the registry, says what it answered and what to try. Answers are
-//! capped and redacted: whatever a stranger sends is neither a secret's way into a log nor a novel.
+//! What a registry failed at: one line that names the registry, says what it answered and what to try.
+//! Answers are capped and redacted: what a registry sends must neither leak a secret into a log nor fill it.
 
 mod clean;
 mod connection;
@@ -52,17 +52,17 @@ fn tried(tries: u32) -> String {
 /// Why a request failed.
 #[derive(Debug)]
 pub enum Cause {
-    /// An HTTP answer that is none of those hoped for.
+    /// An HTTP answer other than the expected ones.
     Answered(Box<Answer>),
     /// Another host failed, to which the registry sent us.
     Elsewhere(Errand, String, Box<Cause>),
     /// No connection, or none that holds.
     Connection(Connection),
-    /// No answer, or no further byte, for so long.
+    /// No answer, or no further byte, for this long.
     TimedOut(Duration),
-    /// An answer that is not there as a whole after so long.
+    /// An answer that is not complete after this long.
     Lengthy(Duration),
-    /// Fewer bytes than this came in so long.
+    /// Fewer bytes than this came in this time.
     TooSlow(u64, Duration),
     /// The body is longer than it may be, in bytes.
     TooLarge(u64),
@@ -112,7 +112,7 @@ pub struct Answer {
 pub enum Retry {
     /// It would fail in the same way.
     Never,
-    /// It may go away; the server asked to wait for so long.
+    /// It may go away; the server asked to wait this long.
     After(Option<Duration>),
 }
 
@@ -134,8 +134,8 @@ impl Cause {
         }
     }
 
-    /// Whether it is worth waiting for, even where somebody else could be asked: a connection that broke, a server that
-    /// named a time.
+    /// Whether it is worth waiting for, even where another endpoint could be asked: a connection that broke,
+    /// a server that named a time.
     pub fn is_hitch(&self) -> bool {
         match self {
             Self::Ended { .. } | Self::Connection(Connection::Broken(_) | Connection::Other(_)) => true,
@@ -202,18 +202,18 @@ impl Answer {
             S::UNAUTHORIZED | S::FORBIDDEN => Some(credentials()),
             S::NOT_FOUND => Some(match (&self.code, &self.redirected_to) {
                 (Some(OciErrorCode::ManifestUnknown), _) => {
-                    "there is no such image: check name and tag".into()
+                    "there is no such image: check its name and tag".into()
                 }
-                (Some(OciErrorCode::NameUnknown), _) => "there is no such repository: check the name".into(),
+                (Some(OciErrorCode::NameUnknown), _) => "there is no such repository: check its name".into(),
                 (_, Some(_)) => "the registry's storage has lost it: push the image again".into(),
                 (Some(_), None) => {
-                    "the registry does not have it: check the name, or push the image again".into()
+                    "the registry does not have it: check the image's name, or push the image again".into()
                 }
                 (None, None) => "check the image's name, and that this is a registry".into(),
             }),
             S::METHOD_NOT_ALLOWED => Some("check that this is a registry".into()),
             S::PROXY_AUTHENTICATION_REQUIRED => Some(
-                "the proxy wants user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
+                "the proxy wants a user and password: give them as HTTP_PROXY=http://USER:PASSWORD@HOST:PORT"
                     .into(),
             ),
             S::TOO_MANY_REQUESTS => Some("try again later, or with credentials".into()),
@@ -230,7 +230,7 @@ impl fmt::Display for Answer {
             write!(out, " {reason}")?;
         }
         if let Some(host) = &self.redirected_to {
-            write!(out, " from {host}, where it sent us")?;
+            write!(out, " from {host}, after a redirect")?;
         }
         if !self.said.is_empty() {
             write!(out, " ({})", self.said)?;
@@ -249,7 +249,9 @@ impl fmt::Display for Cause {
             Self::Elsewhere(Errand::Token, host, cause) => {
                 write!(out, "wants a token from {host}, which {cause}")
             }
-            Self::Elsewhere(Errand::Redirect, host, cause) => write!(out, "sent us to {host}, which {cause}"),
+            Self::Elsewhere(Errand::Redirect, host, cause) => {
+                write!(out, "redirected to {host}, which {cause}")
+            }
             Self::Connection(connection) => write!(out, "{connection}"),
             Self::TimedOut(after) => {
                 write!(
@@ -260,7 +262,7 @@ impl fmt::Display for Cause {
             }
             Self::Lengthy(limit) => write!(
                 out,
-                "took longer than {} s for its answer: check the network between here and there",
+                "took longer than {} s to answer: check the network between here and there",
                 limit.as_secs_f32()
             ),
             Self::TooSlow(bytes, within) => write!(
@@ -301,10 +303,11 @@ pub fn connection_failure(error: &reqwest::Error) -> Connection {
     }
 }
 
-/// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or whatever
-/// else came.
+/// The error code and the text in the body of an answer: the distribution spec's JSON, a token server's, or
+/// whatever else came.
 pub fn parse_error_body(body: &[u8]) -> (Option<OciErrorCode>, String) {
-    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several names.
+    /// What token servers write: a short code of OAuth2 (RFC 6749, section 5.2), and words under several
+    /// names.
     #[derive(serde::Deserialize)]
     struct Plain {
         error: Option<String>,

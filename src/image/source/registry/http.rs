@@ -18,7 +18,8 @@ const MAX_REDIRECTS: usize = 5;
 const MAX_ERROR_BYTES: u64 = 64 << 10;
 
 tokio::task_local! {
-    /// The host that the last redirect led the request to that is under way: errors of the client library don't tell it.
+    /// The host that the last redirect led the request to that is under way: errors of the client library
+    /// don't tell it.
     static SENT_TO: Cell<Option<String>>;
 }
 
@@ -54,7 +55,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client that believes whom `trust` says.
+    /// A client that trusts what `trust` says.
     pub fn new(trust: &Trust, timeouts: Timeouts, proxies: &proxy::Settings) -> Result<Self> {
         let proxies = Proxies::new(proxies)?;
         let client = Client::builder()
@@ -116,7 +117,7 @@ impl Http {
         self.read_within(self.timeouts.document, response, limit).await
     }
 
-    /// A whole body of at most `limit` bytes, which may take so long.
+    /// A whole body of at most `limit` bytes, within a time limit.
     pub async fn read_within(
         &self,
         within: Duration,
@@ -179,21 +180,21 @@ impl Http {
             let why = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
-            Cause::Protocol(format!("sent us elsewhere: {why}"))
+            Cause::Protocol(format!("sent a redirect that is not followed: {why}"))
         } else {
             Cause::Connection(self.connection_failure(error))
         }
     }
 
-    /// Who can't be reached may be the proxy. What TLS says comes through it from behind.
+    /// It may be the proxy that can't be reached. TLS errors come from the server beyond it.
     fn connection_failure(&self, error: &reqwest::Error) -> Connection {
         use Connection::{NoAddress, Other, Refused};
         let failure = connection_failure(error);
         let proxy = error.url().and_then(|url| self.proxies.shown_for(url));
         match proxy {
-            Some(proxy) if matches!(failure, Refused | NoAddress | Other(_)) => Other(format!(
-                "its way leads through the proxy {proxy}, which {failure}"
-            )),
+            Some(proxy) if matches!(failure, Refused | NoAddress | Other(_)) => {
+                Other(format!("is reached through the proxy {proxy}, which {failure}"))
+            }
             _ => failure,
         }
     }
@@ -225,7 +226,8 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Follows few redirects, and none from TLS to plain HTTP. Across hosts the client library takes the credentials off.
+/// Follows few redirects, and none from TLS to plain HTTP. Across hosts the client library takes the
+/// credentials off.
 fn redirects(insecure: bool) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
         let from_tls = attempt

@@ -6,7 +6,8 @@
 //!    Endpoint ── one request: http (timeouts, redirects, proxy) · auth (challenges, tokens) · tls (whom to believe)
 //! ```
 //!
-//! Nothing that comes from there is believed: documents are read up to a limit, blobs are handed on unverified.
+//! Nothing that comes from there is trusted: documents are read up to a limit, blobs are handed on
+//! unverified.
 
 mod auth;
 mod blob;
@@ -49,8 +50,8 @@ use crate::image::oci::{Descriptor, Reference};
 pub struct Registry(Arc<Shared>);
 
 impl Registry {
-    /// Prepares to pull from the repository that `reference` names, wherever that is. Reads configuration files; nothing
-    /// is sent yet.
+    /// Prepares to pull from the repository that `reference` names, wherever that is. Reads configuration
+    /// files; nothing is sent yet.
     pub fn new(reference: &Reference, options: &Options) -> Result<Self> {
         let endpoints = setup::endpoints(reference, options)?;
         Ok(Self(Arc::new(Shared::new(endpoints, options))))
@@ -76,7 +77,7 @@ impl Source for Registry {
             return false;
         };
         self.0.progress.note(format!(
-            "mirror {} has something else for blob {}; asking {} for it",
+            "mirror {} sent other bytes for blob {}; asking {} instead",
             self.0.endpoints[wrong].name,
             blob.digest(),
             self.0.endpoints[next].name

@@ -20,7 +20,7 @@ pub struct Options {
     pub registries_conf: Option<PathBuf>,
     /// Mirrors to be asked before all others: `HOST[:PORT][/PATH]`.
     pub mirrors: Vec<String>,
-    /// Certificate authorities to believe besides the system's, PEM.
+    /// Certificate authorities to trust besides the system's, PEM.
     pub ca_cert: Option<PathBuf>,
     /// Whether TLS must be there and must be right. Without, any certificate will do, and plain HTTP too.
     pub tls_verify: bool,
@@ -68,7 +68,7 @@ impl Options {
 }
 
 impl Options {
-    /// Whom to believe, where no registry is concerned.
+    /// Which servers to trust, where no registry is concerned.
     pub fn trust(&self) -> Trust {
         Trust {
             anybody: !self.tls_verify,

@@ -1,4 +1,5 @@
-//! Which of several endpoints is asked next. Mirrors come first, the registry itself last; it is never given up.
+//! Which of several endpoints is asked next. Mirrors come first, the registry itself last; it is never given
+//! up.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +36,7 @@ impl Order {
         self.next(0)
     }
 
-    /// Who is asked after `endpoint`; nobody after the last.
+    /// The endpoint to ask after `endpoint`; none after the last.
     pub fn after(&self, endpoint: usize) -> Option<usize> {
         (endpoint + 1 < self.given_up.len()).then(|| self.next(endpoint + 1))
     }
@@ -63,7 +64,8 @@ impl Order {
         self.blobs().entry(blob.clone()).or_default().served_by = Some(endpoint);
     }
 
-    /// What came for `blob` was something else. Who it came from, and who is asked for it now; `None` if nobody is left.
+    /// What came for `blob` was something else. Gives the endpoint that sent it and the one to ask now;
+    /// `None` if none is left.
     pub fn distrust(&self, blob: &Digest) -> Option<(usize, usize)> {
         let served_by = self.blobs().get_mut(blob)?.served_by.take()?;
         let next = self.after(served_by)?;

@@ -1,7 +1,8 @@
-//! Proxies, as the environment has them: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either case. (The
-//! kernel puts `https_proxy=…` of its command line into the environment of `/init`.)
+//! Proxies, as the environment has them: `HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`, in either
+//! case. (The kernel puts `https_proxy=…` of its command line into the environment of `/init`.)
 //!
-//! This machine itself is never behind a proxy, as with the other container tools. A proxy's password is never shown.
+//! Localhost is never reached through a proxy, as with the other container tools. A proxy's password is never
+//! shown.
 
 use std::sync::Arc;
 use std::{env, fmt};
@@ -100,7 +101,7 @@ impl Proxies {
     }
 }
 
-/// The address of a proxy. What is wrong with it is said without it: there may be a password in it.
+/// The address of a proxy. Errors don't repeat it: there may be a password in it.
 fn parse(text: &str) -> Result<Url> {
     const WANTED: &str = "it is not of the form http://[USER:PASSWORD@]HOST[:PORT]";
     let spelled = if text.contains("://") {
@@ -111,7 +112,7 @@ fn parse(text: &str) -> Result<Url> {
     let url = Url::parse(&spelled).ok().filter(Url::has_host).context(WANTED)?;
     match url.scheme() {
         "http" | "https" => Ok(url),
-        other => bail!("it names a proxy of the kind {other}, but only http and https are spoken"),
+        other => bail!("it names a proxy of the kind {other}, but only http and https are supported"),
     }
 }
 

@@ -1,5 +1,6 @@
-//! When to try again: exponential backoff with jitter, bounded in number; a server's `Retry-After` is obeyed within
-//! reason (RFC 9110, section 10.2.3). Whatever brings something forward begins anew, unless it is too slow to be of use.
+//! When to try again: exponential backoff with jitter, bounded in number; a server's `Retry-After` is obeyed
+//! within reason (RFC 9110, section 10.2.3). Any progress starts the count anew, unless it is too slow to be
+//! of use.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
@@ -18,7 +19,7 @@ pub struct Policy {
     pub longest_wait: Duration,
     /// A transfer that brings fewer bytes than this …
     pub least_bytes: u64,
-    /// … in so long is too slow. What comes while nobody is ready for it takes no time.
+    /// … in this time is too slow. Time in which the reader is not ready doesn't count.
     pub slow_after: Duration,
 }
 
@@ -35,7 +36,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// How many times a request is repeated where nobody has ever listened: a typing error mostly.
+    /// How many times a request is repeated where nothing has ever listened: mostly a typo.
     pub fn retries_if_refused(&self) -> u32 {
         (self.retries / 2).max(1).min(self.retries)
     }
@@ -66,7 +67,7 @@ impl Backoff {
         }
     }
 
-    /// So many bytes came after so long a wait.
+    /// Notes bytes that came, and how long that took.
     pub fn received(&mut self, bytes: u64, waited: Duration) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.waited += waited;
@@ -93,7 +94,8 @@ impl Backoff {
         self.in_a_row.max(self.slow.saturating_sub(1))
     }
 
-    /// After a failure: how long to wait before the next try, or `None` to give up. `asked` is what the server said.
+    /// After a failure: how long to wait before the next try, or `None` to give up. `asked` is what the
+    /// server said.
     pub fn next_wait(&mut self, asked: Option<Duration>) -> Option<Duration> {
         // A connection that breaks all the time is slow, too.
         self.is_too_slow();

@@ -30,7 +30,8 @@ struct Setup<'a> {
     left_out: RefCell<BTreeSet<PathBuf>>,
 }
 
-/// The endpoints for `image`, in the order in which they are asked. A mirror that can't be set up is left out.
+/// The endpoints for `image`, in the order in which they are asked. A mirror that can't be set up is left
+/// out.
 pub fn endpoints(image: &Reference, options: &Options) -> Result<Vec<Endpoint>> {
     let files = options.places.registries_conf(options.registries_conf.as_deref());
     let setup = Setup {
@@ -52,7 +53,7 @@ pub fn endpoints(image: &Reference, options: &Options) -> Result<Vec<Endpoint>> 
             Ok(endpoint) => endpoints.push(endpoint),
             Err(error) => options
                 .progress
-                .warn(format!("the mirror {} is left out: {error:#}", mirror.reference)),
+                .warn(format!("skipping the mirror {}: {error:#}", mirror.reference)),
         }
     }
     endpoints.push(setup.endpoint(last)?);
@@ -109,7 +110,7 @@ impl Setup<'_> {
         for path in paths {
             if self.left_out.borrow_mut().insert(path.clone()) {
                 self.options.progress.warn(format!(
-                    "{} is left out: this user may not read it; for credentials set HOME, or give --authfile",
+                    "skipping {}: this user may not read it; for credentials set HOME, or give --authfile",
                     path.display()
                 ));
             }

@@ -1,4 +1,4 @@
-//! What the transfers of a registry have in common: whom they ask, and with how much patience.
+//! What the transfers of a registry have in common: which endpoints they ask, and how often.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -99,10 +99,7 @@ impl Shared {
             return Err(error);
         };
         self.tell_once(at, &error, &again(wait));
-        let waiting = Wait::new(format!(
-            "waiting before {} is asked again",
-            self.endpoints[at].name
-        ));
+        let waiting = Wait::new(format!("waiting before asking {} again", self.endpoints[at].name));
         let _waiting = self.progress.waiting(waiting.at_most(wait));
         tokio::time::sleep(wait).await;
         Ok(())

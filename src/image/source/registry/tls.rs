@@ -1,8 +1,8 @@
-//! TLS: which certificate authorities are believed, and which certificates we have ourselves.
+//! TLS: which certificate authorities are trusted, and which client certificates we have.
 //!
-//! The system's bundle if there is one, else Mozilla's that is built in (a ramdisk often carries none), and what the
-//! user adds. The certificates are always given to rustls by us: the HTTP client's own verifier panics on a system
-//! without any.
+//! The system's bundle if there is one, else Mozilla's that is built in (a ramdisk often carries none), and
+//! what the user adds. The certificates are always given to rustls by us: the HTTP client's own verifier
+//! panics on a system without any.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,15 +27,15 @@ const SYSTEM_BUNDLES: [&str; 6] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Whom to believe, and who we are.
+/// Which servers to trust, and our own certificates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// Whether anybody is believed: the names and the dates in certificates don't matter either. Otherwise certificates
-    /// must be signed by a known authority.
+    /// Whether every server is trusted: the names and the dates in certificates don't matter either.
+    /// Otherwise certificates must be signed by a known authority.
     pub anybody: bool,
     /// Files (PEM) with more authorities.
     pub authorities: Vec<PathBuf>,
-    /// What we show to servers that want to know who we are.
+    /// Our certificates, for servers that ask for one.
     pub client: Vec<ClientCertificate>,
 }
 
@@ -148,7 +148,8 @@ impl ResolvesClientCert for Identities {
     }
 }
 
-/// Believes every certificate; signatures are still checked, so that what is encrypted is for whom we talk to.
+/// Trusts every certificate; signatures are still checked, so that only the server that we talk to can
+/// decrypt.
 #[derive(Debug)]
 struct NoVerification(Arc<CryptoProvider>);
 

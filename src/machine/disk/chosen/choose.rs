@@ -1,4 +1,4 @@
-//! The disk that is meant, by its name, by hints, or because it is the obvious one.
+//! The chosen disk: by its name, by hints, or because it is the obvious one.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ impl Disk {
         };
         let disk = Self::probe_or_say_what_uses_it(path)?;
         if let Some(mismatch) = hints.mismatch(&disk.found().disk) {
-            bail!("{} is not as the hints have it: {mismatch}", path.display());
+            bail!("{} does not match the hints: {mismatch}", path.display());
         }
         Ok(disk)
     }
@@ -39,7 +39,7 @@ impl Disk {
     }
 }
 
-/// The names of the disks of which one could be chosen now, for those who wait for disks to appear; empty when none can.
+/// The names of all disks if one could be chosen now, for waiting until disks appear; empty when none can.
 pub fn choosable(hints: &Hints) -> Vec<String> {
     let found = disks().unwrap_or_default();
     if choose(&found, hints).is_err() {

@@ -1,4 +1,4 @@
-//! The right to change a disk: given once its contents are given up and nothing uses it.
+//! The right to change a disk: granted when its contents may be destroyed and nothing uses it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,7 +11,7 @@ use super::fingerprint::{Fingerprint, ends_of};
 use crate::sys::block::{self, Region};
 use crate::sys::device_mapper;
 
-/// A disk that may be changed. Whoever holds it must end in a verified installation or call [`Claim::clear`].
+/// A disk that may be changed. Its holder must end in a verified installation or call [`Claim::clear`].
 #[derive(Debug)]
 #[must_use]
 pub struct Claim {
@@ -21,7 +21,8 @@ pub struct Claim {
 }
 
 impl Disk {
-    /// Claims the disk whose contents are given up. It is looked at again: a pull may lie between plan and claim.
+    /// Claims the disk whose contents may be destroyed. It is probed again: a pull may lie between plan and
+    /// claim.
     pub fn claim(expendable: Expendable) -> anyhow::Result<Claim> {
         let disk = expendable.disk();
         disk.probe_again()?;
@@ -43,7 +44,7 @@ impl Disk {
             && now.geometry.sector_bytes == self.geometry.sector_bytes;
         ensure!(
             same,
-            "{} is not the disk that was looked at: it was taken out or has changed its size since",
+            "{} is not the disk that was checked: it was removed or has changed its size",
             self.path.display()
         );
         Ok(now)
@@ -62,9 +63,9 @@ impl Claim {
         before.fits(&self.disk.probe_again()?)
     }
 
-    /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted root: an
-    /// installer that fails may leave them. Returns the names of those that are closed. A volume that is still mounted
-    /// somewhere goes when it is unmounted.
+    /// Closes the device-mapper volumes that were made from the disk since it was claimed, say an encrypted
+    /// root: an installer that fails may leave them. Returns the names of those that are closed. A volume
+    /// that is still mounted somewhere goes when it is unmounted.
     pub fn release(&self) -> Vec<String> {
         let Ok(control) = File::open("/dev/mapper/control") else {
             return Vec::new();

@@ -23,8 +23,8 @@ pub struct Contents {
     pub(in crate::machine::disk) partitions: Vec<OldPartition>,
     /// What is on the whole disk, beside a table.
     pub(in crate::machine::disk) signatures: Vec<Signature>,
-    /// Whether there is something else: neither a table nor a signature is known, but its ends are not blank. It may be a
-    /// database, an encrypted volume without a header, or the rest of what was deleted.
+    /// Whether there is something else: neither a table nor a signature is known, but its ends are not blank.
+    /// It may be a database, an encrypted volume without a header, or the rest of what was deleted.
     pub(super) unrecognised: bool,
 }
 
@@ -55,7 +55,7 @@ pub struct OldPartition {
     pub signatures: Vec<Signature>,
 }
 
-/// A disk whose contents may be destroyed: it holds none, or they were given up.
+/// A disk whose contents may be destroyed: it has none, or the user agreed.
 #[derive(Debug)]
 pub struct Expendable {
     pub(super) disk: Disk,
@@ -75,7 +75,7 @@ impl Expendable {
 }
 
 impl Disk {
-    /// Gives up what the disk holds, when that is nothing or `wipe` says so.
+    /// Lets the disk be wiped, when it is empty or `wipe` allows it.
     pub fn give_up(self, wipe: bool) -> anyhow::Result<Expendable> {
         self.refuse_multipath()?;
         self.refuse_read_only()?;
@@ -99,7 +99,8 @@ impl Disk {
             .with_context(|| format!("looking at what {} holds", self.path.display()))
     }
 
-    /// The GUIDs of its partitions, by which boot entries name them; none where there is no GPT that is sound.
+    /// The GUIDs of its partitions, by which boot entries name them; none where there is no GPT that is
+    /// sound.
     pub fn partition_guids(&self) -> anyhow::Result<Vec<Uuid>> {
         let table = match Table::read(&mut self.open()?, self.geometry) {
             Err(GptError::Damaged { .. }) => None,
@@ -122,7 +123,7 @@ impl Contents {
                 (Some(TableKind::Gpt), partitions.collect())
             }
             Ok(None) => match mbr::partitions(disk, &geometry)? {
-                // What looks like records in a filesystem's boot sector is boot code.
+                // What looks like records in a file system's boot sector is boot code.
                 Some(_) if !signatures.is_empty() => (None, Vec::new()),
                 Some(partitions) => {
                     let partitions = partitions.iter().map(|each| (each.number, None, each.extent));
@@ -146,7 +147,7 @@ impl Contents {
         })
     }
 
-    /// The number, begin and length in bytes of the partition that is a config drive.
+    /// The number, start and length in bytes of the partition that is a config drive.
     pub fn config_drive(&self, geometry: &Geometry) -> Option<(u32, u64, u64)> {
         let found = self.partitions.iter().find(|each| each.is_config_drive())?;
         Some((
@@ -251,11 +252,11 @@ impl fmt::Display for Contents {
         match &self.table {
             Some(TableKind::Gpt) => parts.push(format!("a GPT with {}", count(self.partitions.len()))),
             Some(TableKind::Mbr) => parts.push(format!("an MBR with {}", count(self.partitions.len()))),
-            Some(TableKind::DamagedGpt(_)) => parts.push("a GPT that can't be read".into()),
+            Some(TableKind::DamagedGpt(_)) => parts.push("a GPT that cannot be read".into()),
             None => {}
         }
         if self.unrecognised {
-            parts.push("data that is not recognised, or the rest of what was deleted".into());
+            parts.push("unrecognised data, or remains of deleted data".into());
         }
         parts.extend(self.partitions.iter().map(OldPartition::to_string));
         out.write_str(&if parts.is_empty() {
@@ -314,7 +315,7 @@ mod tests {
             assert!(!contents.is_empty(), "byte {at}");
             assert_eq!(
                 contents.to_string(),
-                "data that is not recognised, or the rest of what was deleted"
+                "unrecognised data, or remains of deleted data"
             );
         }
         assert!(contents(vec![0xff; SIZE as usize]).is_empty());
@@ -353,6 +354,6 @@ mod tests {
         disk[512..520].copy_from_slice(b"EFI PART");
         let contents = contents(disk);
         assert!(!contents.is_empty());
-        assert_eq!(contents.to_string(), "a GPT that can't be read");
+        assert_eq!(contents.to_string(), "a GPT that cannot be read");
     }
 }

@@ -50,7 +50,8 @@ impl Disk {
         path.exists() || resolve(path).is_ok_and(|found| !found.is_empty())
     }
 
-    /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be there.
+    /// Finds out about the whole disk that `path` names, directly or through links; those of udev need not be
+    /// there.
     pub fn probe(path: &Path) -> Result<Self> {
         let shown = path.display();
         let call = |call: &str| format!("{call}(\"{shown}\")");
@@ -96,7 +97,8 @@ impl Disk {
         Ok(())
     }
 
-    /// An error for a disk that device-mapper makes of several paths. It can be read and written, but not partitioned.
+    /// An error for a disk that device-mapper makes of several paths. It can be read and written, but not
+    /// partitioned.
     pub(in crate::machine::disk) fn refuse_multipath(&self) -> Result<()> {
         ensure!(
             !is_multipath(&self.sysfs()),
@@ -138,11 +140,12 @@ impl Disk {
     }
 }
 
-/// The one disk to which udev would make `path` lead. It may give several the same name, as it does with the paths to one disk.
+/// The one disk to which udev would make `path` lead. It may give several the same name, as it does with the
+/// paths to one disk.
 fn only_disk(path: &Path) -> Result<PathBuf> {
     let shown = path.display();
     match &resolve(path).context("readdir(\"/sys/block\")")?[..] {
-        [] => bail!("{shown}: no such device; `landfall disks` lists those that there are"),
+        [] => bail!("{shown}: no such device; `landfall disks` lists the disks"),
         [node] => Ok(node.into()),
         nodes => bail!(
             "{shown} is the name of several disks: say which one: {}",

@@ -1,7 +1,8 @@
 //! Whether anything was written to a disk since it was claimed.
 //!
-//! The kernel counts what is written to a disk and to its partitions. Some drivers don't count, so what tells what is on the
-//! disk is compared, too: its ends and those of its partitions, where tables and superblocks are.
+//! The kernel counts what is written to a disk and to its partitions. Some drivers don't count, so what tells
+//! what is on the disk is compared, too: its ends and those of its partitions, where tables and superblocks
+//! are.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -58,7 +59,8 @@ impl Fingerprint {
     }
 }
 
-/// The first and the last mebibyte of `length` bytes from `start` on: boot sector, both copies of a GPT, superblocks.
+/// The first and the last mebibyte of `length` bytes from `start` on: boot sector, both copies of a GPT,
+/// superblocks.
 pub fn ends_of(start: u64, length: u64) -> [(u64, u64); 2] {
     let end = MIB.min(length);
     [(start, end), (start + length - end, end)]

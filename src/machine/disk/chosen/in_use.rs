@@ -1,5 +1,5 @@
-//! Whether a disk is in use: mounted in any mount namespace that can be seen, swap, held by LVM, MD, dm or a loop device,
-//! or opened exclusively by someone.
+//! Whether a disk is in use: mounted in any visible mount namespace, swap, held by LVM, MD, dm or a loop
+//! device, or opened exclusively by someone.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -67,7 +67,7 @@ impl fmt::Display for Use {
             Self::Swap { device } => write!(out, "{device} is used as swap"),
             Self::Held { device, by } => write!(out, "{device} is held by {by}"),
             Self::OtherPath { device } => write!(out, "{device} is another path to it and is in use"),
-            Self::Exclusive => write!(out, "the kernel says that it is busy (open with O_EXCL: EBUSY)"),
+            Self::Exclusive => write!(out, "the kernel reports it as busy (open with O_EXCL: EBUSY)"),
         }
     }
 }
@@ -106,7 +106,8 @@ impl Disk {
         Ok(uses)
     }
 
-    /// The other paths to it that are in use: without multipathd the kernel takes each path for a disk of its own.
+    /// The other paths to it that are in use: without multipathd the kernel takes each path for a disk of its
+    /// own.
     fn used_paths(&self) -> io::Result<Vec<Use>> {
         let mut used = Vec::new();
         for other in self.found().other_paths()? {

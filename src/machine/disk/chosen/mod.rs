@@ -1,4 +1,5 @@
-//! The disk that an image is installed to, until the installation begins: what is on it, who uses it, and whose it is.
+//! The disk that an image is installed to, until the installation begins: what is on it, who uses it, and
+//! whose it is.
 
 mod choose;
 pub(super) mod claim;

@@ -1,4 +1,5 @@
-//! Config drives on other disks, left over from earlier installations: readers take the first that they find on any disk.
+//! Config drives on other disks, left over from earlier installations: readers take the first one they find
+//! on any disk.
 
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
@@ -80,8 +81,8 @@ impl Disk {
             .collect())
     }
 
-    /// Why what is on this partition (or the whole disk) must stay. Other partitions may be in use: an image comes from
-    /// one perhaps.
+    /// Why what is on this partition (or the whole disk) must stay. Other partitions may be in use: an image
+    /// comes from one perhaps.
     fn why_fixed(&self, partition: Option<u32>, uses: &[Use]) -> Option<String> {
         if self.read_only {
             return Some("the disk is read-only".into());
@@ -131,7 +132,7 @@ impl StaleConfigDrive {
     fn refuse_if_fixed(&self) -> Result<()> {
         match &self.fixed {
             None => Ok(()),
-            Some(why) => bail!("the old config drive on {self} can't be removed: {why}"),
+            Some(why) => bail!("the old config drive on {self} cannot be removed: {why}"),
         }
     }
 
@@ -152,7 +153,7 @@ impl StaleConfigDrive {
             .map(|number| alone(&disk.partition_node(number)))
             .transpose()?;
         let file = disk.open_for_writing().context("open")?;
-        // No config drive is larger; what is behind it on a whole disk is somebody else's.
+        // No config drive is larger; what follows it on a whole disk belongs to something else.
         let length = self.size_bytes.min(CONFIG_DRIVE_MIB * MIB);
         let mut region = Region::new(&file, self.start_bytes, length);
         io::copy(&mut io::Read::take(io::repeat(0), length), &mut region)?;
@@ -162,7 +163,7 @@ impl StaleConfigDrive {
             .iter()
             .any(Signature::is_config_drive)
         {
-            bail!("the disk still gives the old bytes");
+            bail!("the old bytes are still on the disk");
         }
         if let Some(number) = self.partition
             && let Ok(partition) = File::open(disk.partition_node(number))
@@ -174,7 +175,8 @@ impl StaleConfigDrive {
     }
 }
 
-/// Opens a partition as its only user. There is no node where the kernel doesn't see the partition: then nobody uses it.
+/// Opens a partition as its only user. There is no node where the kernel doesn't see the partition: then
+/// nobody uses it.
 fn alone(node: &Path) -> Result<Option<File>> {
     let open = OpenOptions::new()
         .read(true)

@@ -1,4 +1,4 @@
-//! Whether this kernel makes partitions from a GUID Partition Table: it is shown one.
+//! Whether this kernel reads GUID Partition Tables: it is given one to try.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

@@ -1,5 +1,5 @@
-//! Which disk is meant: the first that satisfies the root device hints, or "the obvious one" (ironic-python-agent,
-//! `guess_root_disk`).
+//! Which disk is meant: the first that satisfies the root device hints, or "the obvious one"
+//! (ironic-python-agent, `guess_root_disk`).
 
 use std::fmt;
 
@@ -11,9 +11,9 @@ use super::hints::Hints;
 /// What the obvious disk has at least, in bytes.
 const OBVIOUS_AT_LEAST_BYTES: u64 = 4 << 30;
 
-/// No disk is as wished.
+/// No disk matches the wish.
 #[derive(Debug, thiserror::Error)]
-#[error("no disk is as wished: {}", list(.rejected))]
+#[error("no disk matches: {}", list(.rejected))]
 pub struct NoDisk {
     /// Each disk and why it isn't the one.
     pub rejected: Vec<Rejected>,
@@ -42,9 +42,9 @@ fn list(rejected: &[Rejected]) -> String {
     rejected.join("; ")
 }
 
-/// Chooses among `found`; the rest is told why not. With hints it is the first that satisfies them, in the order of `lsblk`,
-/// as ironic-python-agent finds them; without any the smallest disk of 4 GiB or more that is not removable, and of several
-/// the first by name.
+/// Chooses among `found`; the rest is told why not. With hints it is the first that satisfies them, in the
+/// order of `lsblk`, as ironic-python-agent finds them; without any the smallest disk of 4 GiB or more that
+/// is not removable, and of several the first by name.
 pub fn choose(found: &[BlockDevice], hints: &Hints) -> Result<(BlockDevice, Vec<Rejected>), NoDisk> {
     let (mut fitting, mut rejected) = (Vec::new(), Vec::new());
     for each in found {
@@ -130,14 +130,14 @@ mod tests {
         assert_eq!(
             chosen(&found[..3], &Hints::default()),
             Err(
-                "no disk is as wished: /dev/sda: its medium is removable; /dev/sdb: read-only; \
-                 /dev/sdc: smaller than 4 GiB"
+                "no disk matches: /dev/sda: its medium is removable; /dev/sdb: read-only; /dev/sdc: smaller \
+                 than 4 GiB"
                     .into()
             )
         );
         assert_eq!(
             chosen(&[], &Hints::default()),
-            Err("no disk is as wished: this kernel sees no disks".into())
+            Err("no disk matches: this kernel sees no disks".into())
         );
     }
 

@@ -1,4 +1,5 @@
-//! Which disks there are (ironic-python-agent, `list_all_block_devices`). Facts come from sysfs, so no udev is needed.
+//! Which disks there are (ironic-python-agent, `list_all_block_devices`). Facts come from sysfs, so no udev
+//! is needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,8 @@ pub struct BlockDevice {
     pub excluded: Option<&'static str>,
 }
 
-/// All block devices that might be disks, in the order of `lsblk`. Loop devices are disks only when they are named.
+/// All block devices that might be disks, in the order of `lsblk`. Loop devices are disks only when they are
+/// named.
 pub fn disks() -> anyhow::Result<Vec<BlockDevice>> {
     disks_in(Path::new(BLOCK)).context("reading /sys/block: mount /sys first")
 }
@@ -56,7 +58,8 @@ fn disks_where(sysfs: &Path, is_wanted: impl Fn(&Path) -> bool) -> std::io::Resu
     Ok(found.into_iter().map(|(_, found)| found).collect())
 }
 
-/// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk, and not the paths.
+/// The nodes of the disks that udev would make `link` lead to. Of a disk with several paths it is the disk,
+/// and not the paths.
 pub fn resolve(link: &Path) -> std::io::Result<Vec<String>> {
     let is_wanted = |name: &String| Path::new(name) == link;
     let mut found = disks_in(Path::new(BLOCK))?;
@@ -90,7 +93,8 @@ impl BlockDevice {
         describe(name, link)
     }
 
-    /// The other paths to it. Only what has its worldwide name is looked at closely: there may be hundreds of disks.
+    /// The other paths to it. Only what has its worldwide name is looked at closely: there may be hundreds of
+    /// disks.
     pub(in crate::machine::disk) fn other_paths(&self) -> std::io::Result<Vec<Self>> {
         let Some(own) = wwid(&self.sysfs()) else {
             return Ok(Vec::new());
@@ -111,7 +115,8 @@ impl BlockDevice {
         self.excluded == Some(PATH)
     }
 
-    /// Whether both are, by their worldwide names, one disk. What multipathd has put together it looks after itself.
+    /// Whether both are, by their worldwide names, one disk. What multipathd has put together is its own
+    /// concern.
     pub(in crate::machine::disk) fn is_same_unit(&self, other: &Self) -> bool {
         let (one, another) = (&self.disk, &other.disk);
         one.name != another.name
@@ -184,7 +189,7 @@ fn may_be_raid(holder: &Path) -> bool {
 
 fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     let Ok(holders) = all_holders(link) else {
-        return Some("what is made from it can't be read in /sys");
+        return Some("the devices made from it cannot be read in /sys");
     };
     if name.starts_with("sr") || attribute(&link.join("device/type")).as_deref() == Some("5") {
         Some("an optical drive")
@@ -197,7 +202,7 @@ fn excluded(name: &str, link: &Path, sectors: u64) -> Option<&'static str> {
     } else if holders.iter().any(|holder| may_be_raid(holder)) {
         Some("a member of a software RAID")
     } else if attribute(&link.join("md/level")).is_some_and(|level| !level.contains("raid")) {
-        Some("made from disks, but no RAID")
+        Some("made from disks, but not a RAID")
     } else {
         None
     }
@@ -241,7 +246,8 @@ fn first_entry(directory: &Path) -> Option<String> {
 impl Candidate {
     /// Takes the kernel's name for the unit apart in the ways that udev and `scsi_id` do.
     ///
-    /// `naa.` of 16 digits is a WWN, of 32 digits a WWN with the vendor's extension; NVMe's names are used as they are.
+    /// `naa.` of 16 digits is a WWN, of 32 digits a WWN with the vendor's extension; NVMe's names are used as
+    /// they are.
     fn add_wwid(&mut self, wwid: &str) {
         if let Some(digits) = wwid.strip_prefix("naa.") {
             let (short, extension) = digits.split_at_checked(16).unwrap_or((digits, ""));

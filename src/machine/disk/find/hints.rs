@@ -1,9 +1,10 @@
 //! Root device hints: Ironic's way to say which disk (ironic-python-agent, `device_hints.py`; oslo.utils,
 //! `specs_matcher.py`).
 //!
-//! The grammar and its meaning are kept, oddities included: `=` means "at least", a value that a disk does not have is
-//! the text `none`, and text is compared in lower case with everything but letters, digits and `_.-~/` escaped. Where the
-//! original fails while matching, a hint is refused when it is read. `tests/hints/` holds what the original says.
+//! The grammar and its meaning are kept, oddities included: `=` means "at least", a value that a disk does
+//! not have is the text `none`, and text is compared in lower case with everything but letters, digits and
+//! `_.-~/` escaped. Where the original fails while matching, a hint is refused when it is read.
+//! `tests/hints/` holds what the original says.
 
 use std::fmt;
 use std::str::FromStr;
@@ -250,7 +251,12 @@ impl fmt::Display for Key {
 impl Key {
     fn named(name: &str) -> Result<Self, String> {
         let key = KEYS.iter().find(|(known, _)| *known == name).map(|(_, key)| *key);
-        key.ok_or_else(|| format!("unknown; there are {}", KEYS.map(|(known, _)| known).join(", ")))
+        key.ok_or_else(|| {
+            format!(
+                "unknown; known keys are {}",
+                KEYS.map(|(known, _)| known).join(", ")
+            )
+        })
     }
 
     /// The disk's values of a key that is text.
@@ -321,7 +327,7 @@ impl Hint {
 }
 
 impl Demand {
-    /// Whether a disk's text, made comparable, is as demanded. Empty text never is.
+    /// Whether a disk's text, made comparable, matches. Empty text never does.
     fn holds_for(&self, value: &str) -> bool {
         let Ok(value) = Expression::parse(value).and_then(|expression| expression.comparable()) else {
             return false;

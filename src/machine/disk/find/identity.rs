@@ -39,7 +39,8 @@ impl Identity {
         attribute(&directory.join("wwid")).or_else(|| attribute(&directory.join("device/wwid")))
     }
 
-    /// Model and serial number in one, as udev has them for NVMe and ATA (`ID_SERIAL`); `directory` is the disk's in sysfs.
+    /// Model and serial number in one, as udev has them for NVMe and ATA (`ID_SERIAL`); `directory` is the
+    /// disk's in sysfs.
     pub(in crate::machine::disk) fn long_serials(&self, directory: &Path) -> Vec<String> {
         let (Some(model), Some(serial)) = (&self.model, &self.serial) else {
             return Vec::new();
@@ -67,10 +68,11 @@ fn vpd_serial(page: &Path) -> Option<String> {
     (!text.is_empty()).then(|| text.to_string())
 }
 
-/// An ATA disk's model, from its "ATA information" page (SAT-3, 12.4.2): SCSI's own field cuts it off after 16 letters.
+/// An ATA disk's model, from its "ATA information" page (SAT-3, 12.4.2): SCSI's own field cuts it off after
+/// 16 letters.
 ///
-/// The page holds the IDENTIFY data from byte 60 on, in words of two bytes each with the second letter first; the model is
-/// in the words 27 to 46.
+/// The page holds the IDENTIFY data from byte 60 on, in words of two bytes each with the second letter first;
+/// the model is in the words 27 to 46.
 fn ata_model(page: &Path) -> Option<String> {
     let bytes = fs::read(page).ok()?;
     let words = bytes.get(60 + 2 * 27..60 + 2 * 47)?;

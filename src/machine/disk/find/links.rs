@@ -1,4 +1,5 @@
-//! The names that udev gives disks, in `/dev/disk/by-path` and `/dev/disk/by-id`, for machines that have no udev.
+//! The names that udev gives disks, in `/dev/disk/by-path` and `/dev/disk/by-id`, for machines that have no
+//! udev.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use super::sysfs::attribute;
 const BY_PATH: &str = "/dev/disk/by-path";
 const BY_ID: &str = "/dev/disk/by-id";
 
-/// The links in `/dev/disk/by-path` to the disk `name` whose directory in sysfs is `directory`: those that are there, else
-/// those that udev would make.
+/// The links in `/dev/disk/by-path` to the disk `name` whose directory in sysfs is `directory`: those that
+/// are there, else those that udev would make.
 pub fn by_path(name: &str, directory: &Path) -> Vec<String> {
     links(BY_PATH, name, || path_id::names(directory))
 }
@@ -41,8 +42,8 @@ fn links(directory: &str, name: &str, made_by_udev: impl Fn() -> Vec<String>) ->
     text.collect()
 }
 
-/// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a disk says of
-/// itself. Not those of USB disks, nor those of SCSI disks without a WWN.
+/// The names in `/dev/disk/by-id`, as the rules of udev (`60-persistent-storage.rules`) make them from what a
+/// disk says of itself. Not those of USB disks, nor those of SCSI disks without a WWN.
 fn ids(disk: &Candidate, identity: &Identity, directory: &Path) -> Vec<String> {
     let mut ids = Vec::new();
     for name in disk.wwn.iter().chain(&disk.wwn_with_extension) {

@@ -1,5 +1,5 @@
-//! Which disk is taken on machines that `tests/hints/machines.py` describes, against what ironic-python-agent's own code
-//! takes there.
+//! Which disk is taken on machines that `tests/hints/machines.py` describes, against what
+//! ironic-python-agent's own code takes there.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,6 @@
-//! The names that udev gives disks by the way they are connected, in `/dev/disk/by-path`, from sysfs. The rules are those of systemd's `path_id`, for what disks of real machines hang on:
-//! NVMe, SATA, SAS, Fibre Channel, iSCSI, USB, virtio, and other SCSI.
+//! The names that udev gives disks by the way they are connected, in `/dev/disk/by-path`, from sysfs. The
+//! rules are those of systemd's `path_id`, for what disks of real machines hang on: NVMe, SATA, SAS, Fibre
+//! Channel, iSCSI, USB, virtio, and other SCSI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ struct Device {
     subsystem: String,
 }
 
-/// The names without their directory, the one that a newer udev gives first; none when the way is not known here. `block`
-/// is the disk's directory in sysfs, without links in its path.
+/// The names without their directory, the one that a newer udev gives first; none when the way is not known
+/// here. `block` is the disk's directory in sysfs, without links in its path.
 pub fn names(block: &Path) -> Vec<String> {
     let mut names: Vec<String> = [ata, old_ata]
         .iter()
@@ -30,7 +31,7 @@ fn name(block: &Path, ata: Ata) -> Option<String> {
     let (mut parts, mut has_parent, mut has_transport) = (Vec::new(), false, false);
     let mut skipped = String::new();
     for device in above(block) {
-        // A controller behind a hub or a bridge is told by its own place alone.
+        // A controller behind a hub or a bridge is named by its own place alone.
         if device.subsystem == skipped {
             continue;
         }
@@ -81,7 +82,8 @@ fn above(block: &Path) -> impl Iterator<Item = Device> {
     })
 }
 
-/// Where the kernel may find an NVMe disk in several ways, the disk is not below its controller: `nvme0n1` is that of `nvme0`.
+/// Where the kernel may find an NVMe disk in several ways, the disk is not below its controller: `nvme0n1` is
+/// that of `nvme0`.
 fn nvme_controller(block: &Path) -> Option<PathBuf> {
     let subsystem = block.parent()?;
     let is_shared = file_name(subsystem)?.starts_with("nvme-subsys");
@@ -168,7 +170,8 @@ fn parallel_scsi(device: &Path, [host, channel, target, unit]: [u64; 4]) -> Opti
     Some(format!("scsi-{}:{channel}:{target}:{unit}", host - first))
 }
 
-/// What a transport's class says of a device: the class has a directory in the device's, and that one by its name.
+/// What a transport's class says of a device: the class has a directory in the device's, and that one by its
+/// name.
 fn class_attribute(device: &Path, class: &str, name: &str) -> Option<String> {
     attribute(&device.join(class).join(device.file_name()?).join(name))
 }
@@ -193,7 +196,8 @@ mod tests {
 
     use super::*;
 
-    /// The names of the disk `block`, from directories `/`-joined, each with its subsystem where it has one, and attributes.
+    /// The names of the disk `block`, from directories `/`-joined, each with its subsystem where it has one,
+    /// and attributes.
     fn names_of(block: &[(&str, &str)], attributes: &[(&str, &str)]) -> Vec<String> {
         let root = tempfile::tempdir().unwrap();
         let mut directory = root.path().to_path_buf();

@@ -13,8 +13,9 @@ use crate::machine::disk::layout::LINUX_TYPE;
 use crate::machine::disk::table::gpt::Table;
 use crate::sys::block::{self, Region};
 
-/// Room for a config drive on a disk that stays what it is. The config drive is written first, and then [`Room::take`]
-/// makes the partition: who is interrupted leaves none without content, and who sees a new one finds it filled.
+/// Room for a config drive on a disk that otherwise stays as it is. The config drive is written first, and
+/// then [`Room::take`] makes the partition: an interruption leaves no partition without content, and a new
+/// one is never seen empty.
 #[derive(Debug)]
 pub struct Room {
     disk: Disk,
@@ -76,7 +77,7 @@ impl Decided for Room {
 }
 
 impl Room {
-    /// The bytes of the partition, which may still be nobody's.
+    /// The bytes of the partition, which may not be in the table yet.
     pub fn region(&self) -> Region<'_> {
         let (start, length) = self.place.extent().bytes(&self.disk.geometry);
         Region::new(&self.file, start, length)
@@ -104,7 +105,8 @@ impl Room {
         };
         let is_new = origin != Origin::Existing;
         let kernel_view = is_new.then(|| show_to_kernel(&self.file, number, &extent, &geometry));
-        // What was read through the partition's own node before is older. Where there is no node, nobody has.
+        // What was read through the partition's own node before is older. Where there is no node, nothing was
+        // read.
         if let Ok(partition) = File::open(self.disk.partition_node(number)) {
             let _ = block::flush_buffers(&partition);
         }

@@ -1,5 +1,6 @@
-//! Partition tables made at random, in both directions: what sfdisk writes is read as sfdisk reads it; and after a config
-//! drive's partition was added, sfdisk reads the same partitions and that one, and sgdisk finds nothing wrong.
+//! Partition tables made at random, in both directions: what sfdisk writes is read as sfdisk reads it; and
+//! after a config drive's partition was added, sfdisk reads the same partitions and that one, and sgdisk
+//! finds nothing wrong.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -82,7 +83,7 @@ impl Made {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("sfdisk can't be started ({error}): install fdisk"));
+            .unwrap_or_else(|error| panic!("sfdisk cannot be started ({error}): install fdisk"));
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.unwrap_or_default().as_bytes()).unwrap();
         drop(stdin);
@@ -363,7 +364,8 @@ fn refute_room(
     }
 }
 
-/// Both copies are right to sgdisk, which takes a file's sectors for 512 bytes, or to sfdisk; and the MBR is protective.
+/// Both copies are right to sgdisk, which takes a file's sectors for 512 bytes, or to sfdisk; and the MBR is
+/// protective.
 fn assert_sound(made: &Made, context: &str) {
     let said = match made.geometry.sector_bytes {
         512 => {

@@ -6,7 +6,7 @@ use crate::machine::disk::table::geometry::Extent;
 use crate::machine::disk::table::gpt::GptError;
 use crate::machine::filesystem::FilesystemError;
 
-/// Why an installed disk was not verified. Only one that is wrong has to go.
+/// Why an installed disk was not verified. Only one that is wrong is cleared.
 #[derive(Debug, thiserror::Error)]
 pub enum Unverified {
     /// It is not what was planned.
@@ -50,7 +50,7 @@ pub enum VerifyError {
     #[error("partition {number} ({name}) is missing")]
     Missing { number: u32, name: &'static str },
     #[error(
-        "partition {number} ({name}) has {} sectors from {}; planned were {} from {}",
+        "partition {number} ({name}) has {} sectors from {}; planned {} from {}",
         found.sectors, found.start_lba, planned.sectors, planned.start_lba
     )]
     Misplaced {
@@ -60,7 +60,7 @@ pub enum VerifyError {
         planned: Extent,
     },
     #[error(
-        "partition {number} is \"{found}\" of type {found_type}; planned was \"{planned}\" of type {planned_type}"
+        "partition {number} is \"{found}\" of type {found_type}; planned \"{planned}\" of type {planned_type}"
     )]
     WrongKind {
         number: u32,
@@ -74,11 +74,11 @@ pub enum VerifyError {
     #[error("the EFI system partition: {0}")]
     Esp(#[source] FilesystemError),
     #[error(
-        "the EFI system partition holds no boot loader (neither {fallback} nor shim, GRUB, systemd-boot or a unified kernel \
-         image elsewhere): the disk can't boot under UEFI; boot the ramdisk by UEFI, and see that \
-         efivarfs is mounted and the image has bootupd or systemd-boot"
+        "the EFI system partition holds no boot loader (neither {fallback} nor shim, GRUB, systemd-boot or a \
+         unified kernel image elsewhere): the disk cannot boot under UEFI; boot the ramdisk by UEFI, and \
+         check that efivarfs is mounted and the image has bootupd or systemd-boot"
     )]
     NoBootLoader { fallback: &'static str },
-    #[error("the root partition holds {found}; expected was {expected}")]
+    #[error("the root partition holds {found}; expected {expected}")]
     Root { found: String, expected: &'static str },
 }

@@ -21,8 +21,8 @@ pub enum KernelView {
 
 /// Tells the kernel of a new partition, so that its node appears (devtmpfs makes it before the call returns).
 ///
-/// The one partition first: reading the whole table again is refused while any partition is held, and a kernel that
-/// knows no GPT would forget all of them.
+/// The one partition first: reading the whole table again is refused while any partition is held, and a
+/// kernel that knows no GPT would forget all of them.
 pub fn show_to_kernel(file: &File, number: u32, extent: &Extent, geometry: &Geometry) -> KernelView {
     let (start, length) = extent.bytes(geometry);
     let Err(add) = block::add_partition(file, number, start, length) else {

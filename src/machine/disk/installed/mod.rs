@@ -1,4 +1,5 @@
-//! A disk with a system on it: what is there, whether it is what was planned, and room on it for a config drive.
+//! A disk with a system on it: what is there, whether it is what was planned, and room on it for a config
+//! drive.
 
 mod amend;
 mod boot_loader;

@@ -1,7 +1,8 @@
-//! Where a config drive goes on a disk, by Ironic's rules (ironic-python-agent, `create_config_drive_partition`): an
-//! existing `config-2` is used again; else a partition of 64 MiB at the end, with GPT and with MBR.
+//! Where a config drive goes on a disk, by Ironic's rules (ironic-python-agent,
+//! `create_config_drive_partition`): an existing `config-2` is reused; else a partition of 64 MiB at the end,
+//! with GPT and with MBR.
 //!
-//! Pure. Where less than 64 MiB is free, what there is will do if the config drive fits.
+//! Pure. Where less than 64 MiB is free, that is enough if the config drive fits.
 
 use std::io::{self, Read, Seek};
 
@@ -11,7 +12,8 @@ use crate::machine::disk::table::geometry::{Extent, Geometry};
 use crate::machine::disk::table::gpt::{GptError, Table};
 use crate::machine::disk::table::mbr::{self, Mbr};
 
-/// The name of a config drive's partition in a GPT. Readers look for the filesystem's label; this one is for people.
+/// The name of a config drive's partition in a GPT. Readers look for the file system's label; this one is for
+/// people.
 pub const CONFIG_DRIVE_NAME: &str = "config-2";
 /// Partitions of an MBR end below 2 TiB, whatever the sector size: not every firmware counts further.
 const MBR_LIMIT_BYTES: u64 = 2 << 40;
@@ -30,7 +32,7 @@ pub enum Place {
 /// Why a disk has no room for a config drive.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRoom {
-    #[error("it has no partition table: install something onto it first")]
+    #[error("it has no partition table: install a system first")]
     NoTable,
     #[error(transparent)]
     Damaged(GptError),
@@ -43,7 +45,7 @@ pub enum NoRoom {
     TooSmall { number: u32, has: u64, needed: u64 },
     #[error("its MBR has four primary partitions already: delete one of them first")]
     NoRecord,
-    #[error("{needed} bytes in one piece are not free on it{}: make a partition smaller first", if *.mbr { " below 2 TiB" } else { "" })]
+    #[error("it has no {needed} contiguous free bytes{}: make a partition smaller first", if *.mbr { " below 2 TiB" } else { "" })]
     Full { needed: u64, mbr: bool },
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -107,7 +109,7 @@ impl Place {
     }
 }
 
-/// The partition that is a config drive, or was meant for one when somebody was interrupted.
+/// The partition that is a config drive, or was meant for one when writing it was interrupted.
 fn existing(contents: &Contents, needed: u64) -> Result<Option<(u32, Extent)>, NoRoom> {
     let is_meant =
         |each: &&OldPartition| each.signatures.is_empty() && each.name.as_deref() == Some(CONFIG_DRIVE_NAME);

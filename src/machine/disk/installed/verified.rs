@@ -1,4 +1,4 @@
-//! A disk that bootc has installed to and that was verified: the only one that gets a config drive's partition.
+//! A disk that bootc has installed to and that was verified: only this one gets a config drive partition.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -87,7 +87,7 @@ impl VerifiedDisk {
             .open_for_writing()
             .with_context(|| format!("open(\"{}\", O_RDWR)", disk.node.display()))?;
         // The partitions were written through their own nodes; what the disk's node has in memory is older.
-        block::flush_buffers(&file).context("forgetting what is in memory")?;
+        block::flush_buffers(&file).context("dropping the disk's cached blocks")?;
         let table = read_sound_table(&file, &disk)?;
         check_table(layout, &table)?;
         let disk = match InstalledDisk::look(disk, file, table, Some(layout)) {

@@ -1,4 +1,5 @@
-//! A disk with a system on it: its table, its partitions by what they are for, and what is on them. Nothing is written.
+//! A disk with a system on it: its table, its partitions by what they are for, and what is on them. Nothing
+//! is written.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -85,8 +86,8 @@ impl InstalledDisk {
         identify(&mut region, length).with_context(|| format!("reading partition {}", partition.number))
     }
 
-    /// The node of a partition. A kernel that doesn't know the partition, or has another place for it, is told of it; it
-    /// refuses that while what it knows there is in use.
+    /// The node of a partition. A kernel that doesn't know the partition, or has another place for it, is
+    /// told of it; it refuses that while what it knows there is in use.
     pub fn node(&self, partition: &Partition) -> Result<PathBuf> {
         if let Some(node) = self.known_node(partition)? {
             return Ok(node);
@@ -127,8 +128,8 @@ fn role_of(partition: &Partition) -> Option<Role> {
     })
 }
 
-/// Checks that a root partition holds a file system that Linux boots from, or LUKS, and says which; with `block_setup` only
-/// what was asked for.
+/// Checks that a root partition holds a file system that Linux boots from, or LUKS, and says which; with
+/// `block_setup` only what was asked for.
 pub fn check_root<D: Read + Seek>(
     root: &mut D,
     size_bytes: u64,
@@ -136,9 +137,9 @@ pub fn check_root<D: Read + Seek>(
 ) -> Result<Signature, Unverified> {
     let (expected, kinds): (_, &[&str]) = match block_setup {
         Some(BlockSetup::Tpm2Luks) => ("LUKS", &["crypto_LUKS"]),
-        Some(BlockSetup::Direct) => ("a filesystem (ext4, xfs or btrfs)", &["ext4", "xfs", "btrfs"]),
+        Some(BlockSetup::Direct) => ("a file system (ext4, xfs or btrfs)", &["ext4", "xfs", "btrfs"]),
         None => (
-            "a filesystem (ext4, xfs or btrfs)",
+            "a file system (ext4, xfs or btrfs)",
             &["crypto_LUKS", "ext4", "xfs", "btrfs"],
         ),
     };
@@ -149,7 +150,7 @@ pub fn check_root<D: Read + Seek>(
     }
     let found: Vec<String> = found.iter().map(Signature::to_string).collect();
     let found = if found.is_empty() {
-        "nothing that is known".into()
+        "nothing known".into()
     } else {
         found.join(", ")
     };

@@ -1,7 +1,9 @@
-//! The partition layout that bootc will make, computed before the disk is touched (bootc: `install/baseline.rs`).
+//! The partition layout that bootc will make, computed before the disk is touched (bootc:
+//! `install/baseline.rs`).
 //!
-//! The root partition is made to end exactly where the config drive's begins. Every number here is what `sfdisk` will
-//! put on the disk, so that after the installation the table can be compared with it, sector by sector.
+//! The root partition is made to end exactly where the config drive's begins. Every number here is what
+//! `sfdisk` will put on the disk, so that after the installation the table can be compared with it, sector by
+//! sector.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -36,7 +38,7 @@ pub enum Role {
     Esp,
     /// `/boot`.
     Boot,
-    /// The root filesystem, or LUKS with it inside.
+    /// The root file system, or LUKS with it inside.
     Root,
 }
 
@@ -86,11 +88,11 @@ pub struct Layout {
 /// Why there is no layout. Sizes are in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    #[error("the disk has sectors of {0} bytes; 512 and 4096 are supported")]
+    #[error("the disk has sectors of {0} bytes; only 512 and 4096 are supported")]
     SectorSize(u64),
     #[error(
-        "the disk has {disk_mib} MiB, and {needed} MiB is the smallest that holds {fixed} MiB of boot partitions, \
-         a root partition of {root} MiB{}", ConfigDriveClause(*config_drive)
+        "the disk has {disk_mib} MiB, but needs at least {needed} MiB: {fixed} MiB of boot partitions, a \
+         root partition of {root} MiB{}", ConfigDriveClause(*config_drive)
     )]
     TooSmall {
         disk_mib: u64,
@@ -153,7 +155,7 @@ impl LayoutRequest {
         let fixed = self.fixed().iter().map(|partition| partition.3).sum();
         let config_drive = if self.config_drive { CONFIG_DRIVE_MIB } else { 0 };
         let root = self.root_wanted_mib();
-        // Whatever aligns, a grain before the first partition and one behind the last are enough.
+        // Whatever aligns, a grain before the first partition and one after the last are enough.
         let grain = Sfdisk::on(self.geometry)
             .map_or(MIB, |sfdisk| sfdisk.grain_bytes())
             .max(MIB)
@@ -221,7 +223,8 @@ impl Layout {
     }
 }
 
-/// Finds the size of root that makes it end at `limit_lba` or as little as possible before: all extents, and the size.
+/// Finds the size of root that makes it end at `limit_lba` or as little as possible before: all extents, and
+/// the size.
 fn place_root(request: &LayoutRequest, sfdisk: &Sfdisk, limit_lba: u64) -> Option<(Vec<Extent>, u64)> {
     let fixed: Vec<u64> = request.fixed().iter().map(|partition| partition.3).collect();
     let mib = request.geometry.sectors_per_mib();

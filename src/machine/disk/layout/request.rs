@@ -60,7 +60,7 @@ impl Arch {
     }
 }
 
-/// What keeps the system's files on the root filesystem.
+/// What keeps the system's files on the root file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Backend {
@@ -70,7 +70,7 @@ pub enum Backend {
     Composefs,
 }
 
-/// What is between the root partition and its filesystem.
+/// What is between the root partition and its file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum BlockSetup {
     /// Nothing

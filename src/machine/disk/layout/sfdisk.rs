@@ -1,13 +1,15 @@
-//! Where `sfdisk` puts the partitions of a new GPT: util-linux' `libfdisk`, `alignment.c` and `gpt_add_partition`.
+//! Where `sfdisk` puts the partitions of a new GPT: util-linux' `libfdisk`, `alignment.c` and
+//! `gpt_add_partition`.
 //!
-//! bootc tells `sfdisk` sizes and no places; `sfdisk` aligns, rounds and silently clamps. Computing the same before
-//! the disk is touched is what makes an exact layout possible. Checked against the real program in `tests/disk.rs`.
+//! bootc tells `sfdisk` sizes and no places; `sfdisk` aligns, rounds and silently clamps. Computing the same
+//! before the disk is touched is what makes an exact layout possible. Checked against the real program in
+//! `tests/disk.rs`.
 
 use crate::machine::disk::table::geometry::{Extent, Geometry, MIB};
 
 /// What an entry of the array takes, and how many entries there are.
 const ARRAY_BYTES: u64 = 128 * 128;
-/// A broken controller's way to say nothing: 32 MiB less one sector.
+/// What broken controllers report instead of nothing: 32 MiB less one sector.
 const BROKEN_OPTIMAL_IO: u64 = 33_553_920;
 
 /// The alignment that `sfdisk` uses on one disk.

@@ -1,7 +1,8 @@
 //! The GUID Partition Table (UEFI 2.10, chapter 5) on anything that reads, writes and seeks.
 //!
-//! `gptman` knows the bytes of headers and entries; this module knows what is sound. Every field is checked before it
-//! is used, because the crate panics on entry sizes it does not know and allocates what a header asks for.
+//! `gptman` knows the bytes of headers and entries; this module knows what is sound. Every field is checked
+//! before it is used, because the crate panics on entry sizes it does not know and allocates what a header
+//! asks for.
 
 mod copy;
 
@@ -214,8 +215,8 @@ impl Table {
         Ok(added.expect("the entry was just filled"))
     }
 
-    /// Writes both copies, the backup to the end of the disk and first, each made durable before the next: one of them is
-    /// sound at any moment.
+    /// Writes both copies, the backup to the end of the disk and first, each made durable before the next:
+    /// one of them is sound at any moment.
     pub fn write<D: Read + Write + Seek + Durable>(&mut self, disk: &mut D) -> Result<(), GptError> {
         self.relocate_backup();
         let mut backup = self.header.clone();
@@ -403,8 +404,8 @@ mod tests {
             disk.get_mut()[(SECTORS as usize - 1) * 512] = 0;
             Table::read(&mut disk, geometry()).unwrap_err().to_string()
         };
-        assert!(refusal(72, 3, 8).contains("its entries are at sector 3; 2 is supported"));
-        assert!(refusal(84, 256, 4).contains("entries of 256 bytes; 128 are supported"));
+        assert!(refusal(72, 3, 8).contains("its entries are at sector 3; only 2 is supported"));
+        assert!(refusal(84, 256, 4).contains("entries of 256 bytes; only 128 is supported"));
         assert!(refusal(80, u32::MAX.into(), 4).contains("4294967295 entries"));
         assert!(refusal(80, 0, 4).contains("0 entries"));
         assert!(refusal(24, 5, 8).contains("it says that it is at sector 5"));

@@ -64,7 +64,8 @@ fn records(sector: &[u8]) -> Option<[Record; 4]> {
 
 /// The partitions of an MBR without a GPT; `None` when there is no such table.
 ///
-/// A filesystem's boot sector ends with the same two bytes; what tells them apart is that here the records make sense.
+/// A file system's boot sector ends with the same two bytes; what tells them apart is that here the records
+/// make sense.
 pub fn partitions<D: Read + Seek>(
     disk: &mut D,
     geometry: &Geometry,
@@ -158,7 +159,7 @@ impl Mbr {
     pub(in crate::machine::disk) fn add(&mut self, extent: Extent) -> io::Result<u32> {
         let full = || io::Error::other("the MBR has no free record");
         let number = self.free_number().ok_or_else(full)?;
-        let beyond = |_| io::Error::other("an MBR can't count that far");
+        let beyond = |_| io::Error::other("an MBR cannot address sectors that far");
         let start = u32::try_from(extent.start_lba).map_err(beyond)?;
         let sectors = u32::try_from(extent.sectors).map_err(beyond)?;
         let at = TABLE + (number as usize - 1) * ENTRY;
@@ -181,8 +182,8 @@ impl Mbr {
     }
 }
 
-/// Whether the first sector has partitions and nothing of a GPT: then a GPT behind it is a leftover, which no one heeds, the
-/// kernel and the firmware included (UEFI 2.10, 5.2.1).
+/// Whether the first sector has partitions and nothing of a GPT: then a GPT after it is a leftover, ignored
+/// by everything, the kernel and the firmware included (UEFI 2.10, 5.2.1).
 pub fn rules_out_gpt<D: Read + Seek>(disk: &mut D, geometry: &Geometry) -> io::Result<bool> {
     let found = partitions(disk, geometry)?;
     Ok(found.is_some_and(|found| found.iter().all(|each| each.kind != PROTECTIVE)))

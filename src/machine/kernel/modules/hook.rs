@@ -1,5 +1,5 @@
-//! The kernel asks for modules too: when somebody mounts a file system, sets up a cipher, names a character set. It
-//! does so by running a program, which elsewhere is modprobe(8) and here is this one.
+//! The kernel asks for modules too: when somebody mounts a file system, sets up a cipher, names a character
+//! set. It does so by running a program, which elsewhere is modprobe(8) and here is this one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -8,8 +8,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-/// Lets the kernel call this program when it looks for a module (a file system's, a cipher's, a character set's).
-/// Does nothing where a program is there for it.
+/// Lets the kernel call this program when it looks for a module (a file system's, a cipher's, a character
+/// set's). Does nothing where a program is there for it.
 pub fn answer_the_kernel() -> Result<()> {
     let setting = "/proc/sys/kernel/modprobe";
     let path = fs::read_to_string(setting).with_context(|| format!("reading {setting}"))?;
@@ -20,7 +20,7 @@ pub fn answer_the_kernel() -> Result<()> {
     let own = fs::read_link("/proc/self/exe").context("readlink(/proc/self/exe)")?;
     let dir = path
         .parent()
-        .ok_or_else(|| anyhow!("{setting} holds no path of a file"))?;
+        .ok_or_else(|| anyhow!("{setting} does not hold a file path"))?;
     fs::create_dir_all(dir).with_context(|| format!("mkdir({})", dir.display()))?;
     symlink(&own, path).with_context(|| format!("symlink({}, {})", own.display(), path.display()))
 }

@@ -1,4 +1,5 @@
-//! What the modules of a kernel are called, what they serve and what they need: the files that depmod(8) writes.
+//! What the modules of a kernel are called, what they serve and what they need: the files that depmod(8)
+//! writes.
 //!
 //! Pure: texts in, an index out.
 
@@ -38,7 +39,8 @@ pub(super) struct Texts {
     pub builtin: String,
 }
 
-/// The name of the module in this file: without directory and endings, and with `_` where the file may have `-`.
+/// The name of the module in this file: without directory and endings, and with `_` where the file may have
+/// `-`.
 fn name_of(path: &str) -> Option<String> {
     let file = path.rsplit('/').next()?;
     let (name, ending) = file.split_once(".ko")?;
@@ -104,7 +106,8 @@ impl Index {
         self.builtin.contains(&canonical(name))
     }
 
-    /// The names of the modules that `word` stands for: one of that name, else those with an alias that matches.
+    /// The names of the modules that `word` stands for: one of that name, else those with an alias that
+    /// matches.
     pub(super) fn resolve(&self, word: &str) -> Vec<&str> {
         if let Some((name, _)) = self.module(word) {
             return vec![name];
@@ -119,12 +122,13 @@ impl Index {
     }
 }
 
-/// Whether the pattern matches the whole text, as fnmatch(3) has it without flags: `*`, `?`, `[a-z]`, `[!x]`, `\c`.
-/// As in all of modprobe(8), `-` and `_` are the same outside brackets.
+/// Whether the pattern matches the whole text, as fnmatch(3) has it without flags: `*`, `?`, `[a-z]`, `[!x]`,
+/// `\c`. As in all of modprobe(8), `-` and `_` are the same outside brackets.
 fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
-    // Where to go on when the last `*` has to take one byte more: linear in space, and no worse than the product in time.
+    // Where to go on when the last `*` has to take one byte more: linear in space, and no worse than the
+    // product in time.
     let mut retry = None;
     loop {
         if pattern.get(p) == Some(&b'*') {

@@ -1,7 +1,7 @@
 //! Kernel modules: loads what the devices of this machine ask for, and what a file system or a feature needs.
 //!
-//! Does in a ramdisk without udev and kmod what these two do elsewhere: coldplug by `modalias`, and answering when
-//! the kernel itself asks for a module.
+//! Does in a ramdisk without udev and kmod what these two do elsewhere: coldplug by `modalias`, and answering
+//! when the kernel itself asks for a module.
 
 mod file;
 mod hook;
@@ -35,8 +35,8 @@ const ALWAYS: [&str; 10] = [
     "ext4",
 ];
 
-/// Drivers below these directories serve no installation. Graphics would also take the console away where their
-/// firmware is missing; without them it stays as the machine's firmware set it up.
+/// Drivers below these directories serve no installation. Graphics would also take the console away where
+/// their firmware is missing; without them it stays as the machine's firmware set it up.
 const NEVER: [&str; 5] = [
     "kernel/sound/",
     "kernel/drivers/gpu/",
@@ -64,7 +64,8 @@ pub struct Loaded {
     pub problems: Vec<String>,
 }
 
-/// Loads the modules of these names or aliases, with all that they need. One that is loaded or built in is fine.
+/// Loads the modules of these names or aliases, with all that they need. One that is loaded or built in is
+/// fine.
 pub fn load(words: &[&str]) -> Result<()> {
     let mut loader = Loader::open()?;
     words.iter().try_for_each(|word| loader.load(word).map(drop))
@@ -89,7 +90,7 @@ impl Loader {
             read(name).with_context(|| {
                 let (path, release) = (dir.join(name), dir.file_name().unwrap_or_default());
                 format!(
-                    "the kernel's modules have no {}: run depmod {} where the ramdisk is made",
+                    "the kernel's modules have no {}: run depmod {} when building the ramdisk",
                     path.display(),
                     release.display()
                 )
@@ -110,7 +111,8 @@ impl Loader {
         })
     }
 
-    /// Loads the modules of this name or alias, with all that they need. Returns the names of those loaded now.
+    /// Loads the modules of this name or alias, with all that they need. Returns the names of those loaded
+    /// now.
     pub fn load(&mut self, word: &str) -> Result<Vec<String>> {
         let mut loaded = Vec::new();
         let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
@@ -197,7 +199,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Loads what is wished for; the module works without.
+    /// Loads optional modules; the module works without them.
     fn wish(&mut self, words: &[String], loaded: &mut Vec<String>) {
         for word in words {
             let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
@@ -208,8 +210,8 @@ impl Loader {
     }
 }
 
-/// Collects the contents of all files `modalias` below `dir`. Devices come and go meanwhile: what can't be read isn't
-/// there.
+/// Collects the contents of all files `modalias` below `dir`. Devices come and go meanwhile: what can't be
+/// read isn't there.
 fn collect_modaliases(dir: &Path, aliases: &mut HashSet<String>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -251,7 +253,7 @@ mod tests {
         let open = || Loader::of(dir.clone(), Vec::new()).map(drop);
         for name in ["modules.dep", "modules.alias"] {
             let error = open().unwrap_err().to_string();
-            let expected = format!("{name}: run depmod 6.12.5 where the ramdisk is made");
+            let expected = format!("{name}: run depmod 6.12.5 when building the ramdisk");
             assert!(error.ends_with(&expected), "{error}");
             fs::write(dir.join(name), "").unwrap();
         }

@@ -8,7 +8,8 @@ use anyhow::Result;
 
 use crate::command;
 
-/// The names and addresses that a registry here is reached by: from here, from virtual machines, through a proxy.
+/// The names and addresses that a registry here is reached by: from here, from virtual machines, through a
+/// proxy.
 pub const SERVER_NAMES: [&str; 4] = ["DNS:localhost", "IP:127.0.0.1", "IP:10.0.2.2", "DNS:registry.lab"];
 
 /// A certificate authority with its key.
@@ -57,7 +58,8 @@ impl Authority {
         })
     }
 
-    /// Signs a new certificate for these subject alternative names (`DNS:…`, `IP:…`), for servers and clients.
+    /// Signs a new certificate for these subject alternative names (`DNS:…`, `IP:…`), for servers and
+    /// clients.
     pub fn issue(&self, name: &str, alternative_names: &[&str]) -> Result<Identity> {
         let path = |extension: &str| self.directory.join(format!("{name}.{extension}"));
         let (key, request, certificate, extensions) = (path("key"), path("csr"), path("pem"), path("ext"));

@@ -1,5 +1,5 @@
-//! The variables of a machine's firmware, as they lie in its flash memory: EDK II's `AUTHENTICATED_VARIABLE_HEADER`, the name,
-//! the content.
+//! The variables of a machine's firmware, as they lie in its flash memory: EDK II's
+//! `AUTHENTICATED_VARIABLE_HEADER`, the name, the content.
 
 use std::fs;
 use std::path::Path;

@@ -1,5 +1,6 @@
-//! A file of credentials: containers-auth.json(5), docker's `config.json`, or its older `.dockercfg`. Looked up by
-//! repository, then by its parents, then by the registry alone; docker's spellings of the same keys are understood.
+//! A file of credentials: containers-auth.json(5), docker's `config.json`, or its older `.dockercfg`. Looked
+//! up by repository, then by its parents, then by the registry alone; docker's spellings of the same keys are
+//! understood.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,8 +17,8 @@ use super::credentials::Credentials;
 /// No list of credentials is larger than this, in bytes.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// The contents of one file. Wiped from memory when dropped; what it holds is decoded only when it is asked for, so that
-/// one bad entry isn't everybody's.
+/// The contents of one file. Wiped from memory when dropped; what it holds is decoded only when it is asked
+/// for, so that one bad entry isn't everybody's.
 #[derive(Default)]
 pub struct AuthFile {
     /// By `HOST[:PORT][/PATH]`.
@@ -89,8 +90,8 @@ impl AuthFile {
         })
     }
 
-    /// What there is for `repository` at `registry` (`HOST[:PORT]`): a helper of that registry, else the credentials
-    /// under the longest prefix, else the helper for all.
+    /// What there is for `repository` at `registry` (`HOST[:PORT]`): a helper of that registry, else the
+    /// credentials under the longest prefix, else the helper for all.
     pub fn lookup(&self, registry: &str, repository: &str) -> Result<Option<Login<'_>>> {
         let registry = canonical_host(registry);
         let helper = self.helpers.iter().find(|(key, _)| normalized(key) == registry);

@@ -15,7 +15,7 @@ use crate::image::source::registry::tls::ClientCertificate;
 pub struct Certificates {
     /// Authorities: `*.crt`.
     pub authorities: Vec<PathBuf>,
-    /// What proves who we are: `*.cert`, each with its `*.key`.
+    /// Client certificates: `*.cert`, each with its `*.key`.
     pub client: Vec<ClientCertificate>,
 }
 
@@ -46,7 +46,8 @@ impl Certificates {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => found.authorities.push(path.clone()),
                 Some("cert") if !names.contains(&other("key")) => bail!(
-                    "{} is missing, the key of the client certificate {} (authorities are called *.crt)",
+                    "{} is missing: it is the key of the client certificate {} (CA certificates are named \
+                     *.crt)",
                     other("key").display(),
                     path.display()
                 ),
@@ -55,7 +56,7 @@ impl Certificates {
                     key: other("key"),
                 }),
                 Some("key") if !names.contains(&other("cert")) => bail!(
-                    "{} is missing, the client certificate of the key {}",
+                    "{} is missing: it is the client certificate of the key {}",
                     other("cert").display(),
                     path.display()
                 ),
@@ -78,11 +79,11 @@ mod tests {
             (&["a.cert", "a.key", "ca.crt", "b.cert", "b.key"], Ok((1, 2))),
             (
                 &["a.cert"],
-                Err("a.key is missing, the key of the client certificate"),
+                Err("a.key is missing: it is the key of the client certificate"),
             ),
             (
                 &["a.key", "b.cert", "b.key"],
-                Err("a.cert is missing, the client certificate of the key"),
+                Err("a.cert is missing: it is the client certificate of the key"),
             ),
         ] {
             let root = tempfile::tempdir().unwrap();

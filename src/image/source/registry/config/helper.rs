@@ -1,8 +1,8 @@
 //! Credential helpers: programs called `docker-credential-NAME` that keep credentials (the protocol of
 //! docker-credential-helpers).
 //!
-//! `get` is the only argument, the server's name goes to standard input, and JSON or an error comes from standard
-//! output: bounded in size and time. What runs too long is killed with all its children.
+//! `get` is the only argument, the server's name goes to standard input, and JSON or an error comes from
+//! standard output: bounded in size and time. What runs too long is killed with all its children.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -78,7 +78,7 @@ async fn run(program: &str, server: &str, limit: Duration) -> Result<Option<Cred
 /// What it prints, and whether it was successful.
 async fn ask(child: &mut Child, server: &str) -> Result<(bool, Zeroizing<Vec<u8>>)> {
     let mut input = child.stdin.take().context("no standard input")?;
-    // Who doesn't listen may answer all the same.
+    // A helper that doesn't read its input may still answer.
     let _ = input.write_all(server.as_bytes()).await;
     drop(input);
     let mut output = Zeroizing::new(Vec::new());
@@ -111,7 +111,7 @@ fn answer(success: bool, output: &[u8]) -> Result<Option<Credentials>> {
     if said.trim() == NOT_FOUND {
         return Ok(None);
     }
-    // A word of explanation is welcome, an answer isn't.
+    // An explanation may be shown, an answer may not.
     if said.contains('{') {
         bail!("it failed");
     }
@@ -144,8 +144,8 @@ mod tests {
 
     fn helper(folder: &Path, script: &str) -> String {
         let path = folder.join("docker-credential-test");
-        // Another program writes it: a file that this process has open for writing could not be run (ETXTBSY) while
-        // another test starts a process, which has it open as well for a moment.
+        // Another program writes it: a file that this process has open for writing could not be run (ETXTBSY)
+        // while another test starts a process, which has it open as well for a moment.
         let written = std::process::Command::new("sh")
             .args(["-c", r#"printf '%s\n' '#!/bin/sh' "$1" > "$0" && chmod +x "$0""#])
             .args([path.as_os_str(), script.as_ref()])

@@ -71,7 +71,7 @@ impl Keys {
             } else {
                 candidates.push(Candidate::Helper {
                     name: helper.clone(),
-                    origin: "credential-helpers in registries.conf".into(),
+                    origin: "registries.conf (credential-helpers)".into(),
                 });
             }
         }
@@ -103,11 +103,11 @@ impl Keys {
                 Candidate::Known(known) => return Ok(Some(known.clone())),
                 Candidate::Helper { name, origin } => match helper::get(name, &self.registry).await {
                     Ok(Some(credentials)) => {
-                        let origin = format!("docker-credential-{name}, as {origin} says");
+                        let origin = format!("docker-credential-{name}, configured in {origin}");
                         return Ok(Some(Known::new(credentials, &origin)));
                     }
                     Ok(None) => {}
-                    Err(error) => failures.push(format!("{error:#} (it is asked as {origin} says)")),
+                    Err(error) => failures.push(format!("{error:#} (configured in {origin})")),
                 },
             }
         }

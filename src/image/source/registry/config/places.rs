@@ -100,8 +100,8 @@ impl Places {
         self.auth_file.as_deref()
     }
 
-    /// The files of credentials, in the order in which they are asked; most don't exist. The last is of docker's old
-    /// form.
+    /// The files of credentials, in the order in which they are asked; most don't exist. The last is of
+    /// docker's old form.
     pub fn auth_files(&self) -> [PathBuf; 4] {
         [
             self.login_file.clone(),

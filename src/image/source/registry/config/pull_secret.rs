@@ -1,5 +1,5 @@
-//! A pull secret as Ironic hands it over (`image_pull_secret`): the `auth` of an auth.json entry, which is base64 of
-//! `USER:PASSWORD`, also with one more base64 around it; `USER:PASSWORD` itself; or a token.
+//! A pull secret as Ironic hands it over (`image_pull_secret`): the `auth` of an auth.json entry, which is
+//! base64 of `USER:PASSWORD`, also with one more base64 around it; `USER:PASSWORD` itself; or a token.
 
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -50,7 +50,7 @@ pub fn parse(text: &str) -> Result<Credentials> {
         MAX_BYTES >> 10
     );
     let text = text.trim();
-    ensure!(!text.is_empty(), "there is nothing in it");
+    ensure!(!text.is_empty(), "it is empty");
     if text.starts_with('{') {
         bail!("it is a file of credentials, not a pull secret: give it with --authfile");
     }
@@ -68,7 +68,7 @@ pub fn parse(text: &str) -> Result<Credentials> {
     }
     ensure!(
         !text.contains(char::is_whitespace),
-        "it is neither USER:PASSWORD, also in base64, nor a token"
+        "it is neither USER:PASSWORD (plain or base64) nor a token"
     );
     Ok(Credentials::Bearer(Zeroizing::new(text.into())))
 }
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn what_is_none_is_refused_without_being_shown() {
         for (text, expected) in [
-            ("", "nothing in it"),
+            ("", "is empty"),
             (r#"{"auths":{"s3cret":{}}}"#, "give it with --authfile"),
             ("s3cret words", "neither USER:PASSWORD"),
             (&"s3cret".repeat(20_000), "larger than 64 KiB"),

@@ -1,7 +1,8 @@
-//! containers-registries.conf(5), version 2: which places have an image, in the order in which they are asked.
+//! containers-registries.conf(5), version 2: which places have an image, in the order in which they are
+//! asked.
 //!
-//! One `[[registry]]` table counts for an image: the one with the longest prefix of its name. Drop-ins replace tables
-//! of the same prefix. The rules are those of containers/image's `sysregistriesv2`.
+//! One `[[registry]]` table counts for an image: the one with the longest prefix of its name. Drop-ins
+//! replace tables of the same prefix. The rules are those of containers/image's `sysregistriesv2`.
 
 mod parse;
 
@@ -110,7 +111,7 @@ impl RegistriesConf {
         }
         match blocked {
             Some((prefix, table)) if left.is_empty() => bail!(
-                "pulling {asked} is blocked: {} says so of {prefix}, and there is no mirror",
+                "pulling {asked} is blocked by {} (prefix {prefix}), and there is no mirror",
                 table.file.display()
             ),
             _ => Ok(left),
@@ -137,8 +138,8 @@ fn full_name(reference: &Reference) -> String {
     }
 }
 
-/// How many bytes of `name` match `prefix`; they end where a port, path, tag or digest begins. (A port may follow:
-/// `reg.lab` stands for `reg.lab:5000`, too, as with containers/image.)
+/// How many bytes of `name` match `prefix`; they end where a port, path, tag or digest begins. (A port may
+/// follow: `reg.lab` stands for `reg.lab:5000`, too, as with containers/image.)
 fn matching(name: &str, prefix: &str) -> Option<usize> {
     let end = match prefix.strip_prefix('*') {
         Some(domain) => {

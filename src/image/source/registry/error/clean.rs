@@ -5,8 +5,8 @@ use crate::image::oci::one_line;
 /// How much of an error's text is shown, in characters.
 pub(super) const MAX_SHOWN: usize = 300;
 
-/// A stranger's text fit to be shown: one line, short, without what may be a secret (credentials, tokens, the query of
-/// a signed URL).
+/// Untrusted text made fit to be shown: one line, short, without what may be a secret (credentials, tokens,
+/// the query of a signed URL).
 pub fn clean(text: &str) -> String {
     let printable = one_line(text);
     let mut shown: Vec<&str> = Vec::new();

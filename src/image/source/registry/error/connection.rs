@@ -11,13 +11,13 @@ pub enum Connection {
     NoAddress,
     /// The server speaks plain HTTP where TLS was expected.
     PlainHttp,
-    /// The certificate isn't believed, and why.
+    /// The certificate isn't trusted, and why.
     Untrusted(String),
-    /// The certificate is believed, but it's not this server's: which names it has.
+    /// The certificate is trusted, but it's not this server's: which names it has.
     WrongName(String),
     /// The certificate's time is not now.
     WrongTime(String),
-    /// Our certificate isn't believed, or there is none where one is wanted; in the server's words.
+    /// Our certificate isn't trusted, or is missing where one is required; in the server's words.
     Unwelcome(String),
     /// It broke in the middle of an answer, in the words of the layers below.
     Broken(String),
@@ -35,13 +35,13 @@ impl fmt::Display for Connection {
             }
             Self::Untrusted(why) => write!(
                 out,
-                "has a certificate that is not trusted ({why}): give the authority that signed it with --ca-cert, \
-                 or trust anybody with --tls-verify=false"
+                "has a certificate that is not trusted ({why}): give its CA certificate with --ca-cert, or \
+                 turn the check off with --tls-verify=false"
             ),
             Self::WrongName(why) => write!(
                 out,
-                "has a certificate for another name ({why}): call it by a name that it has, or trust anybody with \
-                 --tls-verify=false"
+                "has a certificate for another name ({why}): use a name that is in it, or turn the check off \
+                 with --tls-verify=false"
             ),
             Self::WrongTime(why) => write!(out, "has a certificate that {why}"),
             Self::Unwelcome(why) => write!(

@@ -27,7 +27,8 @@ fn answers_are_told_in_one_line_with_advice() {
     for (answer, expected) in [
         (
             answer(404, unknown, None),
-            "answered 404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check name and tag",
+            "answered 404 Not Found (MANIFEST_UNKNOWN: manifest unknown): there is no such image: check its \
+             name and tag",
         ),
         (
             answer(401, "", None),
@@ -43,7 +44,8 @@ fn answers_are_told_in_one_line_with_advice() {
         ),
         (
             answer(404, r#"{"errors":[{"code":"BLOB_UNKNOWN"}]}"#, None),
-            "answered 404 Not Found (BLOB_UNKNOWN): the registry does not have it: check the name, or push the image again",
+            "answered 404 Not Found (BLOB_UNKNOWN): the registry does not have it: check the image's name, \
+             or push the image again",
         ),
         (
             answer(405, "", None),
@@ -133,7 +135,7 @@ fn a_wrong_clock_is_told_from_an_old_certificate() {
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(60);
     let text = tls_failure(&not_yet, now).to_string();
     assert!(
-        text.contains("1970") && text.contains("the clock is wrong, set it"),
+        text.contains("1970") && text.contains("which is wrong: set it"),
         "{text}"
     );
 
@@ -157,7 +159,7 @@ fn tls_failures_say_what_to_try() {
     );
     for (why, expected) in [
         (C::UnknownIssuer, "--ca-cert"),
-        (C::NotValidForName, "call it by a name that it has"),
+        (C::NotValidForName, "use a name that is in it"),
     ] {
         let text = tls_failure(&rustls::Error::InvalidCertificate(why), now).to_string();
         assert!(text.contains(expected), "{text}");

@@ -31,16 +31,13 @@ pub fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
             C::Expired | C::ExpiredContext { .. } | C::NotValidYet | C::NotValidYetContext { .. },
         ) => Connection::WrongTime(wrong_time(error, now)),
         rustls::Error::InvalidCertificate(C::UnknownIssuer) => {
-            Connection::Untrusted("no known authority signed it".into())
+            Connection::Untrusted("no known CA signed it".into())
         }
         rustls::Error::InvalidCertificate(why @ (C::NotValidForName | C::NotValidForNameContext { .. })) => {
             Connection::WrongName(clean(&why.to_string()))
         }
         rustls::Error::InvalidCertificate(C::Other(why)) if why.to_string().contains("CaUsedAsEndEntity") => {
-            Connection::Untrusted(
-                "it is the certificate of an authority; a server needs one that the authority has signed"
-                    .into(),
-            )
+            Connection::Untrusted("it is a CA certificate; a server needs one that the CA has signed".into())
         }
         rustls::Error::InvalidCertificate(why) => Connection::Untrusted(clean(&why.to_string())),
         rustls::Error::AlertReceived(alert) if is_of_client_certificate(*alert) => {
@@ -50,7 +47,8 @@ pub fn tls_failure(error: &rustls::Error, now: SystemTime) -> Connection {
     }
 }
 
-/// Whether a server says with this that it misses a client certificate, or doesn't like ours (RFC 8446, section 6.2).
+/// Whether a server says with this that it misses a client certificate, or doesn't like ours (RFC 8446,
+/// section 6.2).
 fn is_of_client_certificate(alert: rustls::AlertDescription) -> bool {
     use rustls::AlertDescription as A;
     matches!(
@@ -70,9 +68,7 @@ fn is_of_client_certificate(alert: rustls::AlertDescription) -> bool {
 fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
     let clock = httpdate::fmt_http_date(now);
     if now < SystemTime::UNIX_EPOCH + EARLIEST_NOW {
-        return format!(
-            "is not valid at {clock}, which is what this machine's clock says: the clock is wrong, set it"
-        );
+        return format!("is not valid at {clock}, the time of this machine's clock, which is wrong: set it");
     }
     let expired = matches!(
         error,

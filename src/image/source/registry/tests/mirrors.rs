@@ -172,7 +172,7 @@ async fn a_mirror_that_lies_is_not_asked_for_that_blob_again() {
     let notes = notes.lock().unwrap();
     assert!(
         notes[0].contains(&format!(
-            "mirror {} has something else for blob {}",
+            "mirror {} sent other bytes for blob {}",
             liar.host,
             blob.digest()
         )),
@@ -292,7 +292,7 @@ async fn a_mirror_that_cannot_be_set_up_is_left_out() {
     );
     let notes = notes.lock().unwrap().join("\n");
     assert!(
-        notes.contains("the mirror 127.0.0.1:2/os/web:1 is left out")
+        notes.contains("skipping the mirror 127.0.0.1:2/os/web:1")
             && notes.contains("lonely.cert is missing"),
         "{notes}"
     );

@@ -48,9 +48,9 @@ async fn a_proxy_that_fails_is_named_without_its_password() {
     for (proxy, expected) in [
         (
             "127.0.0.1:1",
-            "its way leads through the proxy 127.0.0.1:1, which refuses connections",
+            "is reached through the proxy 127.0.0.1:1, which refuses connections",
         ),
-        (refusing.host.as_str(), "its way leads through the proxy"),
+        (refusing.host.as_str(), "is reached through the proxy"),
     ] {
         let options = Options {
             tls_verify: true,

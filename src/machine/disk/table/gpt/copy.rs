@@ -115,14 +115,14 @@ fn check_header(header: &GPTHeader, geometry: &Geometry, lba: u64) -> Result<(),
         format!("it says that it is at sector {}", header.primary_lba)
     })?;
     demand(entry_bytes == ENTRY_BYTES, || {
-        format!("entries of {entry_bytes} bytes; 128 are supported")
+        format!("entries of {entry_bytes} bytes; only 128 is supported")
     })?;
     demand((1..=MAX_ENTRIES).contains(&entries), || {
         format!("{entries} entries; up to {MAX_ENTRIES} are supported")
     })?;
     let (first, last) = (header.first_usable_lba, header.last_usable_lba);
     let array_sectors = array_sectors(header, geometry);
-    // The backup copy, an array and a header, must fit behind the last usable sector.
+    // The backup copy, an array and a header, must fit after the last usable sector.
     let usable_ends = first <= last
         && last
             .checked_add(array_sectors + 1)
@@ -136,7 +136,7 @@ fn check_header(header: &GPTHeader, geometry: &Geometry, lba: u64) -> Result<(),
     let array = header.partition_entry_lba;
     if lba == PRIMARY_LBA {
         demand(array == PRIMARY_ARRAY_LBA, || {
-            format!("its entries are at sector {array}; 2 is supported")
+            format!("its entries are at sector {array}; only 2 is supported")
         })?;
         demand(header.backup_lba > last, || {
             format!("backup copy at sector {}", header.backup_lba)

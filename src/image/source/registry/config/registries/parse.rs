@@ -103,8 +103,8 @@ pub fn parse(text: &str, file: &Path) -> Result<RegistriesConf> {
     let raw: RawFile = toml::from_str(text).map_err(|error| in_one_line(&error, text))?;
     ensure!(
         raw.registries.is_none(),
-        "it is of version 1 ([registries.search] and the like), which is not read: write [[registry]] tables, as in \
-         containers-registries.conf(5)"
+        "it has version 1 ([registries.search] and the like), which is not supported: write [[registry]] \
+         tables, as in containers-registries.conf(5)"
     );
     let mut conf = RegistriesConf {
         credential_helpers: raw.credential_helpers,
@@ -167,7 +167,7 @@ fn mirror(raw: RawMirror, by_digest_only: bool) -> Result<Mirror> {
     ensure!(!location.is_empty(), "a mirror has no `location`");
     ensure!(
         !by_digest_only || raw.pull_from_mirror.is_empty(),
-        "`mirror-by-digest-only` and the `pull-from-mirror` of mirror {location:?} can't be set both"
+        "`mirror-by-digest-only` and the `pull-from-mirror` of mirror {location:?} cannot both be set"
     );
     let pulls = match raw.pull_from_mirror.as_str() {
         "" if by_digest_only => Pulls::ByDigest,
@@ -210,7 +210,7 @@ fn check_conflicts(conf: &RegistriesConf, prefix: &str, table: &Table) -> Result
             ("blocked", other.blocked != table.blocked),
         ];
         if let Some((key, _)) = conflict.iter().find(|(_, differs)| *differs) {
-            bail!("{own} is there several times, with conflicting `{key}`");
+            bail!("{own} appears several times with conflicting `{key}`");
         }
     }
     Ok(())

@@ -192,13 +192,13 @@ fn what_is_blocked_is_not_asked() {
     for (name, expected) in [
         (
             "a.com/x:1",
-            "pulling a.com/x:1 is blocked: registries.conf says so of a.com, and there is no mirror",
+            "pulling a.com/x:1 is blocked by registries.conf (prefix a.com), and there is no mirror",
         ),
         // Only its mirror is asked.
         ("a.com/free/x:1", "m.lab/x:1"),
         (
             "c.com/x:1",
-            "pulling c.com/x:1 is blocked: registries.conf says so of c.com, and there is no mirror",
+            "pulling c.com/x:1 is blocked by registries.conf (prefix c.com), and there is no mirror",
         ),
         ("d.com/x:1", "real.lab/x:1"),
     ] {
@@ -247,11 +247,11 @@ fn what_makes_no_sense_is_said_in_one_line() {
         (
             "[[registry]]\nlocation = 'a.com'\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = 'm.com'\n\
              pull-from-mirror = 'all'",
-            "can't be set both",
+            "cannot both be set",
         ),
         (
             "[[registry]]\nlocation = 'a.com'\n[[registry]]\nprefix = 'b.com'\nlocation = 'a.com'\nblocked = true",
-            "a.com is there several times, with conflicting `blocked`",
+            "a.com appears several times with conflicting `blocked`",
         ),
     ] {
         let error = format!("{:#}", parse(text, Path::new("x")).unwrap_err());
