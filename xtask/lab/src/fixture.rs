@@ -113,13 +113,14 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
         layout.add(&Image::new().layers(layers(tree, shape)?), tag)?;
         Ok(())
     };
-    let plain = initramfs::make(&tree, files.staging(), &[])?;
+    let init = source().join("initrd/init");
+    let plain = initramfs::make(&init, &tree, files.staging(), &[])?;
     let bootable = with_kernel(&tree, plain.clone());
     add(BOOTABLE, &bootable, Shape::mixed(22, 0))?;
     add(MANY_LAYERS, &bootable, Shape::mixed(60, 50))?;
     let mut encrypted = with_kernel(
         &tree,
-        initramfs::make(&tree, files.staging(), &initramfs::UNLOCKS_LUKS)?,
+        initramfs::make(&init, &tree, files.staging(), &initramfs::UNLOCKS_LUKS)?,
     );
     encrypted.add_with_parents(Entry::file("etc/landfall-fixture/lock-firmware", ""));
     add(ENCRYPTED, &encrypted, Shape::of(Compression::Zstd, 10))?;
