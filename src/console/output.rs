@@ -10,7 +10,6 @@ use std::io::{self, ErrorKind, Write};
 /// an installation.
 pub const CLOSED: u8 = 128 + 13;
 
-/// Standard output could not be written to.
 #[derive(Debug, thiserror::Error)]
 #[error("writing to standard output: {0}")]
 struct Failure(io::Error);

@@ -51,9 +51,7 @@ const BLKPG_ADD_PARTITION: c_int = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("ioctl({call}): {errno}")]
 pub struct IoctlError {
-    /// The request, e.g. `BLKRRPART`.
     pub call: &'static str,
-    /// What the kernel said.
     pub errno: Errno,
 }
 
@@ -68,7 +66,6 @@ pub struct Limits {
     pub size_bytes: u64,
     /// The logical sector size in bytes: what an LBA counts.
     pub sector_bytes: u32,
-    /// The physical sector size in bytes.
     pub physical_sector_bytes: u32,
     /// The smallest request that costs nothing extra, in bytes.
     pub minimum_io_bytes: u32,
@@ -78,7 +75,6 @@ pub struct Limits {
     pub alignment_offset_bytes: u32,
 }
 
-/// Reads the limits of the block device open as `file`.
 pub fn limits(file: &File) -> Result<Limits, IoctlError> {
     let fd = file.as_raw_fd();
     let (mut size_bytes, mut sector, mut alignment): (u64, c_int, c_int) = (0, 0, 0);
@@ -104,7 +100,6 @@ pub fn limits(file: &File) -> Result<Limits, IoctlError> {
     })
 }
 
-/// Whether the block device open as `file` refuses writes.
 pub fn is_read_only(file: &File) -> Result<bool, IoctlError> {
     let mut read_only: c_int = 0;
     // SAFETY: the descriptor is open, and BLKROGET writes one int.
@@ -131,7 +126,6 @@ pub fn flush_buffers(file: &File) -> Result<(), IoctlError> {
     checked("BLKFLSBUF", unsafe { request::flush(file.as_raw_fd()) })
 }
 
-/// Has the kernel read the disk's partition table again.
 pub fn reread_partitions(file: &File) -> Result<(), IoctlError> {
     // SAFETY: the descriptor is open; BLKRRPART takes no argument.
     checked("BLKRRPART", unsafe { request::reread(file.as_raw_fd()) })
@@ -172,7 +166,6 @@ const _: () = assert!(size_of::<BlkpgPartition>() == 152);
 
 /// Something written to that can be told to bring it to stable storage.
 pub trait Durable {
-    /// Returns when everything written so far is on stable storage.
     fn make_durable(&mut self) -> io::Result<()>;
 }
 
@@ -227,18 +220,18 @@ impl<'disk> Region<'disk> {
         }
     }
 
-    fn room(&self, wanted: usize) -> usize {
+    /// How many of the `wanted` bytes there are, and where on the disk.
+    fn next(&self, wanted: usize) -> (usize, u64) {
         let left = self.length_bytes.saturating_sub(self.position);
-        usize::try_from(left).unwrap_or(usize::MAX).min(wanted)
+        let room = usize::try_from(left).unwrap_or(usize::MAX).min(wanted);
+        (room, self.start_bytes + self.position)
     }
 }
 
 impl Read for Region<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = self.room(buffer.len());
-        let read = self
-            .disk
-            .read_at(&mut buffer[..room], self.start_bytes + self.position)?;
+        let (room, at) = self.next(buffer.len());
+        let read = self.disk.read_at(&mut buffer[..room], at)?;
         self.position += read as u64;
         Ok(read)
     }
@@ -246,10 +239,8 @@ impl Read for Region<'_> {
 
 impl Write for Region<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = self.room(bytes.len());
-        let written = self
-            .disk
-            .write_at(&bytes[..room], self.start_bytes + self.position)?;
+        let (room, at) = self.next(bytes.len());
+        let written = self.disk.write_at(&bytes[..room], at)?;
         self.position += written as u64;
         Ok(written)
     }

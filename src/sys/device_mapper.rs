@@ -12,16 +12,12 @@ use super::block::IoctlError;
 pub struct DmIoctl {
     version: [u32; 3],
     data_size: u32,
-    data_start: u32,
-    target_count: u32,
-    open_count: i32,
+    start_and_counts: [u32; 3],
     flags: u32,
-    event_nr: u32,
-    padding: u32,
+    event_and_padding: [u32; 2],
     dev: u64,
     name: [u8; 128],
-    uuid: [u8; 129],
-    data: [u8; 7],
+    uuid_and_data: [u8; 136],
 }
 
 mod request {
@@ -42,16 +38,12 @@ pub fn remove(control: &File, name: &str) -> Result<(), IoctlError> {
     let mut request = DmIoctl {
         version: VERSION,
         data_size: size_of::<DmIoctl>() as u32,
-        data_start: 0,
-        target_count: 0,
-        open_count: 0,
+        start_and_counts: [0; 3],
         flags: DEFERRED_REMOVE,
-        event_nr: 0,
-        padding: 0,
+        event_and_padding: [0; 2],
         dev: 0,
         name: [0; 128],
-        uuid: [0; 129],
-        data: [0; 7],
+        uuid_and_data: [0; 136],
     };
     // The last byte stays zero.
     let room = request.name.len() - 1;

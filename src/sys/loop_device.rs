@@ -18,14 +18,8 @@ const ATTEMPTS: u32 = 10;
 /// `struct loop_info64`.
 #[repr(C)]
 struct LoopInfo {
-    device: u64,
-    inode: u64,
-    rdevice: u64,
-    offset: u64,
-    size_limit: u64,
-    number: u32,
-    encrypt_type: u32,
-    encrypt_key_size: u32,
+    places_and_size: [u64; 5],
+    number_and_encryption: [u32; 3],
     flags: u32,
     names_and_key: [u8; 160],
     init: [u64; 2],
@@ -42,7 +36,6 @@ struct LoopConfig {
 
 /// A disk that can't be written and has the bytes of a file. It is gone when this is dropped.
 pub struct LoopDevice {
-    /// The disk.
     pub file: File,
     /// The kernel's name for it, e.g. `loop0`.
     pub name: String,
@@ -76,14 +69,8 @@ fn configure(device: &File, file: &File) -> nix::Result<()> {
         fd: file.as_raw_fd().cast_unsigned(),
         block_size: 512,
         info: LoopInfo {
-            device: 0,
-            inode: 0,
-            rdevice: 0,
-            offset: 0,
-            size_limit: 0,
-            number: 0,
-            encrypt_type: 0,
-            encrypt_key_size: 0,
+            places_and_size: [0; 5],
+            number_and_encryption: [0; 3],
             flags: LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN,
             names_and_key: [0; 160],
             init: [0; 2],

@@ -30,16 +30,10 @@ pub fn root_is_initramfs() -> Result<bool> {
     Ok(root_type(&mounts) == Some("rootfs"))
 }
 
-/// The file system type of the topmost mount on `/`.
 fn root_type(mountinfo: &str) -> Option<&str> {
     let on_root = |line: &&str| line.split(' ').nth(4) == Some("/");
-    mountinfo
-        .lines()
-        .rfind(on_root)?
-        .split_once(" - ")?
-        .1
-        .split(' ')
-        .next()
+    let (_, filesystem) = mountinfo.lines().rfind(on_root)?.split_once(" - ")?;
+    filesystem.split(' ').next()
 }
 
 #[cfg(test)]

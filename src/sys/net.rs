@@ -12,31 +12,23 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// An interface's name is refused from this length on; the kernel wants room for a final NUL.
 const NAME_LIMIT: usize = libc::IFNAMSIZ;
 
-/// Asks the kernel about interfaces and changes them.
-pub struct Interfaces {
-    socket: OwnedFd,
-}
+pub struct Interfaces(OwnedFd);
 
 impl Interfaces {
-    /// Opens the socket that the ioctls go through.
     pub fn open() -> Result<Self> {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .context("socket(AF_INET, SOCK_DGRAM)")?;
-        Ok(Self { socket })
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)
+            .context("socket(AF_INET, SOCK_DGRAM)")?;
+        Ok(Self(socket))
     }
 
-    /// Brings the interface `name` up.
     pub fn set_up(&self, name: &str) -> Result<()> {
         self.change_flags(name, |flags| flags | libc::IFF_UP as libc::c_short)
     }
@@ -69,7 +61,6 @@ impl Interfaces {
             .with_context(|| format!("ioctl(SIOCSIFNETMASK, {name}, {mask})"))
     }
 
-    /// Lets the interface `name` send packets of up to `mtu_bytes`.
     pub fn set_mtu(&self, name: &str, mtu_bytes: u16) -> Result<()> {
         let mut request = request_for(name)?;
         request.ifr_ifru.ifru_mtu = libc::c_int::from(mtu_bytes);
@@ -94,36 +85,27 @@ impl Interfaces {
         entry.rt_dev = device.as_ptr().cast_mut();
         // SAFETY: SIOCADDRT reads one `rtentry`, and the name it points to outlives the call; it writes to
         // neither.
-        match unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCADDRT, &entry) } {
-            0.. => Ok(()),
-            _ => match io::Error::last_os_error() {
-                error if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
-                error => Err(error).with_context(|| format!("ioctl(SIOCADDRT, {route})")),
-            },
+        let answer = unsafe { libc::ioctl(self.0.as_raw_fd(), libc::SIOCADDRT, &entry) };
+        match Errno::result(answer) {
+            Ok(_) | Err(Errno::EEXIST) => Ok(()),
+            Err(errno) => Err(io::Error::from(errno)).with_context(|| format!("ioctl(SIOCADDRT, {route})")),
         }
     }
 
     fn ioctl(&self, number: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
         // SAFETY: the descriptor is open, and every number used in this file takes a pointer to one `ifreq`,
         // which the exclusive reference gives for the duration of the call.
-        let answer = unsafe { libc::ioctl(self.socket.as_raw_fd(), number, request as *mut libc::ifreq) };
-        if answer < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(())
-        }
+        let answer = unsafe { libc::ioctl(self.0.as_raw_fd(), number, request as *mut libc::ifreq) };
+        Ok(Errno::result(answer).map(drop)?)
     }
 }
 
-/// One IPv4 route.
 pub struct Route<'a> {
-    /// Where the packets go.
     pub destination: Ipv4Addr,
     /// How many leading bits of the destination count; 0 is the default route.
     pub prefix_length: u8,
     /// Who passes them on; without, the destination is on the link.
     pub gateway: Option<Ipv4Addr>,
-    /// The interface that they leave by.
     pub interface: &'a str,
     /// Of two routes to the same place the kernel takes the one with the lower metric.
     pub metric: i16,
@@ -141,11 +123,8 @@ impl fmt::Display for Route<'_> {
 
 /// The mask of which the leading bits are set.
 pub fn netmask(prefix_length: u8) -> Ipv4Addr {
-    Ipv4Addr::from(
-        u32::MAX
-            .checked_shl(32 - u32::from(prefix_length.min(32)))
-            .unwrap_or(0),
-    )
+    let bits = u32::MAX.checked_shl(32 - u32::from(prefix_length.min(32)));
+    Ipv4Addr::from(bits.unwrap_or(0))
 }
 
 fn socket_address(address: Ipv4Addr) -> libc::sockaddr {

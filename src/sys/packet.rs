@@ -4,15 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socket};
 
 /// Whole Ethernet frames, in and out of one interface. Never blocks.
-pub struct PacketSocket {
-    socket: OwnedFd,
-}
+pub struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    /// Opens one on the interface with this index.
     pub fn open(interface_index: u32) -> Result<Self> {
         // Protocol 0 receives nothing, so nothing slips in before the filter is there.
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -21,23 +19,22 @@ impl PacketSocket {
         attach_filter(&socket).context("setsockopt(SO_ATTACH_FILTER)")?;
         bind(&socket, interface_index)
             .with_context(|| format!("bind(AF_PACKET, interface {interface_index})"))?;
-        Ok(Self { socket })
+        Ok(Self(socket))
     }
 
     /// Receives a frame, cut off where the buffer ends; `WouldBlock` when none is there.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(recv(self.socket.as_raw_fd(), buffer, MsgFlags::empty())?)
+        Ok(recv(self.0.as_raw_fd(), buffer, MsgFlags::empty())?)
     }
 
-    /// Sends a frame.
     pub fn send(&self, frame: &[u8]) -> io::Result<usize> {
-        Ok(send(self.socket.as_raw_fd(), frame, MsgFlags::empty())?)
+        Ok(send(self.0.as_raw_fd(), frame, MsgFlags::empty())?)
     }
 }
 
 impl AsFd for PacketSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -85,11 +82,7 @@ fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
             size_of::<libc::sock_fprog>() as libc::socklen_t,
         )
     };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    Ok(Errno::result(answer).map(drop)?)
 }
 
 fn bind(socket: &OwnedFd, interface_index: u32) -> io::Result<()> {
@@ -106,11 +99,7 @@ fn bind(socket: &OwnedFd, interface_index: u32) -> io::Result<()> {
             size_of::<libc::sockaddr_ll>() as libc::socklen_t,
         )
     };
-    if answer < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    Ok(Errno::result(answer).map(drop)?)
 }
 
 #[cfg(test)]

@@ -18,7 +18,6 @@ const STEP_TIME: Duration = Duration::from_secs(10);
 /// After this long without a line, one says what the program waits for.
 const QUIET_TIME: Duration = Duration::from_secs(10);
 
-/// Turns events into lines.
 pub(super) struct Plain {
     started: Instant,
     phase: Option<(Phase, Instant)>,
@@ -29,7 +28,6 @@ pub(super) struct Plain {
     last_percent: u64,
 }
 
-/// How far the pull is.
 #[derive(Default)]
 struct Pull {
     layers: usize,
@@ -68,21 +66,15 @@ impl Plain {
 
     /// The lines that tell of `event`, which happens at `now`.
     fn lines(&mut self, event: Event, now: Instant) -> Vec<String> {
-        let lines = self.lines_of(event, now);
-        if !lines.is_empty() {
-            self.last_line_at = now;
-        }
-        lines
-    }
-
-    fn lines_of(&mut self, event: Event, now: Instant) -> Vec<String> {
+        let mut lines = Vec::new();
         match event {
-            Event::Phase(phase) => self.enter(phase, now),
-            Event::PhaseOver => self.end_phase(now).into_iter().collect(),
-            Event::Failed => {
-                self.phase = None;
-                Vec::new()
+            Event::Phase(phase) => {
+                lines.extend(self.end_phase(now));
+                self.phase = Some((phase, now));
+                lines.push(format!("{} ...", phase.title()));
             }
+            Event::PhaseOver => lines.extend(self.end_phase(now)),
+            Event::Failed => self.phase = None,
             Event::PullStarted {
                 layers,
                 compressed_bytes,
@@ -93,44 +85,37 @@ impl Plain {
                     ..Pull::default()
                 };
                 (self.last_pull_line_at, self.last_percent) = (now, 0);
-                vec![format!(
-                    "{layers} layers, {} to pull",
-                    HumanBytes(compressed_bytes)
-                )]
+                let size = HumanBytes(compressed_bytes);
+                lines.push(format!("{layers} layers, {size} to pull"));
             }
             Event::Received(bytes) => {
                 self.pull.received_bytes = self.pull.received_bytes.saturating_add(bytes);
-                let line = self.is_pull_line_due(now).then(|| self.pull_line(now));
-                line.into_iter().collect()
+                lines.extend(self.is_pull_line_due(now).then(|| self.pull_line(now)));
             }
             Event::LayerDone { .. } => {
                 self.pull.layers_done += 1;
-                let last = self.pull.is_complete().then(|| self.pull_line(now));
-                last.into_iter().collect()
+                lines.extend(self.pull.is_complete().then(|| self.pull_line(now)));
             }
-            Event::Wait(wait) => {
-                self.waits.begin(wait, now);
-                Vec::new()
+            Event::Wait(wait) => self.waits.begin(wait, now),
+            Event::WaitOver(wait) => self.waits.end(&wait),
+            Event::Output(text) => lines.push(format!("  | {}", printable(&text))),
+            Event::Note(text) => lines.push(format!("note: {}", printable(&text))),
+            Event::Warning(text) => lines.push(format!("warning: {}", printable(&text))),
+            Event::Question(text) => {
+                // Nobody types well while lines go by.
+                lines.extend(self.end_phase(now));
+                lines.push(printable(&text));
             }
-            Event::WaitOver(wait) => {
-                self.waits.end(&wait);
-                Vec::new()
-            }
-            Event::Output(text) => vec![format!("  | {}", printable(&text))],
-            Event::Note(text) => vec![format!("note: {}", printable(&text))],
-            Event::Warning(text) => vec![format!("warning: {}", printable(&text))],
-            // Nobody types well while lines go by.
-            Event::Question(text) => self
-                .end_phase(now)
-                .into_iter()
-                .chain([printable(&text)])
-                .collect(),
             Event::Done(text) => {
                 let time = human(now.duration_since(self.started));
-                let last = format!("{} in {time}", printable(&text));
-                self.end_phase(now).into_iter().chain([last]).collect()
+                lines.extend(self.end_phase(now));
+                lines.push(format!("{} in {time}", printable(&text)));
             }
         }
+        if !lines.is_empty() {
+            self.last_line_at = now;
+        }
+        lines
     }
 
     /// The line that is due when nothing was said for too long.
@@ -155,14 +140,6 @@ impl Plain {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) -> Vec<String> {
-        let done = self.end_phase(now);
-        self.phase = Some((phase, now));
-        done.into_iter()
-            .chain([format!("{} ...", phase.title())])
-            .collect()
-    }
-
     fn end_phase(&mut self, now: Instant) -> Option<String> {
         let (phase, since) = self.phase.take()?;
         let seconds = now.duration_since(since).as_secs_f64();
@@ -183,17 +160,11 @@ impl Plain {
 
 impl fmt::Display for Pull {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Pull {
-            layers,
-            layers_done,
-            total_bytes,
-            received_bytes,
-        } = self;
-        let (received, total) = (HumanBytes(*received_bytes), HumanBytes(*total_bytes));
-        let percent = self.percent();
+        let (received, total) = (HumanBytes(self.received_bytes), HumanBytes(self.total_bytes));
+        let (percent, done, layers) = (self.percent(), self.layers_done, self.layers);
         write!(
             out,
-            "{percent:3} %  {received} of {total}, {layers_done} of {layers} layers done"
+            "{percent:3} %  {received} of {total}, {done} of {layers} layers done"
         )
     }
 }
