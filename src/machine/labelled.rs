@@ -15,15 +15,12 @@ use crate::machine::filesystem::identify;
 use crate::machine::private_mount::{Access, PrivateMount};
 use crate::sys::blocking::apart;
 
-/// What such a path begins with.
 pub const PREFIX: &str = "LABEL=";
 
 /// A place on a stick: the label, and the path from the root of its file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
-    /// The file system's label.
     pub label: &'a str,
-    /// The path on it.
     pub path: &'a Path,
 }
 
@@ -37,7 +34,6 @@ impl<'a> Place<'a> {
         (!label.is_empty() && !leads_away).then_some(Self { label, path })
     }
 
-    /// Whether a file system with the label is there.
     pub fn is_there(&self) -> bool {
         find(self.label).is_ok_and(|found| !found.is_empty())
     }

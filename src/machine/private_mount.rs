@@ -19,27 +19,23 @@ use crate::sys::namespace::private_directory;
 #[derive(Debug)]
 pub struct PrivateMount(PathBuf);
 
-/// What is done with a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Nothing at all is written to it, not even its journal.
     Read,
-    /// Files are written.
     Write,
 }
 
 impl PrivateMount {
     /// Mounts the file system `kind` (by `blkid`'s name) on `device`.
     pub fn new(device: &Path, kind: &'static str, access: Access) -> Result<Self> {
-        let at = new_directory()?;
         // From here on it is cleaned up.
-        let mount = Self(at);
+        let mount = Self(new_directory()?);
         mount_at(device, kind, &mount.0, access)
             .with_context(|| format!("mounting {} ({kind})", device.display()))?;
         Ok(mount)
     }
 
-    /// The root of the file system.
     pub fn path(&self) -> &Path {
         &self.0
     }

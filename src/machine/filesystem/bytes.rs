@@ -18,12 +18,10 @@ pub(super) fn array<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
-/// A 16-bit little-endian number at `offset`.
 pub(super) fn le16(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(array(bytes, offset))
 }
 
-/// A 32-bit little-endian number at `offset`.
 pub(super) fn le32(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(array(bytes, offset))
 }

@@ -19,12 +19,10 @@ const MAX_FILES: usize = 10_000;
 const MAX_DEPTH: usize = 16;
 const LABEL_BYTES: usize = 11;
 
-/// One name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The name: the long one, where there is one.
     pub name: String,
-    /// Whether it is a directory.
     pub is_directory: bool,
     /// The size in bytes; 0 for a directory.
     pub size_bytes: u64,
@@ -175,7 +173,6 @@ pub(super) fn if_sound<T>(result: Result<T, FilesystemError>) -> io::Result<Opti
     }
 }
 
-/// Whether an error only says that there is nothing of that name.
 fn is_nothing(kind: ErrorKind) -> bool {
     use ErrorKind::{InvalidInput, NameTooLong, NotADirectory, NotFound};
     matches!(kind, NotFound | NotADirectory | InvalidInput | NameTooLong)

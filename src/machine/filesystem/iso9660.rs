@@ -16,7 +16,6 @@ use zeroize::Zeroizing;
 
 use super::{FilesystemError, NamedFile};
 
-/// The size of an ISO 9660 sector in bytes.
 pub const SECTOR_BYTES: u64 = 2048;
 const MAX_READS: u32 = 1 << 20;
 const MAX_FILES: usize = 10_000;

@@ -71,11 +71,8 @@ impl Header {
         if size <= BINARY_BYTES as u64 || size > MAX_HEADER_BYTES {
             return Err(unsound(format!("its header has {size} bytes")));
         }
-        header.extend(read_up_to(
-            device,
-            BINARY_BYTES as u64,
-            size as usize - BINARY_BYTES,
-        )?);
+        let rest = read_up_to(device, BINARY_BYTES as u64, size as usize - BINARY_BYTES)?;
+        header.extend(rest);
         if (header.len() as u64) < size {
             return Err(unsound("its header is cut off"));
         }
@@ -96,15 +93,10 @@ impl Header {
 
 /// The checksum covers the header with zeros in place of the checksum.
 fn check(header: &mut [u8]) -> Result<(), FilesystemError> {
-    match text(header, 72, 32).as_deref() {
-        Some("sha256") => {}
-        // Nothing makes headers with another one.
-        other => {
-            return Err(unsound(format!(
-                "its checksum is {}",
-                other.unwrap_or("nothing").escape_debug()
-            )));
-        }
+    let algorithm = text(header, 72, 32).unwrap_or("nothing".into());
+    // Nothing makes headers with another one.
+    if algorithm != "sha256" {
+        return Err(unsound(format!("its checksum is {}", algorithm.escape_debug())));
     }
     let found = header[CHECKSUM].to_vec();
     header[CHECKSUM].fill(0);

@@ -21,22 +21,14 @@ pub use signature::{Signature, identify};
 pub struct NamedFile {
     /// Its path from the root, with `/` between the names and none before the first.
     pub path: String,
-    /// Its bytes.
     pub content: Zeroizing<Vec<u8>>,
 }
 
 /// What is wrong with a file system's bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum FilesystemError {
-    /// They cannot be read.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// They are not this file system, or not a sound one.
     #[error("not a sound {kind} file system: {problem}")]
-    Unsound {
-        /// The file system, e.g. `FAT`.
-        kind: &'static str,
-        /// What is wrong.
-        problem: String,
-    },
+    Unsound { kind: &'static str, problem: String },
 }

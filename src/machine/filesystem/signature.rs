@@ -17,34 +17,28 @@ use super::fat::{Volume, if_sound};
 pub struct Signature {
     /// What it is, by the name that `blkid` uses, e.g. `ext4`, `crypto_LUKS`, `LVM2_member`.
     pub kind: &'static str,
-    /// Its label, where it has one.
     pub label: Option<String>,
-    /// Its UUID, where it has one.
     pub uuid: Option<String>,
 }
 
 impl Signature {
     /// Whether readers of config drives (cloud-init, Ignition) would take this for one.
     pub fn is_config_drive(&self) -> bool {
-        matches!(self.kind, "vfat" | "iso9660")
-            && self
-                .label
-                .as_ref()
-                .is_some_and(|label| label.eq_ignore_ascii_case("config-2"))
+        let label = self.label.as_deref().unwrap_or_default();
+        matches!(self.kind, "vfat" | "iso9660") && label.eq_ignore_ascii_case("config-2")
     }
 }
 
 impl fmt::Display for Signature {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.kind)?;
-        // A label is untrusted text on its way to a terminal.
-        self.label
-            .as_ref()
-            .map_or(Ok(()), |label| write!(out, " \"{}\"", label.escape_debug()))
+        match &self.label {
+            // It is untrusted text on its way to a terminal.
+            Some(label) => write!(out, "{} \"{}\"", self.kind, label.escape_debug()),
+            None => out.write_str(self.kind),
+        }
     }
 }
 
-/// Where a magic number is.
 #[derive(Clone, Copy)]
 enum At {
     /// So many bytes from the start.
@@ -86,11 +80,8 @@ const fn row(kind: &'static str, at: u64, offset: usize, magic: &'static [u8]) -
 
 const fn tail(kind: &'static str, before: u64, multiple: u64, magic: &'static [u8]) -> Magic {
     Magic {
-        kind,
         at: At::End { before, multiple },
-        magic: (0, magic),
-        label: None,
-        uuid: None,
+        ..row(kind, 0, 0, magic)
     }
 }
 
@@ -117,8 +108,8 @@ const MAGICS: &[Magic] = &[
     row("f2fs", 1024, 0, &[0x10, 0x20, 0xf5, 0xf2]).with_uuid(108),
     row("squashfs", 0, 0, b"hsqs"),
     row("erofs", 1024, 0, &[0xe2, 0xe1, 0xf5, 0xe0]).labelled(64, 16).with_uuid(48),
-    row("bcachefs", 4096, 24, &[0xc6, 0x85, 0x73, 0xf6, 0x66, 0xce, 0x90, 0xa9, 0xd9, 0x6a, 0x60, 0xcf, 0x80, 0x3d, 0xf7, 0xef]),
-    row("bcache", 4096, 24, &[0xc6, 0x85, 0x73, 0xf6, 0x4e, 0x1a, 0x45, 0xca, 0x82, 0x65, 0xf5, 0x7f, 0x48, 0xba, 0x6d, 0x81]),
+    row("bcachefs", 4096, 24, b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef"),
+    row("bcache", 4096, 24, b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81"),
     row("ntfs", 0, 3, b"NTFS    "),
     row("exfat", 0, 3, b"EXFAT   "),
     row("ReFS", 0, 3, b"ReFS\0\0\0\0"),
@@ -184,9 +175,7 @@ impl Magic {
         }
         Some(Signature {
             kind: self.kind,
-            label: self
-                .label
-                .and_then(|(offset, length)| text(superblock, offset, length)),
+            label: self.label.and_then(|(at, length)| text(superblock, at, length)),
             uuid: self.uuid.map(|offset| uuid_at(superblock, offset)),
         })
     }

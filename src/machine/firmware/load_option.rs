@@ -11,10 +11,8 @@ const END: [u8; 4] = [0x7f, 0xff, 4, 0];
 /// The signature is that of a GPT partition.
 const SIGNATURE_GUID: u8 = 2;
 
-/// What entries that are made here are called.
 const DESCRIPTION: &str = "Installed by Landfall";
 
-/// A boot entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadOption {
     attributes: u32,
@@ -61,7 +59,6 @@ impl EspPath {
 }
 
 impl LoadOption {
-    /// Reads an entry; `None` when it makes no sense.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let (attributes, rest) = bytes.split_first_chunk::<4>()?;
         let (path_bytes, rest) = rest.split_first_chunk::<2>()?;
@@ -81,7 +78,6 @@ impl LoadOption {
         })
     }
 
-    /// The entry as the firmware keeps it.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut path = Vec::new();
         for (kind, subkind, content) in &self.path {

@@ -26,7 +26,6 @@ pub struct Firmware {
     before: Vec<u16>,
 }
 
-/// What became of the boot order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BootOrder {
     /// The entries in the order in which the firmware tries them, by number.

@@ -14,23 +14,17 @@ pub enum BootEntry {
     Next,
 }
 
-/// The name of the variable of an entry.
 pub(super) fn name(number: u16) -> String {
     format!("Boot{number:04X}")
 }
 
-/// The number of the entry that a variable is, if it is one.
 pub(super) fn number(name: &str) -> Option<u16> {
-    let digits = name.strip_prefix("Boot").filter(|digits| digits.len() == 4)?;
+    let digits = name.strip_prefix("Boot")?;
     // The specification has capital letters; some firmware doesn't.
-    digits
-        .bytes()
-        .all(|digit| digit.is_ascii_hexdigit())
-        .then(|| u16::from_str_radix(digits, 16).ok())
-        .flatten()
+    let is_number = digits.len() == 4 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_number.then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
-/// The first number that no entry has.
 pub(super) fn free_number(known: &[u16]) -> Option<u16> {
     (0..=u16::MAX).find(|number| !known.contains(number))
 }

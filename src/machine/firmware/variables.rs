@@ -30,7 +30,6 @@ pub struct Variables {
     directory: PathBuf,
 }
 
-/// The file of a variable.
 pub(super) fn file_name(name: &str) -> String {
     format!("{name}-{VENDOR}")
 }
@@ -155,7 +154,6 @@ impl Variables {
         Ok(false)
     }
 
-    /// The names of all boot entries, by number.
     fn names(&self) -> Result<Vec<(u16, String)>> {
         let describe = || format!("reading {}", self.directory.display());
         let mut names = Vec::new();

@@ -4,7 +4,6 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-/// The words of the kernel command line.
 pub fn read() -> Result<Vec<String>> {
     let text = fs::read_to_string("/proc/cmdline").context("reading /proc/cmdline")?;
     Ok(words(&text))

@@ -39,11 +39,9 @@ pub fn has_function(name: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether the kernel has this file system ready.
 fn knows_filesystem(name: &str) -> Result<bool> {
     let known =
         fs::read_to_string("/proc/filesystems").context("reading /proc/filesystems: mount /proc first")?;
-    Ok(known
-        .lines()
-        .any(|line| line.split_whitespace().last() == Some(name)))
+    let is_it = |line: &str| line.split_whitespace().last() == Some(name);
+    Ok(known.lines().any(is_it))
 }

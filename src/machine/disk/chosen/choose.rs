@@ -33,7 +33,6 @@ impl Disk {
         })
     }
 
-    /// The disk as hints see it.
     pub(in crate::machine::disk) fn found(&self) -> BlockDevice {
         BlockDevice::describe(&self.name.replace('!', "/"), &self.sysfs())
     }

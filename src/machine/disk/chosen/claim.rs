@@ -52,7 +52,6 @@ impl Disk {
 }
 
 impl Claim {
-    /// The disk.
     pub fn disk(&self) -> &Disk {
         &self.disk
     }

@@ -14,12 +14,9 @@ use crate::machine::disk::table::mbr;
 use crate::machine::filesystem::{Signature, identify, read_up_to};
 use crate::sys::block::Region;
 
-/// What a disk holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Contents {
-    /// Its partition table.
     pub(in crate::machine::disk) table: Option<TableKind>,
-    /// The partitions in the table.
     pub(in crate::machine::disk) partitions: Vec<OldPartition>,
     /// What is on the whole disk, beside a table.
     pub(in crate::machine::disk) signatures: Vec<Signature>,
@@ -28,30 +25,21 @@ pub struct Contents {
     pub(super) unrecognised: bool,
 }
 
-/// The kind of a partition table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TableKind {
-    /// A GUID Partition Table.
     Gpt,
-    /// A master boot record.
     Mbr,
     /// A GUID Partition Table that can't be read, and why.
     DamagedGpt(String),
 }
 
-/// A partition of the old table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OldPartition {
-    /// Its number.
     pub number: u32,
-    /// Its name, where the table has names.
     pub name: Option<String>,
-    /// Where it is.
     pub extent: Extent,
-    /// Its size in bytes.
     pub size_bytes: u64,
-    /// What is on it.
     pub signatures: Vec<Signature>,
 }
 
@@ -63,12 +51,10 @@ pub struct Expendable {
 }
 
 impl Expendable {
-    /// The disk.
     pub fn disk(&self) -> &Disk {
         &self.disk
     }
 
-    /// What will be lost.
     pub fn contents(&self) -> &Contents {
         &self.contents
     }
@@ -117,14 +103,12 @@ impl Contents {
         let signatures = identify(disk, geometry.size_bytes)?;
         let (table, partitions) = match Table::read(disk, geometry) {
             Ok(Some(table)) => {
-                let partitions = table
-                    .partitions()
-                    .map(|each| (each.number, Some(each.name), each.extent));
+                let partitions = table.partitions();
+                let partitions = partitions.map(|each| (each.number, Some(each.name), each.extent));
                 (Some(TableKind::Gpt), partitions.collect())
             }
-            Ok(None) => match mbr::partitions(disk, &geometry)? {
-                // What looks like records in a file system's boot sector is boot code.
-                Some(_) if !signatures.is_empty() => (None, Vec::new()),
+            // What looks like records in a file system's boot sector is boot code.
+            Ok(None) => match mbr::partitions(disk, &geometry)?.filter(|_| signatures.is_empty()) {
                 Some(partitions) => {
                     let partitions = partitions.iter().map(|each| (each.number, None, each.extent));
                     (Some(TableKind::Mbr), partitions.collect())
@@ -150,14 +134,10 @@ impl Contents {
     /// The number, start and length in bytes of the partition that is a config drive.
     pub fn config_drive(&self, geometry: &Geometry) -> Option<(u32, u64, u64)> {
         let found = self.partitions.iter().find(|each| each.is_config_drive())?;
-        Some((
-            found.number,
-            found.extent.start_lba * geometry.sector_bytes,
-            found.size_bytes,
-        ))
+        let (start_bytes, size_bytes) = found.extent.bytes(geometry);
+        Some((found.number, start_bytes, size_bytes))
     }
 
-    /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.table.is_none() && self.signatures.is_empty() && !self.unrecognised
     }
@@ -215,7 +195,6 @@ fn old_partition<D: Read + Seek>(
     })
 }
 
-/// A range of a reader.
 struct Window<'inner, D> {
     inner: &'inner mut D,
     start: u64,
@@ -259,11 +238,10 @@ impl fmt::Display for Contents {
             parts.push("unrecognised data, or remains of deleted data".into());
         }
         parts.extend(self.partitions.iter().map(OldPartition::to_string));
-        out.write_str(&if parts.is_empty() {
-            "nothing".into()
-        } else {
-            parts.join("; ")
-        })
+        if parts.is_empty() {
+            return out.write_str("nothing");
+        }
+        out.write_str(&parts.join("; "))
     }
 }
 

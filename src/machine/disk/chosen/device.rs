@@ -91,7 +91,6 @@ impl Disk {
         Ok(disk)
     }
 
-    /// An error for a disk that can't be written.
     pub(in crate::machine::disk) fn refuse_read_only(&self) -> Result<()> {
         ensure!(!self.read_only, "{} is read-only", self.path.display());
         Ok(())
@@ -102,8 +101,8 @@ impl Disk {
     pub(in crate::machine::disk) fn refuse_multipath(&self) -> Result<()> {
         ensure!(
             !is_multipath(&self.sysfs()),
-            "{} is a multipath device, on which this kernel makes no partitions, so no bootc installs onto it: \
-             stop multipathd, remove the device (`multipath -f`), and name one of its paths",
+            "{} is a multipath device, on which this kernel makes no partitions, so no bootc installs onto \
+             it: stop multipathd, remove the device (`multipath -f`), and name one of its paths",
             self.path.display()
         );
         Ok(())
@@ -116,17 +115,14 @@ impl Disk {
         PathBuf::from(format!("/dev/{}{separator}{number}", self.name))
     }
 
-    /// The disk's directory in sysfs.
     pub(in crate::machine::disk) fn sysfs(&self) -> PathBuf {
         PathBuf::from(format!("/sys/dev/block/{}:{}", self.number.0, self.number.1))
     }
 
-    /// Opens the disk for reading.
     pub(in crate::machine::disk) fn open(&self) -> io::Result<File> {
         File::open(&self.node)
     }
 
-    /// Opens the disk for writing.
     pub(in crate::machine::disk) fn open_for_writing(&self) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).open(&self.node)
     }

@@ -90,18 +90,14 @@ fn digest_of<D: Read + Seek>(disk: &mut D, ranges: &[(u64, u64)]) -> std::io::Re
 
 fn writes(disk: &Disk) -> Option<u64> {
     let sysfs = disk.sysfs();
-    flag(&sysfs.join("queue/iostats"))
-        .then(|| writes_in(&attribute(&sysfs.join("stat"))?))
-        .flatten()
+    let counts = flag(&sysfs.join("queue/iostats"));
+    counts.then(|| writes_in(&attribute(&sysfs.join("stat"))?))?
 }
 
 /// The fifth and, since Linux 4.18, the twelfth number (Documentation/block/stat.rst).
 fn writes_in(stat: &str) -> Option<u64> {
-    let numbers: Option<Vec<u64>> = stat
-        .split_whitespace()
-        .map(|number| number.parse().ok())
-        .collect();
-    let numbers = numbers?;
+    let numbers = stat.split_whitespace().map(str::parse);
+    let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
     Some(numbers.get(4)? + numbers.get(11).unwrap_or(&0))
 }
 

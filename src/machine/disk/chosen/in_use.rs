@@ -18,32 +18,23 @@ use crate::machine::disk::find::sysfs::{
     KernelPartition, attribute, base_name, device_number, entries, holders_in, kernel_partitions,
 };
 
-/// One use of a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case", tag = "use")]
 pub enum Use {
-    /// It is mounted.
     Mounted {
-        /// The disk or the partition, e.g. `sda1`.
         device: String,
-        /// Where.
         at: String,
     },
-    /// It is swapped to.
     Swap {
-        /// The disk or the partition.
         device: String,
     },
-    /// Another device is made from it.
+    /// Another device is made from it, with what that is, e.g. `dm-0 (vg-root)`.
     Held {
-        /// The disk or the partition.
         device: String,
-        /// The other device, with what it is, e.g. `dm-0 (vg-root)`.
         by: String,
     },
     /// It can be reached as another disk, too, and that one is in use.
     OtherPath {
-        /// The other disk's node.
         device: String,
     },
     /// Someone has it open exclusively, in a place that can't be seen from here.
@@ -77,17 +68,13 @@ struct Devices<'disk>(Vec<((u64, u64), &'disk str)>);
 
 impl<'disk> Devices<'disk> {
     fn of(number: (u64, u64), name: &'disk str, partitions: &'disk [KernelPartition]) -> Self {
-        let partitions = partitions
-            .iter()
-            .map(|partition| (partition.number, partition.name.as_str()));
+        let partitions = partitions.iter().map(|each| (each.number, each.name.as_str()));
         Self(std::iter::once((number, name)).chain(partitions).collect())
     }
 
     fn name(&self, number: (u64, u64)) -> Option<&'disk str> {
-        self.0
-            .iter()
-            .find(|(known, _)| *known == number)
-            .map(|(_, name)| *name)
+        let found = self.0.iter().find(|(known, _)| *known == number);
+        found.map(|(_, name)| *name)
     }
 }
 
@@ -142,7 +129,6 @@ impl BlockDevice {
         listed_uses(number, name, &kernel_partitions(&sysfs)?, &sysfs)
     }
 
-    /// An error when anything is known to use the disk.
     pub fn refuse_if_in_use(&self) -> anyhow::Result<()> {
         refuse(Path::new(&self.disk.name), &self.uses()?)
     }
@@ -233,12 +219,8 @@ fn mount_tables() -> io::Result<Vec<String>> {
     let mut tables = vec![read_text(Path::new("/proc/self/mountinfo"))?];
     namespaces.extend(fs::read_link("/proc/self/ns/mnt").ok());
     for process in fs::read_dir("/proc")?.flatten() {
-        if !process
-            .file_name()
-            .as_encoded_bytes()
-            .iter()
-            .all(u8::is_ascii_digit)
-        {
+        let name = process.file_name();
+        if !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
         // Processes end, and those of others may be hidden: what can't be read is left out.
@@ -263,13 +245,10 @@ fn read_text(file: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(file)?).into_owned())
 }
 
-/// The device number of a block device's node.
 fn node_number(path: &str) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
-    metadata
-        .file_type()
-        .is_block_device()
-        .then(|| (major(metadata.rdev()), minor(metadata.rdev())))
+    let is_block = metadata.file_type().is_block_device();
+    is_block.then(|| (major(metadata.rdev()), minor(metadata.rdev())))
 }
 
 /// The mounts of `devices` in a table as `/proc/PID/mountinfo` has it (proc_pid_mountinfo(5)).
@@ -280,15 +259,10 @@ fn mounts(table: &str, devices: &Devices<'_>, number_of: impl Fn(&str) -> Option
         let (mount, filesystem) = line.split_once(" - ")?;
         let fields: Vec<&str> = mount.split(' ').collect();
         let source = unescape(filesystem.split(' ').nth(1)?);
+        let by_source = || devices.name(source.starts_with('/').then(|| number_of(&source))??);
         let device = device_number(fields.get(2)?)
             .and_then(|number| devices.name(number))
-            .or_else(|| {
-                source
-                    .starts_with('/')
-                    .then(|| number_of(&source))
-                    .flatten()
-                    .and_then(|number| devices.name(number))
-            })?;
+            .or_else(by_source)?;
         Some(Use::Mounted {
             device: device.into(),
             at: unescape(fields.get(4)?),

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::claim::Claim;
 use super::device::Disk;
@@ -23,7 +23,6 @@ use crate::sys::blocking::apart;
 /// A file system labelled `config-2` on a disk that isn't the target.
 #[derive(PartialEq, Eq)]
 pub struct StaleConfigDrive {
-    /// The disk's node.
     disk: PathBuf,
     /// The partition; `None` when it is the whole disk.
     partition: Option<u32>,
@@ -44,7 +43,8 @@ impl Disk {
                 continue;
             }
             progress.warn(format!(
-                "an old config drive is on {stale}, and readers take the first they find: --clear-stale-config-drives removes it"
+                "an old config drive is on {stale}, and readers take the first they find: \
+                 --clear-stale-config-drives removes it"
             ));
         }
         Ok(())
@@ -99,7 +99,6 @@ impl Disk {
 
 /// A disk about which all is decided: it is about to be changed, and other disks may be for its sake.
 pub trait Decided {
-    /// The disk.
     fn disk(&self) -> &Disk;
 
     /// Removes the config drives on other disks.
@@ -128,7 +127,6 @@ impl std::fmt::Display for StaleConfigDrive {
 }
 
 impl StaleConfigDrive {
-    /// An error when it can't be removed.
     fn refuse_if_fixed(&self) -> Result<()> {
         match &self.fixed {
             None => Ok(()),
@@ -144,10 +142,10 @@ impl StaleConfigDrive {
 
     fn overwrite(&self) -> Result<()> {
         let disk = Disk::probe(&self.disk)?;
-        let same = disk.config_drives()?.into_iter().any(|each| each == *self);
-        if !same {
-            bail!("it is no longer there, or in use");
-        }
+        ensure!(
+            disk.config_drives()?.contains(self),
+            "it is no longer there, or in use"
+        );
         let _alone = self
             .partition
             .map(|number| alone(&disk.partition_node(number)))
@@ -159,12 +157,11 @@ impl StaleConfigDrive {
         io::copy(&mut io::Read::take(io::repeat(0), length), &mut region)?;
         region.make_durable()?;
         region.forget_cache()?;
-        if identify(&mut region, length)?
-            .iter()
-            .any(Signature::is_config_drive)
-        {
-            bail!("the old bytes are still on the disk");
-        }
+        let left = identify(&mut region, length)?;
+        ensure!(
+            !left.iter().any(Signature::is_config_drive),
+            "the old bytes are still on the disk"
+        );
         if let Some(number) = self.partition
             && let Ok(partition) = File::open(disk.partition_node(number))
         {

@@ -11,20 +11,15 @@ use super::hints::Hints;
 /// What the obvious disk has at least, in bytes.
 const OBVIOUS_AT_LEAST_BYTES: u64 = 4 << 30;
 
-/// No disk matches the wish.
 #[derive(Debug, thiserror::Error)]
 #[error("no disk matches: {}", list(.rejected))]
 pub struct NoDisk {
-    /// Each disk and why it isn't the one.
     pub rejected: Vec<Rejected>,
 }
 
-/// A disk that was not chosen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejected {
-    /// Its node.
     pub name: String,
-    /// Why not.
     pub because: String,
 }
 

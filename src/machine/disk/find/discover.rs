@@ -14,12 +14,10 @@ use super::links;
 use super::sysfs::{attribute, device_number, flag, holders_in, is_multipath, kernel_partitions};
 use super::transport::transport;
 
-/// Where the kernel lists block devices.
 const BLOCK: &str = "/sys/block";
 /// Why one way to a disk that has several is no target.
 const PATH: &str = "a path of a multipath device";
 
-/// A block device that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BlockDevice {
     /// What hints are compared with.
@@ -27,7 +25,6 @@ pub struct BlockDevice {
     pub disk: Candidate,
     /// The names in `/dev/disk/by-id` that lead to it, or would if there were a udev.
     pub by_id: Vec<String>,
-    /// The logical sector size in bytes.
     pub sector_bytes: u64,
     /// Whether its medium can be taken out.
     pub removable: bool,
@@ -104,7 +101,6 @@ impl BlockDevice {
         Ok(found)
     }
 
-    /// The disk's directory in sysfs.
     pub(in crate::machine::disk) fn sysfs(&self) -> PathBuf {
         let name = self.disk.name.trim_start_matches("/dev/").replace('/', "!");
         Path::new(BLOCK).join(name)

@@ -43,7 +43,6 @@ pub struct Candidate {
     pub tran: Option<String>,
 }
 
-/// What a hint is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Size,
@@ -129,7 +128,6 @@ impl Comparison {
     }
 }
 
-/// What one hint demands.
 #[derive(Clone, Debug, PartialEq)]
 enum Demand {
     Size(Comparison, f64),
@@ -141,12 +139,10 @@ enum Demand {
     AnyOf(Vec<String>),
 }
 
-/// One hint.
 #[derive(Clone, Debug, PartialEq)]
 struct Hint {
     key: Key,
     demand: Demand,
-    /// As it was given.
     written: String,
 }
 
@@ -154,7 +150,6 @@ struct Hint {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hints(Vec<Hint>);
 
-/// A hint that makes no sense.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("root device hint {hint}: {problem}")]
 pub struct HintError {

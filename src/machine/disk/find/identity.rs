@@ -10,11 +10,8 @@ use super::sysfs::attribute;
 /// What tells one disk from another, as far as sysfs says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Identity {
-    /// The model.
     pub model: Option<String>,
-    /// The vendor.
     pub vendor: Option<String>,
-    /// The serial number.
     pub serial: Option<String>,
     /// The world-wide name, e.g. `naa.5000c500…` or `eui.…`.
     pub wwn: Option<String>,

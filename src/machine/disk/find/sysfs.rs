@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// A partition that the kernel knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelPartition {
     /// The kernel's name, e.g. `sda1`.

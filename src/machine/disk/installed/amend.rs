@@ -23,16 +23,11 @@ pub struct Room {
     place: Place,
 }
 
-/// How a config drive came to its partition.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomReport {
-    /// The partition's number.
     pub number: u32,
-    /// How it came to be.
     pub origin: Origin,
-    /// Where it begins, in bytes.
     pub start_bytes: u64,
-    /// Its size in bytes.
     pub size_bytes: u64,
     /// What the kernel made of it, if it is new.
     pub kernel_view: Option<KernelView>,
@@ -42,11 +37,8 @@ pub struct RoomReport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// It was there.
     Existing,
-    /// It is new in a GPT.
     Gpt,
-    /// It is new in an MBR.
     Mbr,
 }
 

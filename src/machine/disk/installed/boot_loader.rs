@@ -14,7 +14,6 @@ const MAX_LOADER_DIRECTORIES: usize = 64;
 /// The most files that are looked at for a unified kernel image.
 const MAX_UNIFIED_KERNEL_IMAGES: usize = 128;
 
-/// The boot loader that was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BootLoader {
     /// Its path on the EFI system partition.

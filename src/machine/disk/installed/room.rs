@@ -18,18 +18,13 @@ pub const CONFIG_DRIVE_NAME: &str = "config-2";
 /// Partitions of an MBR end below 2 TiB, whatever the sector size: not every firmware counts further.
 const MBR_LIMIT_BYTES: u64 = 2 << 40;
 
-/// Where a config drive goes.
 #[derive(Debug)]
 pub enum Place {
-    /// Into this partition, as it is.
     Existing { number: u32, extent: Extent },
-    /// Into a new partition of a GPT.
     Gpt { table: Box<Table>, extent: Extent },
-    /// Into a new primary partition of an MBR.
     Mbr { mbr: Mbr, extent: Extent },
 }
 
-/// Why a disk has no room for a config drive.
 #[derive(Debug, thiserror::Error)]
 pub enum NoRoom {
     #[error("it has no partition table: install a system first")]
@@ -52,7 +47,6 @@ pub enum NoRoom {
 }
 
 impl Place {
-    /// Where it is.
     pub(in crate::machine::disk) fn extent(&self) -> Extent {
         match self {
             Self::Existing { extent, .. } | Self::Gpt { extent, .. } | Self::Mbr { extent, .. } => *extent,

@@ -42,22 +42,16 @@ pub struct VerifiedDisk {
 /// The room for a config drive: a partition's bytes.
 #[derive(Debug)]
 pub struct Slot<'disk> {
-    /// The partition.
     pub partition: Partition,
-    /// Its bytes.
     pub region: Region<'disk>,
 }
 
 /// A disk as it is after the installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TableReport {
-    /// The disk, as it was named.
     pub disk: PathBuf,
-    /// Its size and sectors.
     pub geometry: Geometry,
-    /// Its GUID.
     pub disk_guid: Uuid,
-    /// Its partitions.
     pub partitions: Vec<PartitionReport>,
     /// What starts the system; none where it boots in a way that Landfall doesn't know (`--bootloader none`).
     pub boot_loader: Option<BootLoader>,
@@ -65,17 +59,12 @@ pub struct TableReport {
     pub kernel_view: Option<KernelView>,
 }
 
-/// A partition as it is after the installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartitionReport {
-    /// The partition.
     #[serde(flatten)]
     pub partition: Partition,
-    /// Where it begins, in bytes.
     pub start_bytes: u64,
-    /// Its size in bytes.
     pub size_bytes: u64,
-    /// What is on it.
     pub signatures: Vec<Signature>,
 }
 

@@ -17,20 +17,16 @@ use crate::machine::disk::table::gpt::{Partition, Table};
 use crate::machine::filesystem::{Signature, identify};
 use crate::sys::block::Region;
 
-/// An installed disk, as it was found.
 #[derive(Debug)]
 pub struct InstalledDisk {
     pub(super) disk: Disk,
     pub(super) file: File,
     pub(super) table: Table,
-    /// What starts the system.
     pub boot_loader: Result<BootLoader, Unverified>,
-    /// The root partition, and what is on it.
     pub root: Result<(Partition, Signature), Unverified>,
 }
 
 impl InstalledDisk {
-    /// Looks at `disk`.
     pub fn probe(disk: Disk) -> Result<Self> {
         let describe = || format!("reading {}", disk.path.display());
         let mut file = disk.open().with_context(describe)?;
@@ -73,13 +69,11 @@ impl InstalledDisk {
         self.table.partitions().find(|each| role_of(each) == Some(role))
     }
 
-    /// The bytes of a partition.
     pub fn region(&self, partition: &Partition) -> Region<'_> {
         let (start, length) = partition.extent.bytes(&self.disk.geometry);
         Region::new(&self.file, start, length)
     }
 
-    /// What is on a partition.
     pub fn signatures(&self, partition: &Partition) -> Result<Vec<Signature>> {
         let mut region = self.region(partition);
         let length = region.length_bytes();
@@ -119,7 +113,6 @@ impl InstalledDisk {
     }
 }
 
-/// What a partition is for.
 fn role_of(partition: &Partition) -> Option<Role> {
     Role::of_type(&partition.type_guid).or(match partition.name.as_str() {
         "root" => Some(Role::Root),

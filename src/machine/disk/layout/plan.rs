@@ -53,18 +53,13 @@ impl Role {
     }
 }
 
-/// A partition as it will be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Planned {
     /// Its number, from 1.
     pub number: u32,
-    /// What it is for.
     pub role: Role,
-    /// Its name in the table.
     pub name: &'static str,
-    /// Its type GUID.
     pub type_guid: Uuid,
-    /// Where it is.
     pub extent: Extent,
 }
 
@@ -150,7 +145,6 @@ impl LayoutRequest {
         self.root_exactly_mib.unwrap_or(self.root_at_least_mib).max(1)
     }
 
-    /// The error that says how large the disk must be.
     fn too_small(&self) -> LayoutError {
         let fixed = self.fixed().iter().map(|partition| partition.3).sum();
         let config_drive = if self.config_drive { CONFIG_DRIVE_MIB } else { 0 };

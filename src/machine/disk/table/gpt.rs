@@ -20,43 +20,27 @@ use copy::{Copy, PRIMARY_ARRAY_LBA, PRIMARY_LBA, Unsound, array_sectors};
 /// Why a partition table can't be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum GptError {
-    /// The disk does not answer.
     #[error("partition table: {0}")]
     Io(#[from] io::Error),
-    /// Neither copy of the table is sound.
     #[error("partition table: the primary copy: {primary}; the backup copy: {backup}")]
-    Damaged {
-        /// What is wrong with the first copy.
-        primary: String,
-        /// What is wrong with the second copy.
-        backup: String,
-    },
-    /// A partition does not fit.
+    Damaged { primary: String, backup: String },
     #[error("partition table: no room for \"{name}\" at sectors {start} to {end}: {problem}")]
     NoRoom {
-        /// The name of the new partition.
         name: String,
-        /// Its first sector.
         start: u64,
-        /// The sector after its last.
         end: u64,
-        /// What is in the way.
         problem: String,
     },
 }
 
-/// A partition as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Partition {
     /// Its number, from 1.
     pub number: u32,
-    /// Its name.
     pub name: String,
-    /// What kind of partition it is.
     pub type_guid: Uuid,
     /// Its own GUID (`PARTUUID`).
     pub uuid: Uuid,
-    /// Where it is.
     pub extent: Extent,
 }
 

@@ -15,14 +15,11 @@ const FAT_LBA: u8 = 0x0c;
 /// More logical partitions than any tool makes; also what ends a chain that loops.
 const MAX_LOGICAL: usize = 128;
 
-/// A partition of an MBR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MbrPartition {
     /// 1 to 4, or from 5 on for a logical one.
     pub number: u32,
-    /// What kind of partition it is.
     pub kind: u8,
-    /// Where it is.
     pub extent: Extent,
 }
 
@@ -174,7 +171,6 @@ impl Mbr {
         Ok(number)
     }
 
-    /// Writes the boot sector.
     pub(in crate::machine::disk) fn write<D: Write + Seek + Durable>(&self, disk: &mut D) -> io::Result<()> {
         disk.seek(SeekFrom::Start(0))?;
         disk.write_all(&self.sector)?;

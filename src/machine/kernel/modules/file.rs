@@ -15,7 +15,6 @@ const COMPRESSED_FILE: u32 = 4;
 /// No module is larger than this once inflated; the largest known has some 30 MB.
 const LIMIT_BYTES: u64 = 256 << 20;
 
-/// The content of a module's file, inflated.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).with_context(|| format!("open({})", path.display()))?;
     let mut content = Vec::new();
@@ -57,12 +56,9 @@ pub(super) fn load(path: &Path, parameters: &str) -> Result<()> {
 
 fn hand_over(path: &Path, words: &CString) -> Result<Result<(), Errno>> {
     let file = File::open(path).with_context(|| format!("open({})", path.display()))?;
-    let flags = if is_compressed(path) { COMPRESSED_FILE } else { 0 };
-    Ok(finit_module(
-        file,
-        words,
-        ModuleInitFlags::from_bits_retain(flags),
-    ))
+    let bits = if is_compressed(path) { COMPRESSED_FILE } else { 0 };
+    let flags = ModuleInitFlags::from_bits_retain(bits);
+    Ok(finit_module(file, words, flags))
 }
 
 fn is_compressed(path: &Path) -> bool {

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 
-/// Lets the kernel call this program when it looks for a module (a file system's, a cipher's, a character
-/// set's). Does nothing where a program is there for it.
+/// Lets the kernel call this program for modules. Does nothing where another program is there for it.
 pub fn answer_the_kernel() -> Result<()> {
     let setting = "/proc/sys/kernel/modprobe";
     let path = fs::read_to_string(setting).with_context(|| format!("reading {setting}"))?;

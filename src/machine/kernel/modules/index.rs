@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-/// A module, as the index knows it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Module {
     /// Its file, below the directory of the kernel's modules.
@@ -18,7 +17,6 @@ pub(super) struct Module {
     pub wants_after: Vec<String>,
 }
 
-/// All modules of a kernel.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     modules: BTreeMap<String, Module>,
@@ -27,15 +25,11 @@ pub(super) struct Index {
     builtin: HashSet<String>,
 }
 
-/// The texts of depmod's files.
+/// The texts of depmod's files: `modules.dep` and so on.
 pub(super) struct Texts {
-    /// `modules.dep`
     pub dep: String,
-    /// `modules.alias`
     pub alias: String,
-    /// `modules.softdep`
     pub softdep: String,
-    /// `modules.builtin`
     pub builtin: String,
 }
 
@@ -108,14 +102,14 @@ impl Index {
 
     /// The names of the modules that `word` stands for: one of that name, else those with an alias that
     /// matches.
-    pub(super) fn resolve(&self, word: &str) -> Vec<&str> {
+    pub(super) fn resolve(&self, word: &str) -> Vec<String> {
         if let Some((name, _)) = self.module(word) {
-            return vec![name];
+            return vec![name.to_owned()];
         }
         let mut names = Vec::new();
         for (pattern, name) in &self.aliases {
-            if !names.contains(&name.as_str()) && matches(pattern, word) {
-                names.push(name.as_str());
+            if !names.contains(name) && matches(pattern, word) {
+                names.push(name.clone());
             }
         }
         names
@@ -137,7 +131,7 @@ fn matches(pattern: &str, text: &str) -> bool {
         }
         match (one(&pattern[p..]), text.get(t)) {
             (None, None) => return true,
-            (Some(one), Some(byte)) if one.matches(*byte) => (p, t) = (p + one.length, t + 1),
+            (Some((one, length)), Some(byte)) if one.matches(*byte) => (p, t) = (p + length, t + 1),
             _ => match retry {
                 Some((after, from)) if from < text.len() => {
                     retry = Some((after, from + 1));
@@ -149,65 +143,44 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// What stands for one byte at the start of a pattern.
-struct One<'a> {
-    length: usize,
-    set: &'a [u8],
-    kind: Kind,
-}
-
-#[derive(PartialEq)]
-enum Kind {
+/// What stands for one byte.
+enum One<'a> {
     Any,
-    Literal,
-    In,
-    NotIn,
+    Literal(u8),
+    In(&'a [u8]),
+    NotIn(&'a [u8]),
 }
 
-fn one(pattern: &[u8]) -> Option<One<'_>> {
-    let literal = |set, length| {
-        Some(One {
-            length,
-            set,
-            kind: Kind::Literal,
-        })
-    };
-    match *pattern {
-        [] => None,
-        [b'?', ..] => Some(One {
-            length: 1,
-            set: &[],
-            kind: Kind::Any,
-        }),
-        [b'\\', _, ..] => literal(&pattern[1..2], 2),
+/// What stands for one byte at the start of a pattern, and its length.
+fn one(pattern: &[u8]) -> Option<(One<'_>, usize)> {
+    Some(match *pattern {
+        [] => return None,
+        [b'?', ..] => (One::Any, 1),
+        [b'\\', literal, ..] => (One::Literal(literal), 2),
         [b'[', ref rest @ ..] => {
             let negated = matches!(rest.first(), Some(b'!' | b'^'));
             let start = usize::from(negated);
             // A bracket that comes first is a member.
             match rest.iter().skip(start + 1).position(|byte| *byte == b']') {
-                None => literal(&pattern[..1], 1),
+                None => (One::Literal(b'['), 1),
                 Some(members) => {
                     let end = start + 1 + members;
-                    let kind = if negated { Kind::NotIn } else { Kind::In };
-                    Some(One {
-                        length: end + 2,
-                        set: &rest[start..end],
-                        kind,
-                    })
+                    let one = if negated { One::NotIn } else { One::In };
+                    (one(&rest[start..end]), end + 2)
                 }
             }
         }
-        [_, ..] => literal(&pattern[..1], 1),
-    }
+        [literal, ..] => (One::Literal(literal), 1),
+    })
 }
 
 impl One<'_> {
     fn matches(&self, byte: u8) -> bool {
-        match self.kind {
-            Kind::Any => true,
-            Kind::Literal => dash(self.set[0]) == dash(byte),
-            Kind::In => in_set(self.set, byte),
-            Kind::NotIn => !in_set(self.set, byte),
+        match *self {
+            Self::Any => true,
+            Self::Literal(literal) => dash(literal) == dash(byte),
+            Self::In(set) => in_set(set, byte),
+            Self::NotIn(set) => !in_set(set, byte),
         }
     }
 }

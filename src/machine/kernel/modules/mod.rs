@@ -45,7 +45,6 @@ const NEVER: [&str; 5] = [
     "kernel/drivers/net/wireless/",
 ];
 
-/// Loads modules of the running kernel.
 pub struct Loader {
     dir: PathBuf,
     index: Index,
@@ -55,10 +54,8 @@ pub struct Loader {
     asked: HashSet<String>,
 }
 
-/// What a round of loading did.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// The names of modules that are loaded now.
     pub names: Vec<String>,
     /// What went wrong, beyond drivers that found no device of theirs.
     pub problems: Vec<String>,
@@ -72,15 +69,11 @@ pub fn load(words: &[&str]) -> Result<()> {
 }
 
 impl Loader {
-    /// Reads what is known of the modules of the running kernel.
     pub fn open() -> Result<Self> {
         let release = release()?;
         let dirs = ["/lib/modules", "/usr/lib/modules"].map(|dir| Path::new(dir).join(&release));
-        let [first, second] = dirs;
-        let dir = if first.is_dir() { first } else { second };
-        if !dir.is_dir() {
-            bail!("there are no modules of kernel {release} in /lib/modules");
-        }
+        let dir = dirs.into_iter().find(|dir| dir.is_dir());
+        let dir = dir.with_context(|| format!("there are no modules of kernel {release} in /lib/modules"))?;
         Self::of(dir, command_line::read().unwrap_or_default())
     }
 
@@ -115,7 +108,7 @@ impl Loader {
     /// now.
     pub fn load(&mut self, word: &str) -> Result<Vec<String>> {
         let mut loaded = Vec::new();
-        let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
+        let names = self.index.resolve(word);
         if names.is_empty() && !self.index.is_builtin(word) && !is_loaded(word) {
             bail!("there is no kernel module {word} in {}", self.dir.display());
         }
@@ -128,11 +121,9 @@ impl Loader {
 
     /// Loads what every installation needs, as far as this kernel has it as modules.
     pub fn load_always(&mut self) -> Loaded {
-        let present: Vec<_> = ALWAYS
-            .into_iter()
-            .filter(|name| self.index.module(name).is_some())
-            .collect();
-        self.load_each(present.into_iter().map(str::to_owned))
+        let mut present = ALWAYS.map(str::to_owned).to_vec();
+        present.retain(|name| self.index.module(name).is_some());
+        self.load_each(present)
     }
 
     /// Loads what the devices ask for that have appeared since the last time, and those that appear thereby.
@@ -146,25 +137,19 @@ impl Loader {
                 return all;
             }
             let wanted = aliases.iter().flat_map(|alias| self.index.resolve(alias));
-            let wanted: HashSet<_> = wanted
-                .filter(|name| self.serves(name))
-                .map(str::to_owned)
-                .collect();
-            let loaded = self.load_each(wanted.into_iter());
+            let wanted: HashSet<_> = wanted.filter(|name| self.serves(name)).collect();
+            let loaded = self.load_each(wanted);
             all.names.extend(loaded.names);
             all.problems.extend(loaded.problems);
         }
     }
 
     fn serves(&self, name: &str) -> bool {
-        let path = self
-            .index
-            .module(name)
-            .map_or("", |(_, module)| module.path.as_str());
+        let path = self.index.module(name).map_or("", |(_, module)| &module.path);
         !NEVER.iter().any(|dir| path.starts_with(dir)) && !is_blacklisted(&self.words, name)
     }
 
-    fn load_each(&mut self, names: impl Iterator<Item = String>) -> Loaded {
+    fn load_each(&mut self, names: impl IntoIterator<Item = String>) -> Loaded {
         let mut loaded = Loaded::default();
         for name in names {
             match self.load_one(&name, &mut loaded.names) {
@@ -202,8 +187,7 @@ impl Loader {
     /// Loads optional modules; the module works without them.
     fn wish(&mut self, words: &[String], loaded: &mut Vec<String>) {
         for word in words {
-            let names: Vec<_> = self.index.resolve(word).into_iter().map(str::to_owned).collect();
-            for name in names {
+            for name in self.index.resolve(word) {
                 let _ = self.load_one(&name, loaded);
             }
         }
@@ -229,9 +213,7 @@ fn collect_modaliases(dir: &Path, aliases: &mut HashSet<String>) {
 }
 
 fn is_loaded(name: &str) -> bool {
-    let state = Path::new("/sys/module")
-        .join(name.replace('-', "_"))
-        .join("initstate");
+    let state = format!("/sys/module/{}/initstate", name.replace('-', "_"));
     fs::read_to_string(state).is_ok_and(|state| state.trim_end() == "live")
 }
 

@@ -14,7 +14,6 @@ pub(super) const MAX_ENTRIES: u32 = 1024;
 pub(super) const PRIMARY_LBA: u64 = 1;
 pub(super) const PRIMARY_ARRAY_LBA: u64 = 2;
 
-/// One copy of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Copy {
     pub(super) header: GPTHeader,
@@ -29,9 +28,7 @@ pub(super) fn array_sectors(header: &GPTHeader, geometry: &Geometry) -> u64 {
 /// Why a copy of the table is of no use.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unsound {
-    /// There is none.
     Absent,
-    /// There is something wrong with it.
     Because(String),
 }
 
@@ -53,7 +50,6 @@ fn demand(holds: bool, problem: impl FnOnce() -> String) -> Result<(), Unsound> 
 }
 
 impl Copy {
-    /// Reads the copy whose header is at `lba`.
     pub(super) fn read<D: Read + Seek>(
         disk: &mut D,
         geometry: Geometry,
