@@ -8,14 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitStatus {
-    /// It exited with this status.
     Exited(i32),
-    /// This signal ended it.
     Signaled(i32),
 }
 
 impl ExitStatus {
-    /// Whether it exited with status 0.
     pub fn success(self) -> bool {
         self == Self::Exited(0)
     }
@@ -50,9 +47,7 @@ pub struct NotStarted {
 impl NotStarted {
     /// The container could not be run.
     pub const NOT_RUN: u8 = 125;
-    /// What was found can't be executed.
     const NOT_EXECUTABLE: u8 = 126;
-    /// Nothing was found.
     const NOT_FOUND: u8 = 127;
 
     /// The container could not be run, for this reason.

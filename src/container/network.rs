@@ -31,7 +31,6 @@ pub struct Network {
 }
 
 impl Network {
-    /// Makes the network.
     pub fn new(access: NetworkAccess) -> Result<Self> {
         if access == NetworkAccess::Host {
             let listener = TcpListener::bind(("127.0.0.1", 0)).context("binding to 127.0.0.1")?;
@@ -67,7 +66,6 @@ impl Network {
         Ok(files)
     }
 
-    /// Starts answering for the image.
     pub fn serve(&self, found: &FoundImage, root: &Root) -> Result<Relay> {
         let listener = self.listener.try_clone().context("dup")?;
         let blobs = Blobs {

@@ -13,7 +13,6 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 pub struct Process(OwnedFd);
 
 impl Process {
-    /// This one.
     pub fn own() -> Result<Self> {
         let process = pidfd_open(getpid(), PidfdFlags::empty()).context("pidfd_open")?;
         Ok(Self(process))

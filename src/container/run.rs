@@ -27,7 +27,6 @@ const MAX_LINE_BYTES: usize = 4096;
 
 /// Where the container's standard output and error go.
 pub enum Output<'a> {
-    /// To our own.
     Inherit,
     /// Line by line, both together, to this function.
     Lines(&'a mut (dyn FnMut(String) + Send)),

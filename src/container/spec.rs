@@ -39,7 +39,6 @@ pub struct Sandbox<'root> {
 }
 
 impl<'root> Sandbox<'root> {
-    /// A command with its arguments, in a root that is mounted.
     pub fn new(
         root: &'root Root,
         command: &'root [String],

@@ -106,7 +106,6 @@ impl Estimate {
     }
 }
 
-/// The questions of one estimate.
 struct Asking<'a> {
     source: &'a dyn Source,
     deadline: Instant,

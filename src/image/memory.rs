@@ -15,9 +15,7 @@ const INSTALL_BYTES: u64 = 224 << 20;
 /// What is to be done with an image; it decides how much memory that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A command is run in it.
     Run,
-    /// It installs itself.
     Install,
 }
 
@@ -27,11 +25,8 @@ pub struct Memory {
     /// What the image takes in the store.
     #[serde(skip)]
     pub unpacked: Estimate,
-    /// What is surely needed.
     pub needed_at_least_bytes: u64,
-    /// What is likely needed.
     pub needed_bytes: u64,
-    /// Whether that is a guess: the source doesn't say how large the image's layers are.
     pub is_guess: bool,
     /// What there is, or what the user allows.
     pub available_bytes: u64,

@@ -27,7 +27,6 @@ const EMPTY: &str = "e";
 pub struct ExtraFile {
     /// The path, relative to the root. Symbolic links on the way are followed within it.
     pub path: &'static str,
-    /// The content.
     pub content: Vec<u8>,
 }
 
@@ -68,12 +67,10 @@ impl OverlayMount {
         Ok(overlay)
     }
 
-    /// The directory where the root is mounted.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Unmounts the root.
     pub fn unmount(mut self) -> Result<()> {
         self.mounted = false;
         unmount(&self.root).with_context(|| format!("umount {}", self.root.display()))

@@ -30,11 +30,8 @@ use crate::sys::namespace::private_directory;
 
 /// An image that was found, and where.
 pub struct FoundImage {
-    /// The image.
     pub image: Arc<Image>,
-    /// Its source.
     pub source: Arc<dyn Source>,
-    /// What the source was asked for.
     pub selector: Selector,
     /// What the source is on. Declared after the source, so that it is unmounted when nothing reads from it.
     stick: Option<Stick>,
@@ -114,7 +111,6 @@ pub async fn plug_in(
     Ok((Some(stick.locate(place.path)), Some(stick)))
 }
 
-/// Checks that this user may do the work.
 pub fn check_root() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("this needs root privileges: run it as root");
@@ -182,7 +178,6 @@ impl FoundImage {
 }
 
 impl Root {
-    /// Where the root is mounted.
     pub fn path(&self) -> &Path {
         self.overlay.root()
     }
@@ -205,7 +200,6 @@ impl Root {
         self.store.path().join(name)
     }
 
-    /// Unmounts everything.
     pub fn close(self) -> Result<()> {
         self.overlay.unmount()?;
         self.store.close()

@@ -35,18 +35,15 @@ const ATTEMPTS: u32 = 10_000;
 const ATTEMPTS_AT_ONCE: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A root directory.
 pub struct Rootfs(OwnedFd);
 
 impl Rootfs {
-    /// The root at `path`.
     pub fn open(path: &Path) -> Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = open(path, flags, Mode::empty()).with_context(|| format!("open {}", path.display()))?;
         Ok(Self(root))
     }
 
-    /// Whether there is anything at `path`.
     pub fn exists(&self, path: &str) -> Result<bool> {
         Ok(self.find(path, OFlag::O_PATH)?.is_some())
     }

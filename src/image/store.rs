@@ -124,7 +124,6 @@ impl Store {
         Ok(store)
     }
 
-    /// The store's own directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

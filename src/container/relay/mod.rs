@@ -36,7 +36,6 @@ const IDLE: Duration = Duration::from_secs(120);
 /// What the relay gave out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// How many requests there were.
     pub requests: u64,
     /// How many of them asked for something else than the image, or to write.
     pub refused: u64,

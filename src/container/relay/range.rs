@@ -5,11 +5,9 @@ use std::ops::Range;
 /// What a request wants of a blob.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// All of it.
     Whole,
     /// These bytes; never none.
     Part(Range<u64>),
-    /// Bytes that the blob doesn't have.
     Unsatisfiable,
 }
 

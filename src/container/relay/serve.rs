@@ -35,7 +35,6 @@ enum Asked<'a> {
     Nothing(&'static str),
 }
 
-/// Answers one request.
 pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let counters = &state.counters;
     Counters::add(&counters.requests, 1);

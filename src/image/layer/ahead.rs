@@ -19,7 +19,6 @@ pub struct Ahead<C> {
 }
 
 impl<C: Chunks + Send + 'static> Ahead<C> {
-    /// Starts a thread, called `name`, that runs `stage`.
     pub fn spawn(name: &str, mut stage: C) -> io::Result<Self> {
         let (sender, received) = sync_channel(DEPTH);
         let run = move || {
@@ -54,14 +53,11 @@ impl<C> Chunks for Ahead<C> {
 
 /// Stages in this thread or in another: the work is the same.
 pub enum Stage<C> {
-    /// Its reader does the work.
     Here(C),
-    /// A thread does the work.
     Ahead(Ahead<C>),
 }
 
 impl<C: Chunks + Send + 'static> Stage<C> {
-    /// Runs `stage` in a thread called `name` if `threaded`, in the reader's otherwise.
     pub fn start(threaded: bool, name: &str, stage: C) -> io::Result<Self> {
         if threaded {
             Ahead::spawn(name, stage).map(Self::Ahead)
@@ -70,7 +66,6 @@ impl<C: Chunks + Send + 'static> Stage<C> {
         }
     }
 
-    /// The stages themselves.
     pub fn into_inner(self) -> C {
         match self {
             Self::Here(stage) => stage,

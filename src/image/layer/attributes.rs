@@ -51,7 +51,6 @@ impl Default for Attributes {
 }
 
 impl Attributes {
-    /// What `entry` says.
     pub fn of_entry(entry: &Entry) -> Result<Self> {
         let mut xattrs = BTreeMap::new();
         for (name, value) in &entry.xattrs {
@@ -204,7 +203,6 @@ impl Attributes {
     }
 }
 
-/// The time of the last change of what `stat` describes.
 pub fn mtime_of(stat: &FileStat) -> Time {
     Time {
         seconds: stat.st_mtime,

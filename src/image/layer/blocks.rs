@@ -16,7 +16,6 @@ pub struct Archive<C> {
 }
 
 impl<C: Chunks> Archive<C> {
-    /// Reads the archive that `chunks` are.
     pub fn new(chunks: C) -> Self {
         Self {
             input: ChunkReader::new(chunks),
@@ -84,7 +83,6 @@ impl<C: Chunks> Archive<C> {
         Ok(chunk.split_to(count))
     }
 
-    /// How much of the current entry's data has not been read yet, in bytes.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }

@@ -16,7 +16,6 @@ pub struct Tee<C> {
 }
 
 impl<C: Chunks> Tee<C> {
-    /// Copies `chunks` into `copy`, if there is one.
     pub fn new(chunks: C, copy: Option<File>) -> Self {
         Self { chunks, copy }
     }

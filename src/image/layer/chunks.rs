@@ -28,7 +28,6 @@ impl<R: io::Read> ReadChunks<R> {
         }
     }
 
-    /// The reader itself.
     pub fn into_inner(self) -> R {
         self.reader
     }
@@ -57,7 +56,6 @@ pub struct ChunkReader<C> {
 }
 
 impl<C: Chunks> ChunkReader<C> {
-    /// Reads `chunks` one after the other.
     pub fn new(chunks: C) -> Self {
         Self {
             chunks,

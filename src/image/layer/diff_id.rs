@@ -36,7 +36,6 @@ impl<C: Chunks> DiffIdHasher<C> {
         (verified, self.chunks)
     }
 
-    /// The stage before.
     pub fn into_inner(self) -> C {
         self.chunks
     }

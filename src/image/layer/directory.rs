@@ -76,7 +76,6 @@ pub fn kind_of(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
-/// Whether `stat` is a directory's.
 pub fn is_directory(stat: &FileStat) -> bool {
     kind_of(stat) == SFlag::S_IFDIR
 }

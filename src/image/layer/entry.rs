@@ -11,7 +11,6 @@ pub struct Time {
     pub nanoseconds: i64,
 }
 
-/// What an entry is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Its size with holes, in bytes, and where its data lies if it has any holes.
@@ -20,9 +19,7 @@ pub enum Kind {
         extents: Option<Vec<Extent>>,
     },
     Directory,
-    /// A symbolic link to any bytes.
     Symlink(Vec<u8>),
-    /// One more name for an earlier entry.
     Hardlink(Vec<u8>),
     /// Major and minor number.
     Character(u32, u32),
@@ -41,7 +38,6 @@ pub struct Entry {
     pub uid: u32,
     pub gid: u32,
     pub mtime: Time,
-    /// Extended attributes: name and value.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 

@@ -13,13 +13,11 @@ use crate::image::oci::blob::BlobError;
 
 pub type Result<T, E = LayerError> = std::result::Result<T, E>;
 
-/// Why a layer is not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The source of the blob failed, and not the blob: the source's error is reported.
     #[error("{0:#}")]
     Source(Error),
-    /// The blob is not what its descriptor says.
     #[error(transparent)]
     Blob(#[from] BlobError),
     /// The archive is longer than there is room for, in bytes.
@@ -27,12 +25,7 @@ pub enum LayerError {
     TooLarge(u64),
     /// The archive is another than the one that the config names.
     #[error("the layer's diff ID is {found}, the image config says {expected}: the image is malformed")]
-    DiffId {
-        /// What the config says.
-        expected: Digest,
-        /// What the bytes hash to.
-        found: Digest,
-    },
+    DiffId { expected: Digest, found: Digest },
     /// The kernel refused a call: the store is full, or not fit for layers.
     #[error("{1:#}")]
     Refused(Errno, Error),
@@ -44,7 +37,6 @@ pub enum LayerError {
     Stopped,
 }
 
-/// The image is wrong, and why.
 pub fn malformed(why: impl Display + Debug + Send + Sync + 'static) -> LayerError {
     LayerError::Malformed(Error::msg(why))
 }
@@ -99,10 +91,8 @@ impl From<LayerError> for io::Error {
 /// Adds what was being done when the kernel refused or something was malformed; all other errors need no
 /// context.
 pub trait Context<T>: Sized {
-    /// See [`Context`].
     fn with_context<C: Display + Send + Sync + 'static>(self, doing: impl FnOnce() -> C) -> Result<T>;
 
-    /// The same of a constant.
     fn context(self, doing: &'static str) -> Result<T> {
         self.with_context(|| doing)
     }

@@ -41,7 +41,6 @@ impl<C: Chunks> Frames<C> {
         }
     }
 
-    /// The blob.
     pub fn into_inner(self) -> ChunkReader<C> {
         self.blob
     }

@@ -27,7 +27,6 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Reads `block` as a header.
     pub fn parse(block: &'a [u8; BLOCK_BYTES]) -> Result<Self, Malformed> {
         let said = number(&block[148..156])?;
         let bytes = || block[..148].iter().chain(b"        ").chain(&block[156..]);
@@ -46,7 +45,6 @@ impl<'a> Header<'a> {
         Ok(Self { block, dialect })
     }
 
-    /// What kind of entry this is.
     pub fn type_flag(&self) -> u8 {
         self.block[156]
     }
@@ -66,7 +64,6 @@ impl<'a> Header<'a> {
         }
     }
 
-    /// What a link points to.
     pub fn link_name(&self) -> &'a [u8] {
         text(&self.block[157..257])
     }

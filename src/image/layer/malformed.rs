@@ -3,7 +3,6 @@
 /// The largest extended header, long name or sparse map, in bytes; as in Go's `archive/tar`.
 pub const MAX_SPECIAL_BYTES: u64 = 1 << 20;
 
-/// What is wrong with an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     #[error("a header's checksum is wrong")]

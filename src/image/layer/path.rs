@@ -60,7 +60,6 @@ impl RelativePath {
         })
     }
 
-    /// The path of `name` in this directory.
     pub fn join(&self, name: &[u8]) -> Self {
         if self.is_root() {
             Self(name.to_vec())
@@ -69,12 +68,10 @@ impl RelativePath {
         }
     }
 
-    /// Whether this is the root itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The components, from the root.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.0.split(|byte| *byte == b'/').filter(|name| !name.is_empty())
     }

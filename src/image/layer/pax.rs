@@ -26,7 +26,6 @@ pub struct Pax {
 pub struct SparseRecords {
     /// The format's version, major and minor.
     pub version: (Vec<u8>, Vec<u8>),
-    /// The real name.
     pub name: Option<Vec<u8>>,
     /// The size with the holes, in bytes.
     pub size: Option<i64>,

@@ -39,7 +39,6 @@ const DIRECTORY_BYTES: usize = 128;
 
 /// A directory of the layer, open.
 pub struct Directory {
-    /// Its handle.
     pub fd: OwnedFd,
     /// Where it really is, no link on the way.
     pub path: RelativePath,

@@ -21,7 +21,6 @@ use crate::image::oci::Layer;
 /// Below this size of a blob, in bytes, threads cost more than they save.
 const THREADED_BYTES: u64 = 1 << 20;
 
-/// How a layer is to be unpacked.
 #[derive(Debug, Default)]
 pub struct Options {
     /// An empty file for a copy of the blob. A copy that does not fit is given up.
@@ -43,12 +42,10 @@ pub struct UnpackedLayer {
 }
 
 impl UnpackedLayer {
-    /// The layer, as the image has it.
     pub fn layer(&self) -> &Layer {
         &self.layer
     }
 
-    /// The directory that it is in.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -68,12 +65,10 @@ impl UnpackedLayer {
         self.has_copy
     }
 
-    /// Directories that no entry described.
     pub(super) fn implied(&self) -> &[RelativePath] {
         &self.unpacked.implied
     }
 
-    /// Whether there is anything in it that only overlayfs understands.
     pub(super) fn has_marks(&self) -> bool {
         self.unpacked.has_marks
     }

@@ -24,13 +24,11 @@ pub const MAX_ENTRIES: u64 = 1 << 21;
 /// What came of an archive.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    /// How many entries it had.
     pub entries: u64,
     /// How many extended attributes the file system does not know.
     pub skipped_xattrs: u64,
     /// Directories that no entry described, and that may have to look like those in the layers below.
     pub implied: Vec<RelativePath>,
-    /// Whether there is anything in it that only overlayfs understands.
     pub has_marks: bool,
 }
 

@@ -15,7 +15,6 @@ pub struct Verifier<C> {
 }
 
 impl<C: Chunks> Verifier<C> {
-    /// Compares `chunks` with what `blob` says.
     pub fn new(chunks: C, blob: &Descriptor) -> Result<Self> {
         let check = BlobCheck::new(blob).map_err(malformed)?;
         Ok(Self { chunks, check })

@@ -25,13 +25,11 @@ pub const ESCAPED_PREFIX: &[u8] = b"trusted.overlay.overlay.";
 /// What a name in a layer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning<'a> {
-    /// It is a name.
     Name,
     /// The layers below lose this name.
     Removes(&'a [u8]),
     /// The layers below lose all that is in this directory.
     Opaque,
-    /// Nothing.
     Ignored,
     /// A whiteout of nothing that can have a name.
     Malformed,

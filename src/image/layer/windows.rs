@@ -53,7 +53,6 @@ impl Windows {
         Window { bytes, home }
     }
 
-    /// How many wait for room.
     #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.0.open.lock().unwrap().waiting

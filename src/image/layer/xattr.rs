@@ -22,7 +22,6 @@ pub fn set(fd: impl AsFd, name: &CStr, value: &[u8]) -> nix::Result<()> {
     fsetxattr(fd, name, value, XattrFlags::empty()).map_err(errno)
 }
 
-/// As [`set`], of `file` in the directory `dir`.
 pub fn set_at(dir: impl AsFd, file: &[u8], name: &CStr, value: &[u8]) -> nix::Result<()> {
     lsetxattr(through_proc(dir, file), name, value, XattrFlags::empty()).map_err(errno)
 }
@@ -35,7 +34,6 @@ pub fn get(fd: impl AsFd, name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     Ok(found.map(|_| value))
 }
 
-/// As [`get`], of `file` in the directory `dir`.
 pub fn get_at(dir: impl AsFd, file: &[u8], name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     let mut value = Vec::with_capacity(MAX_VALUE_BYTES);
     let found = optional(lgetxattr(
@@ -61,19 +59,16 @@ pub fn remove(fd: impl AsFd, name: &CStr) -> nix::Result<()> {
     optional(fremovexattr(fd, name)).map(drop)
 }
 
-/// As [`remove`], of `file` in the directory `dir`.
 pub fn remove_at(dir: impl AsFd, file: &[u8], name: &CStr) -> nix::Result<()> {
     optional(lremovexattr(through_proc(dir, file), name)).map(drop)
 }
 
-/// The names of all attributes of an open file or directory.
 pub fn list(fd: impl AsFd) -> nix::Result<Vec<CString>> {
     let mut names = Vec::with_capacity(MAX_VALUE_BYTES);
     optional(flistxattr(fd, spare_capacity(&mut names)))?;
     Ok(split(&names))
 }
 
-/// As [`list`], of `file` in the directory `dir`.
 pub fn list_at(dir: impl AsFd, file: &[u8]) -> nix::Result<Vec<CString>> {
     let mut names = Vec::with_capacity(MAX_VALUE_BYTES);
     optional(llistxattr(through_proc(dir, file), spare_capacity(&mut names)))?;

@@ -9,30 +9,14 @@ use super::digest::{Hasher, UnsupportedAlgorithm};
 /// Why a blob is not what its descriptor says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlobError {
-    /// It ends early.
     #[error(
         "the blob ends after {found} of {expected} bytes: the source's copy or the connection is damaged"
     )]
-    TooShort {
-        /// The size in the descriptor, in bytes.
-        expected: u64,
-        /// How many bytes came.
-        found: u64,
-    },
-    /// It goes on and on.
+    TooShort { expected: u64, found: u64 },
     #[error("the blob is longer than its {expected} bytes: the source's copy is damaged")]
-    TooLong {
-        /// The size in the descriptor, in bytes.
-        expected: u64,
-    },
-    /// Its bytes are others.
+    TooLong { expected: u64 },
     #[error("the blob's digest is {found}, not {expected}: the source's copy is damaged")]
-    Digest {
-        /// What the descriptor says.
-        expected: Digest,
-        /// What the bytes hash to.
-        found: Digest,
-    },
+    Digest { expected: Digest, found: Digest },
 }
 
 /// Proof that a blob's bytes were what was asked for.
@@ -42,7 +26,6 @@ pub struct VerifiedBlob {
 }
 
 impl VerifiedBlob {
-    /// The digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
@@ -58,7 +41,6 @@ pub struct BlobCheck {
 }
 
 impl BlobCheck {
-    /// Compares with what `blob` says.
     pub fn new(blob: &Descriptor) -> Result<Self, UnsupportedAlgorithm> {
         Self::of(blob.digest(), Some(blob.size()))
     }
@@ -85,7 +67,6 @@ impl BlobCheck {
         }
     }
 
-    /// How many bytes there were so far.
     pub fn seen_bytes(&self) -> u64 {
         self.seen_bytes
     }

@@ -3,7 +3,6 @@
 use oci_spec::image::{Digest, DigestAlgorithm};
 use ring::digest::{Context, SHA256, SHA512};
 
-/// A digest names a hash that Landfall does not compute.
 #[derive(Debug, thiserror::Error)]
 #[error("digest algorithm {0} is not supported (sha256 and sha512 are)")]
 pub struct UnsupportedAlgorithm(String);

@@ -19,11 +19,8 @@ pub const MAX_IMAGE_BYTES: u64 = 1 << 44;
 pub struct Layer {
     /// The position in the stack, from the bottom, counted from 0.
     pub index: usize,
-    /// The compressed blob: digest, size in bytes, media type.
     pub blob: Descriptor,
-    /// The digest of the uncompressed archive.
     pub diff_id: Digest,
-    /// How the blob is compressed.
     pub compression: Compression,
 }
 

@@ -19,13 +19,10 @@ const MAX_NAMED: usize = 20;
 /// A parsed document of either kind.
 #[derive(Debug)]
 pub enum Document {
-    /// An image manifest.
     Manifest(Box<ImageManifest>),
-    /// An index.
     Index(Box<ImageIndex>),
 }
 
-/// Why a document is not usable.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     #[error("the manifest is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20)]

@@ -23,16 +23,13 @@ pub const ACCEPTED_MANIFESTS: [&str; 4] = [
 /// The two kinds of document that a tag can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DocumentKind {
-    /// An image manifest.
     Manifest,
-    /// An index: several manifests to choose from.
     Index,
 }
 
 /// How a layer's archive is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// A plain archive.
     None,
     /// RFC 1952.
     Gzip,

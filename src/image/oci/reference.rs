@@ -9,9 +9,7 @@ use oci_spec::image::Digest;
 
 use super::digest::Hasher;
 
-/// The most bytes in a repository's path.
 const MAX_REPOSITORY_BYTES: usize = 255;
-/// The most characters in a tag.
 const MAX_TAG_BYTES: usize = 128;
 
 /// The name of an image in a registry. The registry is always spelled out: a bare `fedora` means different
@@ -24,7 +22,6 @@ pub struct Reference {
     digest: Option<Digest>,
 }
 
-/// Why a text is not an image name.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     #[error(

@@ -20,9 +20,7 @@ const CHUNK_BYTES: u64 = 256 << 10;
 /// A file or directory, and what the user calls it.
 #[derive(Clone, Debug)]
 pub struct Named {
-    /// Where it is.
     pub path: PathBuf,
-    /// What the user calls it.
     pub shown: String,
 }
 
@@ -35,13 +33,11 @@ impl Named {
         }
     }
 
-    /// Opens the file.
     pub async fn open(&self) -> Result<File> {
         let file = open(&self.path).await;
         file.with_context(|| format!("opening {self}"))
     }
 
-    /// A file below it.
     pub fn join(&self, name: &str) -> Self {
         Self {
             path: self.path.join(name),

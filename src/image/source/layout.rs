@@ -20,7 +20,6 @@ use crate::image::oci::reference::Selector;
 /// The annotation that names a manifest in `index.json`: a tag, or a full name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// A layout that was opened.
 pub struct OciLayout {
     files: Files,
     index_bytes: Vec<u8>,
@@ -34,7 +33,6 @@ enum Files {
 }
 
 impl OciLayout {
-    /// Opens the layout in a directory.
     pub async fn open_directory(at: &Named) -> Result<Self> {
         Self::open(Files::Directory(at.clone())).await
     }
@@ -84,7 +82,6 @@ impl OciLayout {
         self.index.manifests().iter().filter_map(name).collect()
     }
 
-    /// The name of the image with this digest.
     pub fn name_of(&self, digest: &Digest) -> Option<&str> {
         let found = self
             .index
@@ -196,7 +193,6 @@ impl Files {
     }
 }
 
-/// Where a layout keeps a blob.
 pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.digest())
 }

@@ -28,7 +28,6 @@ use crate::image::oci::reference::Selector;
 pub struct RawDocument {
     /// The bytes, at most [`crate::image::oci::manifest::MAX_DOCUMENT_BYTES`] of them.
     pub bytes: Vec<u8>,
-    /// What the source calls them.
     pub content_type: Option<String>,
 }
 

@@ -24,9 +24,7 @@ pub struct Rules {
 /// What an image must be. It must be all that is required of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requirement {
-    /// Anything at all.
     InsecureAcceptAnything,
-    /// Nothing is good enough.
     Reject,
     /// Signed, in the way that has this name.
     Signature(&'static str),
@@ -84,7 +82,6 @@ const KINDS: [(&str, Requirement, &[&str]); 5] = [
     ),
 ];
 
-/// Parses the text of a policy.
 pub fn parse(bytes: &[u8]) -> Result<Rules> {
     ensure!(
         bytes.len() as u64 <= MAX_BYTES,

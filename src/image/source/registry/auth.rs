@@ -57,7 +57,6 @@ pub struct Authorization {
 }
 
 impl Authenticator {
-    /// Authenticates for pulls from `repository`.
     pub fn new(repository: &str, keys: Keys, plain_allowed: bool) -> Self {
         Self {
             keys,
@@ -72,7 +71,6 @@ impl Authenticator {
         self.keys.described()
     }
 
-    /// What to send now.
     pub async fn current(&self) -> Authorization {
         let state = self.state.lock().await;
         Authorization {
@@ -81,7 +79,6 @@ impl Authenticator {
         }
     }
 
-    /// Puts an authorization on a request.
     pub fn apply(
         &self,
         request: RequestBuilder,

@@ -7,15 +7,11 @@ use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 /// A demand that can be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Challenge {
-    /// User and password with every request.
     Basic,
-    /// A token from a token server.
     Bearer {
         /// The token server's URL.
         realm: String,
-        /// The name of the registry there.
         service: Option<String>,
-        /// What the token must allow.
         scope: Option<String>,
     },
 }

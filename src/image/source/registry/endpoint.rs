@@ -23,15 +23,12 @@ pub struct Endpoint {
     pub name: String,
     /// Where it really is: `HOST[:PORT]`.
     pub host: String,
-    /// The repository's path there.
     pub repository: String,
     /// What the image is called there, if it is asked for by tag.
     pub selector: Selector,
     /// Whether plain HTTP will do where there is no TLS.
     pub plain_allowed: bool,
-    /// How it is spoken to.
     pub http: Http,
-    /// How it is convinced.
     pub auth: Authenticator,
     /// `https` or `http`, once that is known.
     pub scheme: OnceCell<&'static str>,

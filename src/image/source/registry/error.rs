@@ -25,9 +25,7 @@ pub struct RegistryError {
     pub registry: String,
     /// What was asked for: `os/web:1.4`, `layer sha256:…`.
     pub wanted: String,
-    /// What happened.
     pub cause: Cause,
-    /// How often it was tried.
     pub tries: u32,
     /// The mirrors that failed before.
     pub mirrors: Vec<String>,
@@ -82,24 +80,19 @@ pub enum Cause {
 /// What a registry sends its clients to other hosts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Errand {
-    /// A token.
     Token,
-    /// What they asked for.
     Redirect,
 }
 
 /// An HTTP answer, as far as it matters.
 #[derive(Debug)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
-    /// The registry's own error code, if it gave one.
     pub code: Option<OciErrorCode>,
     /// What it said, cleaned.
     pub said: String,
     /// The host that answered, where a redirect led to another one.
     pub redirected_to: Option<String>,
-    /// What it asked to wait.
     pub retry_after: Option<Duration>,
     /// Whose credentials were sent; `None` without any.
     pub credentials: Option<String>,
@@ -110,7 +103,6 @@ pub struct Answer {
 /// Whether to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// It would fail in the same way.
     Never,
     /// It may go away; the server asked to wait this long.
     After(Option<Duration>),

@@ -55,7 +55,6 @@ pub struct Http {
 }
 
 impl Http {
-    /// A client that trusts what `trust` says.
     pub fn new(trust: &Trust, timeouts: Timeouts, proxies: &proxy::Settings) -> Result<Self> {
         let proxies = Proxies::new(proxies)?;
         let client = Client::builder()
@@ -75,12 +74,10 @@ impl Http {
         })
     }
 
-    /// The client, to make a request with.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// How long it waits for what.
     pub fn timeouts(&self) -> &Timeouts {
         &self.timeouts
     }

@@ -23,7 +23,6 @@ struct Provenance {
 }
 
 impl Order {
-    /// An order of `count` endpoints.
     pub fn new(count: usize) -> Self {
         Self {
             given_up: (0..count).map(|_| AtomicBool::new(false)).collect(),
@@ -31,7 +30,6 @@ impl Order {
         }
     }
 
-    /// Who is asked first.
     pub fn first(&self) -> usize {
         self.next(0)
     }
@@ -47,12 +45,10 @@ impl Order {
         self.next(from)
     }
 
-    /// This one isn't asked any more.
     pub fn give_up(&self, endpoint: usize) {
         self.given_up[endpoint].store(true, Ordering::Relaxed);
     }
 
-    /// The names of those that were given up.
     pub fn given_up<'a, T>(&self, endpoints: &'a [T]) -> impl Iterator<Item = &'a T> {
         let gone = |index: &usize| self.given_up[*index].load(Ordering::Relaxed);
         let indexes: Vec<usize> = (0..endpoints.len()).filter(gone).collect();

@@ -62,7 +62,6 @@ impl Settings {
 }
 
 impl Proxies {
-    /// Reads the settings.
     pub fn new(settings: &Settings) -> Result<Self> {
         let no = settings.no.as_deref().unwrap_or_default();
         let none = no.split(',').any(|entry| entry.trim() == "*");
@@ -80,7 +79,6 @@ impl Proxies {
         })))
     }
 
-    /// For the HTTP client.
     pub fn for_client(&self) -> Proxy {
         let routes = self.clone();
         Proxy::custom(move |url| routes.leading_to(url).cloned())

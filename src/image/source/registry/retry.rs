@@ -56,7 +56,6 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// No failures yet.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,

@@ -17,11 +17,8 @@ use crate::image::source::RawDocument;
 pub struct Shared {
     /// Mirrors first; the registry itself is the last.
     pub endpoints: Vec<Endpoint>,
-    /// Which of them is asked next.
     pub order: Order,
-    /// How often to try again.
     pub policy: Policy,
-    /// Where retries are told.
     pub progress: Progress,
     /// What was told already, and of whom: many transfers see the same.
     told: Mutex<HashSet<(usize, String)>>,

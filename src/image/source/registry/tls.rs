@@ -44,7 +44,6 @@ pub struct Trust {
 pub struct ClientCertificate {
     /// The certificate, with those between it and an authority.
     pub certificate: PathBuf,
-    /// Its private key.
     pub key: PathBuf,
 }
 

@@ -7,11 +7,8 @@ use zeroize::Zeroizing;
 /// What proves who we are. Wiped from memory when dropped; never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credentials {
-    /// User and password.
     Password {
-        /// The user's name.
         user: String,
-        /// The password.
         password: Zeroizing<String>,
     },
     /// A token that a token server exchanges for others.
@@ -49,7 +46,6 @@ impl fmt::Debug for Credentials {
 /// Credentials, and where they come from.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// The credentials.
     pub credentials: Credentials,
     /// For messages: `the credentials of user "bob" (reg.lab in /root/auth.json)`.
     pub described: String,

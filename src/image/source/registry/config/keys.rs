@@ -50,7 +50,6 @@ pub struct Search<'a> {
     pub authfile: Option<&'a Path>,
     /// What registries.conf says.
     pub helpers: Option<&'a [String]>,
-    /// Where files are.
     pub places: &'a Places,
 }
 

@@ -42,7 +42,6 @@ pub fn read(path: &Path) -> Result<Known> {
     ))
 }
 
-/// Parses a secret.
 pub fn parse(text: &str) -> Result<Credentials> {
     ensure!(
         text.len() as u64 <= MAX_BYTES,

@@ -30,7 +30,6 @@ pub struct Location {
 }
 
 impl RegistriesConf {
-    /// Reads all of `files`.
     pub fn load(files: &RegistriesFiles) -> Result<Self> {
         let mut conf = Self::default();
         if let Some((path, required)) = &files.main {

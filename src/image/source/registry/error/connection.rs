@@ -5,9 +5,7 @@ use std::fmt;
 /// Why there is no connection.
 #[derive(Debug)]
 pub enum Connection {
-    /// Nobody listens there.
     Refused,
-    /// The name has no address.
     NoAddress,
     /// The server speaks plain HTTP where TLS was expected.
     PlainHttp,
