@@ -29,7 +29,6 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{ExitStatus, NotStarted};
 use super::process::Process;
-use super::spec::Devices;
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
 
@@ -49,16 +48,6 @@ pub struct Orders {
     pub kernel_devices: bool,
     /// The process that gives these orders.
     pub from: u32,
-}
-
-impl Orders {
-    /// This process's orders for a container with these devices.
-    pub fn with(devices: Devices) -> Self {
-        Self {
-            kernel_devices: devices != Devices::Harmless,
-            from: std::process::id(),
-        }
-    }
 }
 
 /// How it went.
@@ -197,7 +186,7 @@ struct ImageExecutor {
 
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let not_started = match self.prepare() {
+        let not_started = match prepare(&self.orders) {
             Ok(()) => execute(spec),
             Err(error) => NotStarted::not_run(format!("{error:#}")),
         };
@@ -262,15 +251,12 @@ fn search(program: &str, path: &str, execute: impl Fn(&CStr) -> nix::Result<Infa
     refused
 }
 
-impl ImageExecutor {
-    fn prepare(&self) -> Result<()> {
-        SigSet::all().thread_unblock().context("sigprocmask")?;
-        if self.orders.kernel_devices {
-            mount_devices()
-        } else {
-            Ok(())
-        }
+fn prepare(orders: &Orders) -> Result<()> {
+    SigSet::all().thread_unblock().context("sigprocmask")?;
+    if orders.kernel_devices {
+        mount_devices()?;
     }
+    Ok(())
 }
 
 /// The kernel's devices in place of the few that libcontainer made.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
@@ -18,7 +18,7 @@ use crate::console::text::printable;
 
 use super::exit::ExitStatus;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
-use super::spec::{Sandbox, runtime_spec};
+use super::spec::{Devices, Sandbox, runtime_spec};
 
 /// The hidden subcommand that makes this program the helper.
 pub const HELPER_COMMAND: &str = "container-helper";
@@ -47,8 +47,11 @@ fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
     let spec = runtime_spec(sandbox)?;
     spec.save(bundle.join("config.json"))
         .context("writing the container's configuration")?;
-    let orders = serde_json::to_vec(&Orders::with(sandbox.devices))?;
-    fs::write(bundle.join(ORDERS_FILE), orders).context("writing the helper's orders")
+    let orders = Orders {
+        kernel_devices: sandbox.devices != Devices::Harmless,
+        from: std::process::id(),
+    };
+    fs::write(bundle.join(ORDERS_FILE), serde_json::to_vec(&orders)?).context("writing the helper's orders")
 }
 
 async fn follow(bundle: &Path, output: Output<'_>) -> Result<ExitStatus> {
@@ -105,11 +108,11 @@ impl Helper {
             .wait()
             .await
             .context("waiting for the container's helper process")?;
-        if status.success() {
-            Ok(())
-        } else {
-            bail!("the container's helper process failed: {status}")
-        }
+        ensure!(
+            status.success(),
+            "the container's helper process failed: {status}"
+        );
+        Ok(())
     }
 }
 

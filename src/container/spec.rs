@@ -229,52 +229,39 @@ fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>> {
 }
 
 fn mounts(sandbox: &Sandbox<'_>) -> Result<Vec<Mount>> {
+    let inert = ["nosuid", "noexec", "nodev"];
+    let shared = ["nosuid", "nodev", "mode=1777"];
     let mut mounts = vec![
-        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
+        mount("/proc", "proc", &inert)?,
+        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
         // libcontainer writes into /dev: this one is thrown away, the kernel's is mounted over it later.
         mount(
             "/dev",
             "tmpfs",
-            "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=64k"],
         )?,
-        mount("/run", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
-        mount("/tmp", "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"])?,
+        mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
+        mount("/tmp", "tmpfs", &shared)?,
     ];
     if sandbox.devices == Devices::Harmless {
-        mounts.push(mount(
-            "/dev/shm",
-            "tmpfs",
-            "tmpfs",
-            &["nosuid", "nodev", "mode=1777"],
-        )?);
+        mounts.push(mount("/dev/shm", "tmpfs", &shared)?);
     }
     if sandbox.devices == (Devices::Kernel { efivars: true }) {
-        mounts.push(mount(
-            "/sys/firmware/efi/efivars",
-            "efivarfs",
-            "efivarfs",
-            &["nosuid", "noexec", "nodev"],
-        )?);
+        mounts.push(mount("/sys/firmware/efi/efivars", "efivarfs", &inert)?);
     }
     if sandbox.network.is_none() {
-        mounts.push(mount(
-            "/etc/resolv.conf",
-            "bind",
-            "/etc/resolv.conf",
-            &["bind", "ro"],
-        )?);
+        mounts.push(mount("/etc/resolv.conf", "bind", &["bind", "ro"])?);
     }
     Ok(mounts)
 }
 
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Result<Mount> {
+/// What is bound comes from the same path of the host.
+fn mount(destination: &str, kind: &str, options: &[&str]) -> Result<Mount> {
     let options = options.iter().map(ToString::to_string).collect::<Vec<_>>();
     Ok(MountBuilder::default()
         .destination(destination)
         .typ(kind)
-        .source(source)
+        .source(if kind == "bind" { destination } else { kind })
         .options(options)
         .build()?)
 }

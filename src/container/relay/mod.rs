@@ -13,7 +13,7 @@ mod state;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use drop_in::{policy_json, registries_conf};
-pub use state::Blobs;
-use state::{Counters, State};
+use state::State;
+pub use state::{Blobs, Served};
 
 use crate::console::text::size;
 use crate::image::oci::Image;
@@ -33,19 +33,6 @@ use crate::image::oci::Image;
 const MAX_CONNECTIONS: usize = 16;
 /// A client that is silent for this long is disconnected.
 const IDLE: Duration = Duration::from_secs(120);
-/// What the relay gave out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Served {
-    pub requests: u64,
-    /// How many of them asked for something else than the image, or to write.
-    pub refused: u64,
-    /// Bytes of blobs that came from the cache, the config included.
-    pub bytes_from_cache: u64,
-    /// Bytes of blobs that came from the source again.
-    pub bytes_from_source: u64,
-    /// Why blobs could not be given, at most a few different reasons.
-    pub failures: Vec<String>,
-}
 
 /// A running relay. It ends when dropped.
 pub struct Relay {
@@ -64,7 +51,7 @@ impl Relay {
         let state = Arc::new(State {
             image,
             blobs,
-            counters: Counters::default(),
+            served: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, state.clone()));
         Ok(Self { address, state, task })
@@ -77,32 +64,17 @@ impl Relay {
 
     /// What was given out so far.
     pub fn served(&self) -> Served {
-        let counters = &self.state.counters;
-        Served {
-            requests: Counters::read(&counters.requests),
-            refused: Counters::read(&counters.refused),
-            bytes_from_cache: Counters::read(&counters.from_cache),
-            bytes_from_source: Counters::read(&counters.from_source),
-            failures: counters
-                .failures
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
-        }
+        self.state.served().clone()
     }
 
     /// Something that says how far the image has fetched itself.
     pub fn tell_progress(&self) -> impl Fn() -> String + Send + Sync + use<> {
         let state = Arc::clone(&self.state);
         move || {
-            let served =
-                Counters::read(&state.counters.from_cache) + Counters::read(&state.counters.from_source);
-            let total = state.image.compressed_bytes() + state.image.config.len() as u64;
-            format!(
-                "the image's installer has fetched {} of {}",
-                size(served),
-                size(total)
-            )
+            let served = state.served();
+            let done = size(served.bytes_from_cache + served.bytes_from_source);
+            let total = size(state.image.compressed_bytes() + state.image.config.len() as u64);
+            format!("the image's installer has fetched {done} of {total}")
         }
     }
 
@@ -126,11 +98,8 @@ async fn accept(listener: tokio::net::TcpListener, state: Arc<State>) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
-        let slot = slots
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let slot = slots.clone().acquire_owned().await;
+        let slot = slot.expect("the semaphore is never closed");
         while connections.try_join_next().is_some() {}
         let Ok((stream, _)) = listener.accept().await else {
             // Out of file descriptors, or a client that is gone already.

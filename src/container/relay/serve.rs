@@ -5,17 +5,17 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use hyper::header::{ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use hyper::{Method, Request, Response, StatusCode};
 use oci_spec::image::{Descriptor, Digest};
 
 use super::blob;
 use super::range::{self, Wanted};
-use super::state::{Counters, State};
+use super::state::{Served, State};
 use crate::image::oci::Image;
 use crate::image::source::BlobStream;
 
@@ -36,14 +36,13 @@ enum Asked<'a> {
 }
 
 pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let counters = &state.counters;
-    Counters::add(&counters.requests, 1);
+    state.served().requests += 1;
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        Counters::add(&counters.refused, 1);
+        state.served().refused += 1;
         let mut refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED");
         refusal
             .headers_mut()
-            .insert(ALLOW, "GET, HEAD".parse().expect("a constant"));
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return Ok(refusal);
     }
     let image = &state.image;
@@ -55,7 +54,7 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Res
             Bytes::copy_from_slice(&image.manifest),
         ),
         Asked::Config => {
-            Counters::add(&counters.from_cache, image.config.len() as u64);
+            state.served().bytes_from_cache += image.config.len() as u64;
             whole(
                 BYTES,
                 Some(image.config_descriptor.digest()),
@@ -64,7 +63,7 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Res
         }
         Asked::Layer(layer) => layer_answer(&state, &request, layer).await,
         Asked::Nothing(code) => {
-            Counters::add(&counters.refused, 1);
+            state.served().refused += 1;
             refusal(StatusCode::NOT_FOUND, code)
         }
     })
@@ -78,29 +77,21 @@ fn asked<'a>(image: &'a Image, path: &str) -> Asked<'a> {
     }
     let below = path
         .strip_prefix("/v2/")
-        .and_then(|rest| rest.strip_prefix(image.reference.repository()));
-    let Some(below) = below else {
-        return Asked::Nothing("NAME_UNKNOWN");
-    };
-    if let Some(name) = below.strip_prefix("/manifests/") {
-        let own = name == image.digest.as_ref() || image.reference.tag() == Some(name);
-        return if own {
+        .and_then(|rest| rest.strip_prefix(image.reference.repository()))
+        .and_then(|rest| rest.strip_prefix('/')?.split_once('/'));
+    let is = |digest: &Digest, name: &str| digest.as_ref() == name;
+    match below {
+        Some(("manifests", name)) if is(&image.digest, name) || image.reference.tag() == Some(name) => {
             Asked::Manifest
-        } else {
-            Asked::Nothing("MANIFEST_UNKNOWN")
-        };
+        }
+        Some(("manifests", _)) => Asked::Nothing("MANIFEST_UNKNOWN"),
+        Some(("blobs", name)) if is(image.config_descriptor.digest(), name) => Asked::Config,
+        Some(("blobs", name)) => {
+            let layer = image.layers.iter().find(|layer| is(layer.blob.digest(), name));
+            layer.map_or(Asked::Nothing("BLOB_UNKNOWN"), |layer| Asked::Layer(&layer.blob))
+        }
+        _ => Asked::Nothing("NAME_UNKNOWN"),
     }
-    let Some(digest) = below.strip_prefix("/blobs/") else {
-        return Asked::Nothing("NAME_UNKNOWN");
-    };
-    if digest == image.config_descriptor.digest().as_ref() {
-        return Asked::Config;
-    }
-    let layer = image
-        .layers
-        .iter()
-        .find(|layer| digest == layer.blob.digest().as_ref());
-    layer.map_or(Asked::Nothing("BLOB_UNKNOWN"), |layer| Asked::Layer(&layer.blob))
 }
 
 async fn layer_answer(state: &Arc<State>, request: &Request<Incoming>, layer: &Descriptor) -> Response<Body> {
@@ -114,12 +105,8 @@ async fn layer_answer(state: &Arc<State>, request: &Request<Incoming>, layer: &D
         Wanted::Whole => (response, 0..size),
         Wanted::Part(part) => {
             let text = format!("bytes {}-{}/{size}", part.start, part.end - 1);
-            (
-                response
-                    .status(StatusCode::PARTIAL_CONTENT)
-                    .header(CONTENT_RANGE, text),
-                part,
-            )
+            let response = response.status(StatusCode::PARTIAL_CONTENT);
+            (response.header(CONTENT_RANGE, text), part)
         }
         Wanted::Unsatisfiable => {
             let response = response.status(StatusCode::RANGE_NOT_SATISFIABLE);
@@ -133,14 +120,12 @@ async fn layer_answer(state: &Arc<State>, request: &Request<Incoming>, layer: &D
     match open(state, layer, range).await {
         Ok(stream) => {
             let state = state.clone();
-            let stream = stream.inspect_err(move |error| state.counters.failed(error.to_string()));
-            built(
-                response,
-                BodyExt::boxed_unsync(StreamBody::new(stream.map_ok(Frame::data))),
-            )
+            let stream = stream.inspect_err(move |error| state.failed(error.to_string()));
+            let body = StreamBody::new(stream.map_ok(Frame::data));
+            built(response, BodyExt::boxed_unsync(body))
         }
         Err(error) => {
-            state.counters.failed(format!("{error:#}"));
+            state.failed(format!("{error:#}"));
             refusal(StatusCode::BAD_GATEWAY, "BLOB_UNKNOWN")
         }
     }
@@ -158,18 +143,16 @@ async fn open(
     };
     let state = state.clone();
     Ok(match cached {
-        Some(stream) => Box::pin(stream.inspect(move |chunk| count(&state.counters.from_cache, chunk))),
+        Some(stream) => counted(stream, state, |served| &mut served.bytes_from_cache),
         None => {
             let stream = blob::from_source(state.blobs.source.as_ref(), layer, range).await?;
-            Box::pin(stream.inspect(move |chunk| count(&state.counters.from_source, chunk)))
+            counted(stream, state, |served| &mut served.bytes_from_source)
         }
     })
 }
 
-fn count(counter: &std::sync::atomic::AtomicU64, chunk: &io::Result<Bytes>) {
-    if let Ok(chunk) = chunk {
-        Counters::add(counter, chunk.len() as u64);
-    }
+fn counted(stream: BlobStream, state: Arc<State>, counter: fn(&mut Served) -> &mut u64) -> BlobStream {
+    Box::pin(stream.inspect_ok(move |chunk| *counter(&mut state.served()) += chunk.len() as u64))
 }
 
 fn whole(content_type: &str, digest: Option<&Digest>, bytes: Bytes) -> Response<Body> {

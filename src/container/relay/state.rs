@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::image::oci::{Digest, Image};
 use crate::image::source::Source;
@@ -19,34 +18,33 @@ pub struct Blobs {
     pub source: Arc<dyn Source>,
 }
 
-/// What all connections share.
+/// What the relay gave out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    pub requests: u64,
+    /// How many of them asked for something else than the image, or to write.
+    pub refused: u64,
+    /// Bytes of blobs that came from the cache, the config included.
+    pub bytes_from_cache: u64,
+    /// Bytes of blobs that came from the source again.
+    pub bytes_from_source: u64,
+    /// Why blobs could not be given, at most a few different reasons.
+    pub failures: Vec<String>,
+}
+
 pub struct State {
     pub image: Arc<Image>,
     pub blobs: Blobs,
-    pub counters: Counters,
+    pub served: Mutex<Served>,
 }
 
-/// What was given out so far.
-#[derive(Default)]
-pub struct Counters {
-    pub requests: AtomicU64,
-    pub refused: AtomicU64,
-    pub from_cache: AtomicU64,
-    pub from_source: AtomicU64,
-    pub failures: Mutex<Vec<String>>,
-}
-
-impl Counters {
-    pub fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    pub fn read(counter: &AtomicU64) -> u64 {
-        counter.load(Ordering::Relaxed)
+impl State {
+    pub fn served(&self) -> MutexGuard<'_, Served> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn failed(&self, why: String) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = &mut self.served().failures;
         // Clients try again.
         if failures.len() < MAX_FAILURES && !failures.contains(&why) {
             failures.push(why);
