@@ -99,10 +99,8 @@ impl Rootfs {
         let Some(link) = self.find(path, OFlag::O_PATH | OFlag::O_NOFOLLOW)? else {
             return Ok(None);
         };
-        let target = readlinkat(&link, "");
-        Ok(Some(
-            target.with_context(|| format!("readlink /{path} of the image"))?,
-        ))
+        let target = readlinkat(&link, "").map(Some);
+        target.with_context(|| format!("readlink /{path} of the image"))
     }
 
     fn find_file(&self, path: &str) -> Result<Option<File>> {

@@ -60,13 +60,9 @@ pub fn escaped(name: &[u8]) -> Vec<u8> {
 
 /// What a stored attribute is outside overlayfs: `None` for overlayfs's own marks.
 pub fn unescaped(name: &[u8]) -> Option<Vec<u8>> {
-    match (
-        name.strip_prefix(ESCAPED_PREFIX),
-        name.starts_with(OVERLAY_PREFIX),
-    ) {
-        (Some(rest), _) => Some([OVERLAY_PREFIX, rest].concat()),
-        (None, true) => None,
-        (None, false) => Some(name.to_vec()),
+    match name.strip_prefix(ESCAPED_PREFIX) {
+        Some(rest) => Some([OVERLAY_PREFIX, rest].concat()),
+        None => (!name.starts_with(OVERLAY_PREFIX)).then(|| name.to_vec()),
     }
 }
 

@@ -36,11 +36,8 @@ pub fn get(fd: impl AsFd, name: &CStr) -> nix::Result<Option<Vec<u8>>> {
 
 pub fn get_at(dir: impl AsFd, file: &[u8], name: &CStr) -> nix::Result<Option<Vec<u8>>> {
     let mut value = Vec::with_capacity(MAX_VALUE_BYTES);
-    let found = optional(lgetxattr(
-        through_proc(dir, file),
-        name,
-        spare_capacity(&mut value),
-    ))?;
+    let file = through_proc(dir, file);
+    let found = optional(lgetxattr(file, name, spare_capacity(&mut value)))?;
     Ok(found.map(|_| value))
 }
 

@@ -58,13 +58,11 @@ impl BlobCheck {
     /// Adds the next bytes. An error as soon as there are more than there should be.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.seen_bytes = self.seen_bytes.saturating_add(bytes.len() as u64);
-        match self.size_bytes {
-            Some(expected) if self.seen_bytes > expected => Err(BlobError::TooLong { expected }),
-            _ => {
-                self.hasher.update(bytes);
-                Ok(())
-            }
+        if let Some(expected) = self.size_bytes.filter(|expected| self.seen_bytes > *expected) {
+            return Err(BlobError::TooLong { expected });
         }
+        self.hasher.update(bytes);
+        Ok(())
     }
 
     pub fn seen_bytes(&self) -> u64 {

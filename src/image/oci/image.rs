@@ -125,18 +125,14 @@ fn check_platform(configuration: &ImageConfiguration, wanted: &Platform) -> Resu
         variant: None,
         ..wanted.clone()
     };
-    let runs = match found.variant {
-        Some(_) => wanted.suits(&found),
-        None => unsaid.suits(&found),
-    };
-    if runs.is_some() {
-        Ok(found)
-    } else {
-        Err(ImageError::Platform {
+    let asked = if found.variant.is_some() { wanted } else { &unsaid };
+    if asked.suits(&found).is_none() {
+        return Err(ImageError::Platform {
             found: found.into(),
             wanted: Box::new(wanted.clone()),
-        })
+        });
     }
+    Ok(found)
 }
 
 fn manifest_media_type(manifest: &ImageManifest) -> String {

@@ -67,11 +67,6 @@ pub fn parse(bytes: &[u8], content_type: Option<&str>) -> Result<Document, Manif
 }
 
 fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, ManifestError> {
-    let by_shape = if head.manifests.is_some() {
-        DocumentKind::Index
-    } else {
-        DocumentKind::Manifest
-    };
     let essence = content_type.map(|text| text.split(';').next().unwrap_or(text).trim());
     // Some registries and most plain file servers call every document JSON or bytes.
     let said =
@@ -79,7 +74,8 @@ fn kind(head: &Head, content_type: Option<&str>) -> Result<DocumentKind, Manifes
     match head.media_type.as_deref().or(said) {
         Some(text) => media_type::document_kind(&MediaType::from(text))
             .ok_or_else(|| ManifestError::UnknownMediaType(text.into())),
-        None => Ok(by_shape),
+        None if head.manifests.is_some() => Ok(DocumentKind::Index),
+        None => Ok(DocumentKind::Manifest),
     }
 }
 

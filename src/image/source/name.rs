@@ -86,13 +86,9 @@ impl FromStr for ImageName {
 
 /// The form that a name's beginning says, and the rest; `None` for a registry's name.
 fn local_form(name: &str) -> Option<(Form, &str)> {
-    let forms = [
-        ("oci:", Form::Layout),
-        ("oci-archive:", Form::Archive),
-        ("docker-archive:", Form::DockerArchive),
-    ];
-    let (form, rest) =
-        (forms.into_iter()).find_map(|(prefix, form)| Some((form, name.strip_prefix(prefix)?)))?;
+    let (transport, rest) = name.split_once(':')?;
+    let mut forms = [Form::Layout, Form::Archive, Form::DockerArchive].into_iter();
+    let form = forms.find(|form| form.transport() == transport)?;
     // `oci://` is Ironic's way to say that a name is a registry's.
     (!rest.starts_with("//")).then_some((form, rest))
 }

@@ -47,17 +47,12 @@ impl TarIndex {
                     files.insert(name, start..start + entry.size());
                 }
                 kind @ (tar::EntryType::Symlink | tar::EntryType::Link) => {
-                    let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
-                    let base = if kind == tar::EntryType::Symlink {
-                        folder
-                    } else {
-                        ""
+                    let base = match name.rsplit_once('/') {
+                        Some((folder, _)) if kind == tar::EntryType::Symlink => folder,
+                        _ => "",
                     };
-                    let target = entry
-                        .link_name()
-                        .ok()
-                        .flatten()
-                        .and_then(|target| joined(base, &target));
+                    let target = entry.link_name().ok().flatten();
+                    let target = target.and_then(|target| joined(base, &target));
                     links.extend(target.map(|target| (name, target)));
                 }
                 _ => {}

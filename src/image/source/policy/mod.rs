@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use self::parse::{MAX_BYTES, Requirement, Rules, parse};
 use self::scope::Scopes;
@@ -30,21 +30,18 @@ impl Policy {
     /// none.
     pub fn load(places: &Places, chosen: Option<&Path>) -> Result<Option<Self>> {
         if let Some(file) = chosen {
+            let shown = file.display();
             let policy = Self::read(file)?;
-            return match policy {
-                Some(policy) => Ok(Some(policy)),
-                None => bail!(
-                    "policy {} does not exist: name another with --policy",
-                    file.display()
-                ),
-            };
+            ensure!(
+                policy.is_some(),
+                "policy {shown} does not exist: name another with --policy"
+            );
+            return Ok(policy);
         }
-        for file in places.policies() {
-            if let Some(policy) = Self::read(&file)? {
-                return Ok(Some(policy));
-            }
-        }
-        Ok(None)
+        let mut policies = places.policies().into_iter();
+        policies
+            .find_map(|file| Self::read(&file).transpose())
+            .transpose()
     }
 
     fn read(path: &Path) -> Result<Option<Self>> {

@@ -16,7 +16,7 @@ use super::endpoint::{Endpoint, wanted_blob};
 use super::error::{Cause, RegistryError};
 use super::host::host_of;
 use super::http::{range_start, redirected};
-use super::retry::{Backoff, Policy};
+use super::retry::Backoff;
 use super::shared::Shared;
 use crate::image::source::BlobStream;
 
@@ -90,12 +90,8 @@ impl Transfer {
             return Ok(None);
         };
         if self.backoff.is_too_slow() {
-            let Policy {
-                least_bytes,
-                slow_after,
-                ..
-            } = self.shared.policy;
-            return Err(Cause::TooSlow(least_bytes, slow_after));
+            let policy = &self.shared.policy;
+            return Err(Cause::TooSlow(policy.least_bytes, policy.slow_after));
         }
         let endpoint = &self.shared.endpoints[self.endpoint];
         let since = Instant::now();
@@ -186,13 +182,11 @@ impl Transfer {
 
 /// The body of an answer to a request for everything from byte `at` on. A server may ignore `Range`.
 fn body(response: Response, at: u64) -> Result<Body, Cause> {
-    if response.status() == StatusCode::OK {
-        return Ok(Body {
-            response,
-            surplus: at,
-        });
-    }
-    match range_start(response.headers()) {
+    let start = match response.status() {
+        StatusCode::OK => Some(0),
+        _ => range_start(response.headers()),
+    };
+    match start {
         Some(start) if start <= at => Ok(Body {
             surplus: at - start,
             response,

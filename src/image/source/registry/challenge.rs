@@ -61,9 +61,8 @@ fn known(challenge: &ChallengeRef<'_>) -> Option<Challenge> {
     if challenge.scheme.eq_ignore_ascii_case("basic") {
         Some(Challenge::Basic)
     } else if challenge.scheme.eq_ignore_ascii_case("bearer") {
-        let realm = parameter("realm")?;
         Some(Challenge::Bearer {
-            realm,
+            realm: parameter("realm")?,
             service: parameter("service"),
             scope: parameter("scope"),
         })

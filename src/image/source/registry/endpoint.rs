@@ -91,22 +91,20 @@ impl Endpoint {
             accept: None,
             range: (from > 0).then(|| format!("bytes={from}-")),
         };
-        self.get(&asked)
-            .await
-            .map_err(|cause| self.error(wanted_blob(blob), cause))
+        let answer = self.get(&asked).await;
+        answer.map_err(|cause| self.error(wanted_blob(blob), cause))
     }
 
     /// `count` bytes of `blob` from byte `from` on; `None` where only the whole blob can be had, of which
     /// nothing is read.
     pub async fn part(&self, blob: &Descriptor, from: u64, count: usize) -> Result<Option<Vec<u8>>, Cause> {
         let last = from + (count as u64).saturating_sub(1);
-        let response = self
-            .get(&Asked {
-                path: format!("blobs/{}", blob.digest()),
-                accept: None,
-                range: Some(format!("bytes={from}-{last}")),
-            })
-            .await?;
+        let asked = Asked {
+            path: format!("blobs/{}", blob.digest()),
+            accept: None,
+            range: Some(format!("bytes={from}-{last}")),
+        };
+        let response = self.get(&asked).await?;
         if response.status() != StatusCode::PARTIAL_CONTENT || range_start(response.headers()) != Some(from) {
             return Ok(None);
         }
@@ -134,23 +132,19 @@ impl Endpoint {
         let own = same_host(&host_of(response.url()), &self.host);
         if response.status() == StatusCode::UNAUTHORIZED && own {
             let challenge = Challenge::from_headers(response.headers());
-            if self
-                .auth
-                .meet(&self.http, challenge, authorization.generation)
-                .await?
-            {
+            let meeting = self.auth.meet(&self.http, challenge, authorization.generation);
+            if meeting.await? {
                 authorization = self.auth.current().await;
                 response = self.ask(scheme, asked, &authorization).await?;
             }
         }
-        match response.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
-            _ => Err(Cause::Answered(
-                self.http
-                    .explain(response, &self.host, self.auth.described())
-                    .await,
-            )),
+        if matches!(response.status(), StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            return Ok(response);
         }
+        let credentials = self.auth.described();
+        Err(Cause::Answered(
+            self.http.explain(response, &self.host, credentials).await,
+        ))
     }
 
     async fn ask(
@@ -185,23 +179,18 @@ impl Endpoint {
         };
         if response.status() == StatusCode::UNAUTHORIZED {
             // The scope that some registries name here is an example, not this repository's.
-            let challenge = match Challenge::from_headers(response.headers()) {
-                Some(Challenge::Bearer { realm, service, .. }) => Some(Challenge::Bearer {
-                    realm,
-                    service,
-                    scope: None,
-                }),
-                other => other,
-            };
+            let mut challenge = Challenge::from_headers(response.headers());
+            if let Some(Challenge::Bearer { scope, .. }) = &mut challenge {
+                *scope = None;
+            }
             self.auth.meet(&self.http, challenge, 0).await?;
         }
         Ok(scheme)
     }
 
     async fn knock(&self, scheme: &str) -> Result<Response, Cause> {
-        self.http
-            .send(self.http.client().get(format!("{scheme}://{}/v2/", self.host)))
-            .await
+        let request = self.http.client().get(format!("{scheme}://{}/v2/", self.host));
+        self.http.send(request).await
     }
 }
 

@@ -48,39 +48,41 @@ fn tried(tries: u32) -> String {
 }
 
 /// Why a request failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// An HTTP answer other than the expected ones.
+    #[error("{0}")]
     Answered(Box<Answer>),
     /// Another host failed, to which the registry sent us.
+    #[error("{0} {1}, which {2}")]
     Elsewhere(Errand, String, Box<Cause>),
-    /// No connection, or none that holds.
+    #[error("{0}")]
     Connection(Connection),
     /// No answer, or no further byte, for this long.
+    #[error("was silent for {} s: check the network between here and there", .0.as_secs_f32())]
     TimedOut(Duration),
     /// An answer that is not complete after this long.
+    #[error("took longer than {} s to answer: check the network between here and there", .0.as_secs_f32())]
     Lengthy(Duration),
-    /// Fewer bytes than this came in this time.
+    #[error("sent less than {0} bytes in {secs} s: check the network between here and there", secs = .1.as_secs_f32())]
     TooSlow(u64, Duration),
-    /// The body is longer than it may be, in bytes.
+    #[error("sent more than the {0} bytes that are allowed")]
     TooLarge(u64),
-    /// The body ended too early.
-    Ended {
-        /// How many bytes there were.
-        at: u64,
-        /// How many there should be.
-        size: u64,
-    },
-    /// It wants credentials, and looking for them failed.
+    #[error("ended after {at} of {size} bytes")]
+    Ended { at: u64, size: u64 },
+    #[error("wants credentials: {0}")]
     Credentials(String),
     /// Something that the protocol doesn't allow.
+    #[error("{0}")]
     Protocol(String),
 }
 
 /// What a registry sends its clients to other hosts for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Errand {
+    #[error("wants a token from")]
     Token,
+    #[error("redirected to")]
     Redirect,
 }
 
@@ -230,42 +232,6 @@ impl fmt::Display for Answer {
         match self.advice() {
             Some(advice) => write!(out, ": {advice}"),
             None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Answered(answer) => write!(out, "{answer}"),
-            Self::Elsewhere(Errand::Token, host, cause) => {
-                write!(out, "wants a token from {host}, which {cause}")
-            }
-            Self::Elsewhere(Errand::Redirect, host, cause) => {
-                write!(out, "redirected to {host}, which {cause}")
-            }
-            Self::Connection(connection) => write!(out, "{connection}"),
-            Self::TimedOut(after) => {
-                write!(
-                    out,
-                    "was silent for {} s: check the network between here and there",
-                    after.as_secs_f32()
-                )
-            }
-            Self::Lengthy(limit) => write!(
-                out,
-                "took longer than {} s to answer: check the network between here and there",
-                limit.as_secs_f32()
-            ),
-            Self::TooSlow(bytes, within) => write!(
-                out,
-                "sent less than {bytes} bytes in {} s: check the network between here and there",
-                within.as_secs_f32()
-            ),
-            Self::TooLarge(limit) => write!(out, "sent more than the {limit} bytes that are allowed"),
-            Self::Ended { at, size } => write!(out, "ended after {at} of {size} bytes"),
-            Self::Credentials(why) => write!(out, "wants credentials: {why}"),
-            Self::Protocol(what) => out.write_str(what),
         }
     }
 }

@@ -209,13 +209,8 @@ pub fn redirected(cause: Cause, host: String, asked: &str) -> Cause {
 /// The first byte's number in `Content-Range: bytes FIRST-LAST/SIZE`.
 pub fn range_start(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    text.trim()
-        .strip_prefix("bytes ")?
-        .split_once('-')?
-        .0
-        .trim()
-        .parse()
-        .ok()
+    let (first, _) = text.trim().strip_prefix("bytes ")?.split_once('-')?;
+    first.trim().parse().ok()
 }
 
 /// The length that the head of an answer announces, in bytes.
@@ -227,10 +222,8 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
 /// credentials off.
 fn redirects(insecure: bool) -> redirect::Policy {
     redirect::Policy::custom(move |attempt| {
-        let from_tls = attempt
-            .previous()
-            .last()
-            .is_some_and(|url| url.scheme() == "https");
+        let last = attempt.previous().last();
+        let from_tls = last.is_some_and(|url| url.scheme() == "https");
         if attempt.previous().len() > MAX_REDIRECTS {
             attempt.error(format!("more than {MAX_REDIRECTS} redirects"))
         } else if from_tls && attempt.url().scheme() != "https" && !insecure {

@@ -65,9 +65,7 @@ impl Options {
             ..self.clone()
         }
     }
-}
 
-impl Options {
     /// Which servers to trust, where no registry is concerned.
     pub fn trust(&self) -> Trust {
         Trust {

@@ -65,16 +65,12 @@ impl Setup<'_> {
         let (options, at) = (self.options, &location.reference);
         let anybody = !options.tls_verify || location.insecure && options.heed_insecure;
         let certificates = Certificates::find(at.registry(), &options.places)?;
-        let trust = Trust {
+        let mut trust = Trust {
             anybody,
-            authorities: options
-                .ca_cert
-                .iter()
-                .cloned()
-                .chain(certificates.authorities)
-                .collect(),
             client: certificates.client,
+            ..options.trust()
         };
+        trust.authorities.extend(certificates.authorities);
         Ok(Endpoint {
             name: at.registry().into(),
             host: real_host(at.registry()).into(),

@@ -14,10 +14,7 @@ pub fn clean(text: &str) -> String {
     for word in printable.split_whitespace() {
         let bare = word.trim_matches(|c: char| !c.is_alphanumeric());
         let secret = after_scheme || bare.starts_with("eyJ");
-        let url_query = word
-            .contains("://")
-            .then(|| word.split_once(['?', '#']))
-            .flatten();
+        let url_query = word.split_once(['?', '#']).filter(|_| word.contains("://"));
         match (secret, url_query) {
             (true, _) => shown.push("[redacted]"),
             (false, Some((address, _))) => shown.extend([address, "[redacted]"]),

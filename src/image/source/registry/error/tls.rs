@@ -70,16 +70,10 @@ fn wrong_time(error: &rustls::Error, now: SystemTime) -> String {
     if now < SystemTime::UNIX_EPOCH + EARLIEST_NOW {
         return format!("is not valid at {clock}, the time of this machine's clock, which is wrong: set it");
     }
-    let expired = matches!(
-        error,
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. }
-        )
-    );
-    let what = if expired {
-        "has expired"
-    } else {
-        "is not valid yet"
+    use CertificateError::{Expired, ExpiredContext};
+    let what = match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => "has expired",
+        _ => "is not valid yet",
     };
     format!(
         "{what} (this machine's clock says {clock}): set the clock if it's wrong, else renew the certificate"
