@@ -191,8 +191,11 @@ fn a_disk_that_hangs_while_it_is_written_to_is_no_reason_to_be_deaf() {
 
 /// Whether this is so of one of the processes that were started after Landfall.
 fn any_after(landfall: &Child, is_so: impl Fn(&str, &[u8]) -> bool) -> bool {
-    let mut later = landfall.id() + 1..landfall.id() + 1000;
-    later.any(|id| {
+    let limit = fs::read_to_string("/proc/sys/kernel/pid_max").unwrap();
+    let limit: u32 = limit.trim().parse().unwrap();
+    (1..1000).any(|later| {
+        // After the highest number the kernel begins again.
+        let id = (landfall.id() + later) % limit;
         let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
         let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
         is_so(name.trim_end(), &words)

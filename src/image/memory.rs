@@ -114,7 +114,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("the image needs 1.3 GiB of memory, 1.3 GiB is available"),
+            error.starts_with("the image needs 1.3 GiB of memory, but 1.3 GiB is available"),
             "{error}"
         );
         let endless = unpacked(u64::MAX, u64::MAX);
@@ -126,11 +126,11 @@ mod tests {
         for (likely, expected) in [
             (
                 1080 * MIB,
-                "may need about 1.3 GiB of memory, 1.3 GiB is available",
+                "may need about 1.3 GiB of memory, but 1.3 GiB is available",
             ),
             (
                 5 << 30,
-                "may need about 5.3 GiB of memory (a guess: its source does not say how large it is), 1.3 GiB is",
+                "may need about 5.3 GiB of memory (a guess: its source does not say how large it is), but 1.3 GiB",
             ),
         ] {
             let needed = 1000 * MIB + PULL_BYTES + INSTALL_BYTES;

@@ -356,7 +356,7 @@ mod tests {
         );
         fs::remove_file(root.join("boot/loader/entries/ostree-1.conf")).unwrap();
         assert!(
-            matches!(outcome_of(root, None), Outcome::NotChecked(why) if why.starts_with("which of these"))
+            matches!(outcome_of(root, None), Outcome::NotChecked(why) if why.starts_with("cannot tell which"))
         );
     }
 
