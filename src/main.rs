@@ -17,7 +17,7 @@ use landfall::{
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Refused, failed or interrupted; no disk was changed.
 const UNTOUCHED: u8 = 3;
@@ -180,11 +180,11 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>, progress: &Progress) 
     let runtime = Runtime::new().context("starting the runtime")?;
     let result = runtime.block_on(async {
         // Before the first output of the work: its reader may send a signal at once.
-        let mut stop = StopSignals::listen()?;
+        let stop = stop_signal()?;
         let progress = progress.clone();
         // In a task of its own: the signal is handled and acknowledged even while a step of the work blocks.
         let stopped = tokio::spawn(async move {
-            let signal = stop.received().await;
+            let signal = stop.await;
             progress.note(format!("{signal}: stopping"));
             signal
         });
@@ -201,36 +201,23 @@ fn interruptible<T>(work: impl Future<Output = Result<T>>, progress: &Progress) 
     result
 }
 
-/// The signals that ask this process to stop.
-struct StopSignals {
-    interrupt: unix::Signal,
-    terminate: unix::Signal,
-    hangup: unix::Signal,
-}
-
-impl StopSignals {
-    /// From here on these signals no longer end the process by themselves.
-    fn listen() -> Result<Self> {
-        // The kernel would give them to this thread, the first, also while that hangs in a call to a disk.
-        let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        signals.thread_block().context("sigprocmask")?;
-        let listen = |kind| signal(kind).context("sigaction");
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hangup: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn received(&mut self) -> &'static str {
+/// The signal that asks this process to stop, when it comes. From here on none of them ends the process by
+/// itself.
+fn stop_signal() -> Result<impl Future<Output = &'static str>> {
+    // The kernel would give them to this thread, the first, also while that hangs in a call to a disk.
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    SigSet::from_iter(signals).thread_block().context("sigprocmask")?;
+    let listen = |kind| signal(kind).context("sigaction");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
         tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hangup.recv() => "SIGHUP",
+            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => "SIGTERM",
+            _ = hangup.recv() => "SIGHUP",
         }
-    }
+    })
 }
 
 /// Prints the error, if there is one, and gives the exit status.
@@ -240,10 +227,8 @@ fn status<T>(result: Result<T>, failed: u8) -> u8 {
         // Nobody is left to whom it would matter.
         Err(error) if output::is_closed(&error) => output::CLOSED,
         Err(error) => {
-            output::say(&format!(
-                "landfall: {}",
-                text::printable_message(&format!("{error:#}"))
-            ));
+            let text = text::printable_message(&format!("{error:#}"));
+            output::say(&format!("landfall: {text}"));
             failed
         }
     }

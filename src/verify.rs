@@ -74,15 +74,11 @@ fn boot_loader(disk: &InstalledDisk) -> Outcome {
 /// `expected` is the digest of the image that was installed just now.
 fn look_inside(disk: &InstalledDisk, boot_path: BootPath, expected: Option<&str>, verdict: &mut Verdict) {
     let mut entries = Entries::default();
-    let mut esp = disk
-        .partition(Role::Esp)
-        .and_then(|esp| match Volume::open(disk.region(&esp)) {
-            Ok(volume) => Some(volume),
-            Err(error) => {
-                entries.cannot_read("the EFI system partition", &error);
-                None
-            }
-        });
+    let mut esp = disk.partition(Role::Esp).and_then(|esp| {
+        let volume = Volume::open(disk.region(&esp));
+        let volume = volume.inspect_err(|error| entries.cannot_read("the EFI system partition", error));
+        volume.ok()
+    });
     if let Some(esp) = &mut esp {
         entries.add_esp(esp);
     }
@@ -90,9 +86,9 @@ fn look_inside(disk: &InstalledDisk, boot_path: BootPath, expected: Option<&str>
     if let Some(boot) = &boot {
         match Mounted::partition(disk, boot) {
             Ok(mounted) => {
-                entries.add_boot(mounted.rootfs());
+                entries.add_boot(&mounted.rootfs);
                 if let Some(esp) = &mut esp {
-                    entries.add_menu(mounted.rootfs(), ".", esp);
+                    entries.add_menu(&mounted.rootfs, ".", esp);
                 }
             }
             Err(why) => entries.cannot_read("the boot partition", &why),
@@ -100,11 +96,11 @@ fn look_inside(disk: &InstalledDisk, boot_path: BootPath, expected: Option<&str>
     }
     let recorded = match root(disk, verdict) {
         Ok(mounted) => {
-            entries.add_root(mounted.rootfs());
+            entries.add_root(&mounted.rootfs);
             if let Some(esp) = &mut esp {
-                entries.add_menu(mounted.rootfs(), "boot", esp);
+                entries.add_menu(&mounted.rootfs, "boot", esp);
             }
-            recorded::outcome(mounted.rootfs(), entries.first(), expected)
+            recorded::outcome(&mounted.rootfs, entries.first(), expected)
         }
         Err(why) => {
             // With a boot partition, it is empty that a boot loader would read.
@@ -170,10 +166,6 @@ impl Mounted {
             rootfs: Rootfs::open(mount.path())?,
             _mount: mount,
         })
-    }
-
-    fn rootfs(&self) -> &Rootfs {
-        &self.rootfs
     }
 }
 

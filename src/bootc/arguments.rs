@@ -21,15 +21,10 @@ pub struct Installation<'a> {
     pub source: &'a str,
     /// The image that the installed system follows.
     pub target: &'a str,
-    /// The size of the root partition, in MiB.
     pub root_size_mib: u64,
-    /// Whether the disk's contents may go.
     pub wipe: bool,
-    /// bootc's backend.
     pub backend: Backend,
-    /// The image's unified kernel image, if it has one.
     pub uki: Option<&'a Uki>,
-    /// Whether images are bound to this one.
     pub has_bound_images: bool,
 }
 
@@ -38,22 +33,15 @@ pub fn to_disk(installation: &Installation<'_>, options: &Options, probe: &Probe
     if let Some(uki) = installation.uki {
         check_uki(uki, options, &probe.filesystem(options)?)?;
     }
-    if let Some(help) = options
-        .extra
-        .iter()
-        .find(|argument| ["--help", "-h"].contains(&argument.as_str()))
-    {
+    let asks_for_help = |argument: &&String| matches!(argument.as_str(), "--help" | "-h");
+    if let Some(help) = options.extra.iter().find(asks_for_help) {
         bail!("bootc would show its help and install nothing: leave out --bootc-arg {help}");
     }
     let arguments = arguments(installation, options, probe);
     let own = &arguments[COMMAND.len() + options.extra.len()..arguments.len() - 1];
-    let is_option = |argument: &&String| argument.starts_with("--");
-    if let Some(unknown) = own
-        .iter()
-        .filter(is_option)
-        .map(|a| name_of(a))
-        .find(|name| !probe.has(name))
-    {
+    let names = own.iter().filter(|argument| argument.starts_with("--"));
+    let mut names = names.map(|argument| name_of(argument));
+    if let Some(unknown) = names.find(|name| !probe.has(name)) {
         bail!(
             "the image's bootc {} does not know {unknown}: leave it out or update the image",
             probe.version
@@ -85,10 +73,8 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
     let mut option = |name: &str, value: Option<&str>| {
         arguments.push(value.map_or_else(|| name.into(), |value| format!("{name}={value}")));
     };
-    option(
-        "--source-imgref",
-        Some(&format!("docker://{}", installation.source)),
-    );
+    let source = format!("docker://{}", installation.source);
+    option("--source-imgref", Some(&source));
     option("--target-imgref", Some(installation.target));
     // Hidden or gone where it is the default: 1.1.7 and later.
     if probe.has("--skip-fetch-check") {
@@ -127,10 +113,8 @@ fn arguments(installation: &Installation<'_>, options: &Options, probe: &Probe) 
             option(name, None);
         }
     }
-    if let Some(bound) = options
-        .bound_images
-        .or(installation.has_bound_images.then_some(BoundImages::Skip))
-    {
+    let skip = installation.has_bound_images.then_some(BoundImages::Skip);
+    if let Some(bound) = options.bound_images.or(skip) {
         option("--bound-images", Some(bound.name()));
     }
     for karg in &options.kargs {

@@ -27,10 +27,8 @@ pub fn reason(output: &[String]) -> String {
     let (before, errors) = before.split_at(own - errors.count().min(ERROR_LINES));
     let behind = behind.iter().filter(|line| !is_log_entry(line));
     let behind: Vec<&String> = behind.take(ERROR_LINES).collect();
-    let told = [&lines[own]]
-        .into_iter()
-        .chain(errors)
-        .chain(behind.iter().copied());
+    let own = [&lines[own]].into_iter();
+    let told = own.chain(errors).chain(behind.iter().copied());
     let text: String = told
         .map(|line| format!(": {}", shortened(error_in(line).unwrap_or(line.trim()))))
         .collect();
@@ -54,10 +52,8 @@ fn is_log_entry(line: &str) -> bool {
 
 /// What bootc's command line parser complains of, in one line.
 pub fn complaint(said: &str) -> String {
-    let lines = said
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| !line.starts_with("error:"));
+    let lines = said.lines().map(str::trim);
+    let lines = lines.skip_while(|line| !line.starts_with("error:"));
     let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
     match &lines[..] {
         [] => said.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -95,12 +91,16 @@ fn without_dumps(output: &[String]) -> Vec<String> {
     for line in output {
         match &mut dump {
             None => match line.strip_suffix("Command {") {
-                Some(head) => dump = Some(Dump::after(head)),
+                Some(head) => {
+                    dump = Some(Dump {
+                        head: head.into(),
+                        ..Dump::default()
+                    })
+                }
                 None => lines.push(line.clone()),
             },
-            Some(inner) if inner.ends_with(line) => {
-                lines.extend(dump.take().map(|dump| dump.line(&line[1..])))
-            }
+            // Its last line begins in the first column, where none of the others does.
+            Some(_) if line.starts_with('}') => lines.extend(dump.take().map(|dump| dump.line(&line[1..]))),
             Some(inner) => inner.add(line),
         }
     }
@@ -110,6 +110,7 @@ fn without_dumps(output: &[String]) -> Vec<String> {
 }
 
 /// A command as Rust's `{:#?}` writes it.
+#[derive(Default)]
 struct Dump {
     head: String,
     words: Vec<String>,
@@ -117,19 +118,6 @@ struct Dump {
 }
 
 impl Dump {
-    fn after(head: &str) -> Self {
-        Self {
-            head: head.into(),
-            words: Vec::new(),
-            in_args: false,
-        }
-    }
-
-    /// Its last line begins in the first column, where none of the others does.
-    fn ends_with(&self, line: &str) -> bool {
-        line.starts_with('}')
-    }
-
     fn add(&mut self, line: &str) {
         match line.trim() {
             "args: [" => self.in_args = true,

@@ -59,21 +59,16 @@ impl Probe {
     pub fn parse([version, help, configuration]: [&str; 3]) -> Result<Self> {
         let is_number = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit());
         let number = version.split_whitespace().find(is_number);
-        let number = number.with_context(|| {
-            format!(
-                "unexpected output of bootc --version: {:?}",
-                shortened(version.trim())
-            )
-        })?;
+        let unexpected = |question: &str, answer: &str| {
+            format!("unexpected output of {question}: {:?}", shortened(answer.trim()))
+        };
+        let number = number.with_context(|| unexpected("bootc --version", version))?;
+        let configuration = serde_json::from_str(configuration.trim())
+            .with_context(|| unexpected("bootc install print-configuration", configuration))?;
         Ok(Self {
             version: number.into(),
             options: options_in(help),
-            configuration: serde_json::from_str(configuration.trim()).with_context(|| {
-                format!(
-                    "unexpected output of bootc install print-configuration: {:?}",
-                    shortened(configuration.trim())
-                )
-            })?,
+            configuration,
         })
     }
 
@@ -107,36 +102,24 @@ impl Probe {
     }
 
     fn numbers(&self) -> [u32; 3] {
-        let mut numbers = self
-            .version
-            .split('.')
-            .map(|number| number.parse::<u32>().unwrap_or(0));
+        let numbers = self.version.split('.');
+        let mut numbers = numbers.map(|number| number.parse().unwrap_or(0));
         std::array::from_fn(|_| numbers.next().unwrap_or(0))
     }
 
     /// The root partition's file system: the user's choice or the image's.
     pub fn filesystem(&self, options: &Options) -> Result<String> {
-        let table = self
-            .configuration
-            .filesystem
-            .as_ref()
-            .and_then(|table| table.root.as_ref());
-        let configured = table
-            .and_then(|root| root.kind.clone())
-            .or_else(|| self.configuration.root_fs_type.clone());
-        options
-            .filesystem
-            .map(|chosen| chosen.name().to_owned())
-            .or(configured)
-            .context("the image does not configure a root file system: choose one with --filesystem")
+        let configuration = self.configuration.clone();
+        let table = configuration.filesystem.and_then(|table| table.root?.kind);
+        let chosen = options.filesystem.map(|chosen| chosen.name().to_owned());
+        let kind = chosen.or(table).or(configuration.root_fs_type);
+        kind.context("the image does not configure a root file system: choose one with --filesystem")
     }
 
     /// The boot loader: the user's choice or the image's. Without either, bootc decides.
     pub fn bootloader<'a>(&'a self, options: &'a Options) -> Option<&'a str> {
-        options
-            .bootloader
-            .as_deref()
-            .or(self.configuration.bootloader.as_deref())
+        let chosen = options.bootloader.as_deref();
+        chosen.or(self.configuration.bootloader.as_deref())
     }
 
     /// Checks that the image allows the block setup. An image without an install configuration, which has no

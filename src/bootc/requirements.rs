@@ -133,9 +133,8 @@ fn missing_for_bootupd(root: &Rootfs) -> Result<Vec<String>> {
 fn wants_editenv(root: &Rootfs) -> bool {
     let path = format!("/{EDITENV}");
     let program = root.read(BOOTUPCTL, MAX_PROGRAM_BYTES).unwrap_or_default();
-    program
-        .windows(path.len())
-        .any(|window| window == path.as_bytes())
+    let mut windows = program.windows(path.len());
+    windows.any(|window| window == path.as_bytes())
 }
 
 /// Programs that podman does not start without and that are in none of the places where it looks for them,

@@ -90,10 +90,8 @@ fn section_text(mut file: impl Read + Seek, offset: u64, bytes: u32) -> Result<S
     file.seek(SeekFrom::Start(offset))?;
     let mut text = Vec::new();
     file.take(bytes.into()).read_to_end(&mut text)?;
-    Ok(String::from_utf8_lossy(&text)
-        .trim_end_matches('\0')
-        .trim()
-        .to_owned())
+    let text = String::from_utf8_lossy(&text);
+    Ok(text.trim_end_matches('\0').trim().to_owned())
 }
 
 fn read_at<const N: usize>(mut file: impl Read + Seek, offset: u64) -> Result<[u8; N]> {

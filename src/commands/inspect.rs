@@ -8,8 +8,7 @@ use oci_spec::image::ImageConfiguration;
 use serde::Serialize;
 
 use crate::console::progress::Progress;
-use crate::console::text::printable;
-use crate::console::text::size;
+use crate::console::text::{printable, size};
 use crate::image::estimate::Estimate;
 use crate::image::oci::manifest::{self, Document};
 use crate::image::oci::{Image, Platform};
@@ -30,9 +29,8 @@ pub struct Inspection {
     created: Option<String>,
     bootable: bool,
     compressed_bytes: u64,
-    unpacked_bytes_estimate: u64,
-    unpacked_bytes_at_least: u64,
-    unpacked_bytes_is_a_guess: bool,
+    #[serde(flatten)]
+    unpacked: Estimate,
     labels: BTreeMap<String, String>,
     layers: Vec<Layer>,
 }
@@ -61,11 +59,8 @@ impl Inspection {
     fn of(image: &Image, unpacked: Estimate, platforms: &[Platform]) -> Result<Self> {
         let configuration =
             ImageConfiguration::from_reader(image.config.as_slice()).context("reading the image config")?;
-        let labels = configuration
-            .config()
-            .as_ref()
-            .and_then(|config| config.labels().clone());
-        let labels: BTreeMap<_, _> = labels.unwrap_or_default().into_iter().collect();
+        let config = configuration.config().clone().unwrap_or_default();
+        let labels = BTreeMap::from_iter(config.labels().clone().unwrap_or_default());
         Ok(Self {
             image: image.reference.to_string(),
             manifest_digest: image.digest.to_string(),
@@ -75,9 +70,7 @@ impl Inspection {
             created: configuration.created().clone(),
             bootable: labels.get(BOOTABLE_LABEL).is_some_and(|value| value == "1"),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: unpacked.likely_bytes,
-            unpacked_bytes_at_least: unpacked.at_least_bytes,
-            unpacked_bytes_is_a_guess: unpacked.is_guess,
+            unpacked,
             labels,
             layers: layers(image),
         })
@@ -107,16 +100,8 @@ impl fmt::Display for Inspection {
         }
         let bootable = if self.bootable { "yes" } else { "not stated" };
         writeln!(out, "bootable    {bootable} (label {BOOTABLE_LABEL})")?;
-        let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
-        let guess = if self.unpacked_bytes_is_a_guess {
-            " (a guess)"
-        } else {
-            ""
-        };
-        writeln!(
-            out,
-            "size        {compressed} compressed, about {unpacked} unpacked{guess}"
-        )?;
+        let (sizes, _) = self.unpacked.beside(self.compressed_bytes);
+        writeln!(out, "size        {sizes}")?;
         for (name, value) in &self.labels {
             writeln!(out, "label       {}={}", printable(name), printable(value))?;
         }

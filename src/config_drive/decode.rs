@@ -64,10 +64,8 @@ impl ConfigDrive {
             _ => None,
         });
         let Some((kind, signature)) = known else {
-            let found = found
-                .first()
-                .map_or("no known file system".into(), |other| other.kind.to_string());
-            return Err(ConfigDriveError::Unknown { found });
+            let found = found.first().map_or("no known file system", |other| other.kind);
+            return Err(ConfigDriveError::Unknown { found: found.into() });
         };
         let label = signature.label.clone().unwrap_or_default();
         if !label.eq_ignore_ascii_case(LABEL) {
@@ -170,13 +168,11 @@ fn inflate(packed: &[u8]) -> Result<Secret, ConfigDriveError> {
 
 fn decode_base64(mut text: Secret) -> Result<Secret, ConfigDriveError> {
     text.retain(|byte| !byte.is_ascii_whitespace());
-    match BASE64.decode(&text[..]) {
-        Ok(content) => Ok(Secret::from(content)),
-        Err(error) => Err(ConfigDriveError::Damaged {
-            encoding: "base64",
-            problem: error.to_string(),
-        }),
-    }
+    let decoded = BASE64.decode(&text[..]).map(Secret::from);
+    decoded.map_err(|error| ConfigDriveError::Damaged {
+        encoding: "base64",
+        problem: error.to_string(),
+    })
 }
 
 #[cfg(test)]

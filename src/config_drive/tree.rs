@@ -38,7 +38,6 @@ impl Tree {
         }
     }
 
-    /// The files in and below `directory`.
     pub(super) fn from_directory(directory: &Path) -> Result<Self, BuildError> {
         let mut files = Vec::new();
         let mut left = MAX_BYTES;
@@ -54,11 +53,7 @@ impl Tree {
                 let name = name.ok_or_else(|| BuildError::Name {
                     name: entry.to_string_lossy().into_owned(),
                 })?;
-                let path = if prefix.is_empty() {
-                    name.to_string()
-                } else {
-                    format!("{prefix}/{name}")
-                };
+                let path = prefix.clone() + name;
                 if pending.len() + files.len() >= MAX_FILES {
                     return Err(BuildError::TooMany);
                 }
@@ -68,7 +63,7 @@ impl Tree {
                     if depth == MAX_DEPTH {
                         return Err(BuildError::TooDeep { path: entry });
                     }
-                    pending.push((entry, path, depth + 1));
+                    pending.push((entry, path + "/", depth + 1));
                     continue;
                 }
                 // A pipe would be waited for, a device might never end.
@@ -97,12 +92,10 @@ impl Tree {
         Self::new(files_of(object)?)
     }
 
-    /// The files of an ISO 9660 image.
     pub(super) fn from_iso(image: &[u8]) -> Result<Self, BuildError> {
         Self::new(iso9660::read_files(image, MAX_BYTES)?)
     }
 
-    /// The files of a FAT image.
     pub(super) fn from_fat(image: &[u8]) -> Result<Self, BuildError> {
         Self::new(Volume::open(Cursor::new(image))?.read_files(MAX_BYTES)?)
     }

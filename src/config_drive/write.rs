@@ -35,33 +35,14 @@ pub struct Written {
 /// Why the config drive is not on the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
-    /// The partition is too small.
     #[error("the config drive has {drive} bytes, but its partition only {partition}")]
-    NoRoom {
-        /// The size of the config drive.
-        drive: u64,
-        /// The size of the partition.
-        partition: u64,
-    },
-    /// The disk does not answer.
+    NoRoom { drive: u64, partition: u64 },
     #[error("{doing} the config drive: {error}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The disk gives other bytes than were written.
+    Io { doing: &'static str, error: io::Error },
     #[error(
         "the config drive read back from the disk differs from what was written ({found}, not {written})"
     )]
-    Differs {
-        /// The hash of what was read.
-        found: String,
-        /// The hash of what was written.
-        written: String,
-    },
-    /// What is there is not recognised by its label.
+    Differs { found: String, written: String },
     #[error("the config drive's partition is not recognised as \"{LABEL}\" after it was written")]
     NotRecognised,
 }
@@ -93,12 +74,8 @@ pub async fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Wr
         return Err(WriteError::Differs { found, written });
     }
     let seen = identify(partition, room).map_err(doing("reading back"))?;
-    let is_label = |label: &Option<String>| {
-        label
-            .as_ref()
-            .is_some_and(|label| label.eq_ignore_ascii_case(LABEL))
-    };
-    if !seen.iter().any(|signature| is_label(&signature.label)) {
+    let mut labels = seen.iter().filter_map(|signature| signature.label.as_ref());
+    if !labels.any(|label| label.eq_ignore_ascii_case(LABEL)) {
         return Err(WriteError::NotRecognised);
     }
     Ok(Written {

@@ -9,8 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
+use crate::console::text::size;
 use crate::image::layer::{MAX_FRAME_HEADER_BYTES, beyond_shared_bytes};
 use crate::image::oci::image::MAX_IMAGE_BYTES;
 use crate::image::oci::media_type::Compression;
@@ -27,15 +29,19 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const USUAL_RATIO: u64 = 3;
 
 /// How large something is once it is unpacked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Estimate {
-    /// What it surely has, in bytes.
-    pub at_least_bytes: u64,
     /// What it is likely to take, in bytes.
+    #[serde(rename = "unpacked_bytes_estimate")]
     pub likely_bytes: u64,
+    /// What it surely has, in bytes.
+    #[serde(rename = "unpacked_bytes_at_least")]
+    pub at_least_bytes: u64,
     /// Whether some of that is the usual ratio, and nothing that the blobs say.
+    #[serde(rename = "unpacked_bytes_is_a_guess")]
     pub is_guess: bool,
     /// What its largest zstd window takes while it is pulled, beyond what all windows share, in bytes.
+    #[serde(skip)]
     pub window_bytes: u64,
 }
 
@@ -94,6 +100,16 @@ impl Estimate {
             is_guess: true,
             window_bytes: 0,
         }
+    }
+
+    /// Both sizes as people read them, and what is added to those that come of a guess.
+    pub fn beside(self, compressed_bytes: u64) -> (String, &'static str) {
+        let guess = if self.is_guess { " (a guess)" } else { "" };
+        let (compressed, unpacked) = (size(compressed_bytes), size(self.likely_bytes));
+        (
+            format!("{compressed} compressed, about {unpacked} unpacked{guess}"),
+            guess,
+        )
     }
 
     fn and(self, other: Self) -> Self {

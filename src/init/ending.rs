@@ -29,14 +29,11 @@ pub(super) fn after_success(after: After) -> ! {
         After::Reboot => power(RebootMode::RB_AUTOBOOT, "installed; rebooting"),
         After::PowerOff => power(RebootMode::RB_POWER_OFF, "installed; powering off"),
         After::Halt => power(RebootMode::RB_HALT_SYSTEM, "installed; halting"),
-        After::Shell => {
-            if !shell() {
-                power(
-                    RebootMode::RB_HALT_SYSTEM,
-                    "installed; there is no shell in this ramdisk: halting",
-                );
-            }
-        }
+        After::Shell if shell() => {}
+        After::Shell => power(
+            RebootMode::RB_HALT_SYSTEM,
+            "installed; there is no shell in this ramdisk: halting",
+        ),
     }
     stay()
 }
@@ -66,8 +63,7 @@ fn stay() -> ! {
             "" => {}
             "reboot" => power(RebootMode::RB_AUTOBOOT, "rebooting"),
             "poweroff" => power(RebootMode::RB_POWER_OFF, "powering off"),
-            "shell" if shell() => say(help),
-            "shell" => say("landfall: there is no shell in this ramdisk"),
+            "shell" if !shell() => say("landfall: there is no shell in this ramdisk"),
             _ => say(help),
         }
     }
@@ -93,11 +89,7 @@ fn shell() -> bool {
     let Some((path, arguments)) = SHELLS.iter().find(|(path, _)| Path::new(path).exists()) else {
         return false;
     };
-    match Command::new(path).args(*arguments).status() {
-        Ok(_) => true,
-        Err(error) => {
-            say(&format!("landfall: execve({path}): {error}"));
-            false
-        }
-    }
+    let ran = Command::new(path).args(*arguments).status();
+    ran.inspect_err(|error| say(&format!("landfall: execve({path}): {error}")))
+        .is_ok()
 }

@@ -4,11 +4,12 @@
 //! whatever happens to it (a bug, the kernel's out-of-memory killer), the first process lives on and keeps
 //! the reason on the screen. It never ends and never reboots after a failure.
 
-pub mod cmdline;
+mod cmdline;
 mod ending;
 mod mounts;
 mod network;
 
+use std::ffi::OsStr;
 use std::panic::catch_unwind;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
@@ -64,18 +65,19 @@ const RAMFS_MAGIC: i64 = 0x8584_58f6;
 
 /// Runs as the first process.
 fn run() -> ! {
-    let ending = catch_unwind(read_ending).unwrap_or_else(|_| Err(anyhow!("Landfall has a bug: see above")));
+    let ending = surviving(read_ending);
     let failure = ending.as_ref().map(|ending| ending.failure).unwrap_or_default();
-    let outcome = ending.and_then(|ending| {
-        let story = catch_unwind(install_as_the_command_line_says);
-        story
-            .unwrap_or_else(|_| Err(anyhow!("Landfall has a bug: see above")))
-            .map(|()| ending.success)
-    });
+    let outcome =
+        ending.and_then(|ending| surviving(install_as_the_command_line_says).map(|()| ending.success));
     match outcome {
         Ok(after) => ending::after_success(after),
         Err(error) => ending::after_failure(failure, &error),
     }
+}
+
+/// What `step` gives; that it panicked is an error like any other.
+fn surviving<T>(step: fn() -> Result<T>) -> Result<T> {
+    catch_unwind(step).unwrap_or_else(|_| Err(anyhow!("Landfall has a bug: see above")))
 }
 
 /// Mounts what every step needs, the kernel command line among it, and reads how it is to end.
@@ -147,10 +149,9 @@ impl<'a> Devices<'a> {
             self.progress
                 .note(format!("kernel modules loaded: {}", loaded.names.join(" ")));
         }
-        loaded
-            .problems
-            .iter()
-            .for_each(|problem| self.progress.warn(problem.as_str()));
+        for problem in &loaded.problems {
+            self.progress.warn(problem.as_str());
+        }
     }
 
     fn wait_for_disk(&mut self, request: &Install) {
@@ -203,12 +204,8 @@ impl Arrivals {
 
 /// Runs this program again, as the installer, and takes zombies away until it ends.
 fn run_installer(installation: &Installation) -> Result<()> {
-    let shown: Vec<_> = installation
-        .arguments
-        .iter()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    say(&format!("landfall {}", shown.join(" ")));
+    let shown = installation.arguments.join(OsStr::new(" "));
+    say(&format!("landfall {}", shown.display()));
     let child = Command::new("/proc/self/exe")
         .args(&installation.arguments)
         // Nobody is asked anything.

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
-/// One mount.
 struct Mount {
     target: &'static str,
     kind: &'static str,
@@ -29,11 +28,8 @@ const fn needed(target: &'static str, kind: &'static str, options: &'static str,
 
 const fn optional(target: &'static str, kind: &'static str) -> Mount {
     Mount {
-        target,
-        kind,
-        options: "",
-        flags: QUIET,
         is_optional: true,
+        ..needed(target, kind, "", QUIET)
     }
 }
 
@@ -41,6 +37,8 @@ const fn optional(target: &'static str, kind: &'static str) -> Mount {
 const QUIET: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NODEV)
     .union(MsFlags::MS_NOEXEC);
+/// No devices, no set-user-ID programs.
+const FILES: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// In their order: `/dev` comes first, as a random number may be wanted at any time.
 const MOUNTS: [Mount; 7] = [
@@ -51,26 +49,11 @@ const MOUNTS: [Mount; 7] = [
         "mode=0620,gid=5,ptmxmode=0666",
         MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC),
     ),
-    needed(
-        "/dev/shm",
-        "tmpfs",
-        "mode=1777",
-        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
-    ),
+    needed("/dev/shm", "tmpfs", "mode=1777", FILES),
     needed("/proc", "proc", "", QUIET),
     needed("/sys", "sysfs", "", QUIET),
-    needed(
-        "/run",
-        "tmpfs",
-        "mode=0755",
-        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
-    ),
-    needed(
-        "/tmp",
-        "tmpfs",
-        "mode=1777",
-        MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV),
-    ),
+    needed("/run", "tmpfs", "mode=0755", FILES),
+    needed("/tmp", "tmpfs", "mode=1777", FILES),
 ];
 
 /// Mounts what is not mounted yet, and takes `/dev/console` as standard input, output and error.
@@ -96,15 +79,8 @@ pub(super) fn mount_late() -> Result<()> {
     Ok(())
 }
 
-fn mount_one(
-    Mount {
-        target,
-        kind,
-        options,
-        flags,
-        is_optional,
-    }: &Mount,
-) -> Result<()> {
+fn mount_one(wanted: &Mount) -> Result<()> {
+    let (target, kind, options) = (wanted.target, wanted.kind, wanted.options);
     // The ramdisk may have been packed that way on purpose; `/proc` itself tells, once it's there.
     if is_mounted(target)? {
         return Ok(());
@@ -112,10 +88,10 @@ fn mount_one(
     if !Path::new(target).is_dir() {
         fs::create_dir_all(target).with_context(|| format!("mkdir({target})"))?;
     }
-    match mount(Some(*kind), *target, Some(*kind), *flags, Some(*options)) {
+    match mount(Some(kind), target, Some(kind), wanted.flags, Some(options)) {
         // EBUSY: it is mounted there already.
         Ok(()) | Err(nix::errno::Errno::EBUSY) => Ok(()),
-        Err(_) if *is_optional => Ok(()),
+        Err(_) if wanted.is_optional => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("mount({kind}, {target}, {options:?})")),
     }
 }

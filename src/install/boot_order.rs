@@ -72,15 +72,14 @@ pub struct Change {
 /// Puts the installed system into the place that was asked for. Without one, the place that it has may still
 /// not be enough.
 pub fn settle(finished: &Finished, change: Option<Change>, progress: &Progress) -> Result<Option<BootOrder>> {
-    match (change, &finished.loader) {
-        (Some(change), Some(loader)) => change.make(loader, progress).map(Some),
-        (None, Some(loader)) => {
-            let variables = Variables::of_this_machine();
-            check_entry(variables, loader, finished.needs_entry, progress)?;
-            Ok(None)
-        }
-        (_, None) => Ok(None),
+    let Some(loader) = &finished.loader else {
+        return Ok(None);
+    };
+    if let Some(change) = change {
+        return change.make(loader, progress).map(Some);
     }
+    let variables = Variables::of_this_machine();
+    check_entry(variables, loader, finished.needs_entry, progress).map(|()| None)
 }
 
 impl Change {

@@ -2,16 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::boot_order;
-use super::machine;
 use super::planning::{self, Plan};
 use super::programs::Programs;
 use super::uefi::Booted;
+use super::{boot_order, machine};
 use crate::bootc::arguments::{self, Installation};
-use crate::bootc::messages;
-use crate::bootc::probe::Probe;
-use crate::bootc::requirements;
-use crate::bootc::uki::Uki;
+use crate::bootc::{messages, probe::Probe, requirements, uki::Uki};
 use crate::console::progress::Progress;
 use crate::image::rootfs::Rootfs;
 use crate::machine::disk::installed::BootPath;
@@ -36,12 +32,7 @@ impl Installer {
     pub async fn examine(programs: &Programs<'_>, request: &request::Install) -> Result<Self> {
         let rootfs = Rootfs::open(programs.root.path())?;
         let uki = Uki::find(&rootfs)?;
-        let composefs = request.bootc.composefs_backend || uki.is_some();
-        let backend = if composefs {
-            Backend::Composefs
-        } else {
-            Backend::Ostree
-        };
+        let backend = request.bootc.backend(uki.is_some());
         requirements::check_bootc(&rootfs)?;
         let probe = programs.probe().await?;
         probe.check_version()?;
@@ -49,9 +40,8 @@ impl Installer {
         requirements::check(&rootfs, &request.bootc, backend, &probe)?;
         // With composefs, bootc has no storage of podman's to set up.
         if backend == Backend::Ostree {
-            programs
-                .try_podman(&requirements::doubted_for_podman(&rootfs)?)
-                .await?;
+            let doubted = requirements::doubted_for_podman(&rootfs)?;
+            programs.try_podman(&doubted).await?;
         }
         machine::check(request.bootc.block_setup, backend)?;
         kernel::need_filesystem(&probe.filesystem(&request.bootc)?)?;
@@ -97,7 +87,6 @@ impl Installer {
         )
     }
 
-    /// How the installed disk boots.
     pub fn boot_path(&self, request: &request::Install) -> BootPath {
         match self.probe.bootloader(&request.bootc) {
             Some("none") => BootPath::Foreign,
@@ -105,22 +94,13 @@ impl Installer {
         }
     }
 
-    /// The command that installs the image.
     pub fn command(&self, plan: &Plan, layout: &Layout, request: &request::Install) -> Result<Vec<String>> {
         let image = &plan.found.image;
-        let device = plan
-            .disk
-            .disk()
-            .node
-            .to_str()
-            .context("the disk's name is not UTF-8")?;
-        let target = request
-            .bootc
-            .target_imgref
-            .clone()
-            .unwrap_or_else(|| image.reference.update_name());
+        let node = &plan.disk.disk().node;
+        let target = request.bootc.target_imgref.clone();
+        let target = target.unwrap_or_else(|| image.reference.update_name());
         let installation = Installation {
-            device,
+            device: node.to_str().context("the disk's name is not UTF-8")?,
             source: &image.name_by_digest(),
             target: &target,
             root_size_mib: layout.root_size_mib,

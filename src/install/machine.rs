@@ -56,12 +56,8 @@ pub fn check(block_setup: BlockSetup, backend: Backend) -> Result<()> {
 /// `tpms` is where the kernel lists them.
 fn check_tpm(tpms: &Path) -> Result<()> {
     let version = |tpm: fs::DirEntry| fs::read_to_string(tpm.path().join("tpm_version_major")).ok();
-    let mut versions = fs::read_dir(tpms)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(version);
-    if versions.any(|version| version.trim() == "2") {
+    let tpms = fs::read_dir(tpms).into_iter().flatten().flatten();
+    if tpms.filter_map(version).any(|version| version.trim() == "2") {
         return Ok(());
     }
     bail!(

@@ -11,20 +11,19 @@ use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
 use crate::container::{self, Network};
-use crate::image::estimate::with_filesystem;
+use crate::image::estimate::{Estimate, with_filesystem};
 use crate::image::memory::{Memory, Purpose};
 use crate::image::overlay::ExtraFile;
 use crate::image::root::{self, FoundImage};
 use crate::machine::disk::chosen::{Disk, Expendable};
 use crate::machine::disk::layout::{Arch, Backend, BootcVersion, Layout, LayoutRequest};
-use crate::machine::disk::table::MIB;
+use crate::machine::disk::table::{Extent, MIB};
 use crate::machine::kernel;
 use crate::request;
 use crate::sys::blocking::apart;
 
-use super::boot_order;
-use super::machine;
 use super::uefi::Booted;
+use super::{boot_order, machine};
 
 /// How much larger an image is once it is installed, in percent: file system structures, and bootc's own copy
 /// of what it boots.
@@ -64,11 +63,7 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
         Some(path) => Some(apart(move || read_ssh_keys(&path)).await?),
         None => None,
     };
-    let backend = if request.bootc.composefs_backend {
-        Backend::Composefs
-    } else {
-        Backend::Ostree
-    };
+    let backend = request.bootc.backend(false);
     let not_known = machine::check_kernel()?;
     machine::check(request.bootc.block_setup, backend)?;
     if let Some(filesystem) = request.bootc.filesystem {
@@ -97,16 +92,8 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
     found.refuse_as_target(disk.disk())?;
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&request.image, Purpose::Install, progress).await?;
-    let lay_out = |bytes| {
-        lay_out(
-            request,
-            &found,
-            bytes,
-            disk.disk(),
-            backend,
-            BootcVersion::default(),
-        )
-    };
+    let unknown = BootcVersion::default();
+    let lay_out = |bytes| lay_out(request, &found, bytes, disk.disk(), backend, unknown);
     let layout = lay_out(with_filesystem(memory.unpacked.at_least_bytes))?;
     if let Err(doubt) = lay_out(memory.unpacked.likely_bytes) {
         progress.warn(format!(
@@ -205,9 +192,8 @@ pub struct Summary {
     platform: String,
     layers: usize,
     compressed_bytes: u64,
-    unpacked_bytes_estimate: u64,
-    unpacked_bytes_at_least: u64,
-    unpacked_bytes_is_a_guess: bool,
+    #[serde(flatten)]
+    unpacked: Estimate,
     memory: Memory,
     disk: String,
     disk_bytes: u64,
@@ -229,30 +215,22 @@ impl From<&Plan> for Summary {
         let image = &plan.found.image;
         let disk = plan.disk.disk();
         let sector = disk.geometry.sector_bytes;
-        let partition = |name: &str, extent: &crate::machine::disk::table::Extent| PlannedPartition {
+        let partition = |name: &str, extent: &Extent| PlannedPartition {
             name: name.into(),
             start_lba: extent.start_lba,
             size_bytes: extent.sectors * sector,
         };
-        let own = plan
-            .layout
-            .partitions
-            .iter()
-            .map(|planned| partition(planned.name, &planned.extent));
-        let config_drive = plan
-            .layout
-            .config_drive
-            .iter()
-            .map(|extent| partition("config-2", extent));
+        let own = plan.layout.partitions.iter();
+        let own = own.map(|planned| partition(planned.name, &planned.extent));
+        let config_drive = plan.layout.config_drive.iter();
+        let config_drive = config_drive.map(|extent| partition("config-2", extent));
         Self {
             image: image.reference.to_string(),
             manifest_digest: image.digest.to_string(),
             platform: image.platform.to_string(),
             layers: image.layers.len(),
             compressed_bytes: image.compressed_bytes(),
-            unpacked_bytes_estimate: plan.memory.unpacked.likely_bytes,
-            unpacked_bytes_at_least: plan.memory.unpacked.at_least_bytes,
-            unpacked_bytes_is_a_guess: plan.memory.unpacked.is_guess,
+            unpacked: plan.memory.unpacked,
             memory: plan.memory,
             disk: disk.path.display().to_string(),
             disk_bytes: disk.geometry.size_bytes,
@@ -268,17 +246,8 @@ impl std::fmt::Display for Summary {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(out, "image       {} ({})", self.image, self.platform)?;
         writeln!(out, "digest      {}", self.manifest_digest)?;
-        let (compressed, unpacked) = (size(self.compressed_bytes), size(self.unpacked_bytes_estimate));
-        let guess = if self.unpacked_bytes_is_a_guess {
-            " (a guess)"
-        } else {
-            ""
-        };
-        writeln!(
-            out,
-            "layers      {}: {compressed} compressed, about {unpacked} unpacked{guess}",
-            self.layers
-        )?;
+        let (sizes, guess) = self.unpacked.beside(self.compressed_bytes);
+        writeln!(out, "layers      {}: {sizes}", self.layers)?;
         let (needed, available) = (size(self.memory.needed_bytes), size(self.memory.available_bytes));
         writeln!(
             out,

@@ -21,21 +21,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 
 /// The programs of the image.
 pub struct Programs<'a> {
-    /// The image's root.
     pub root: &'a Root,
-    /// The network that they have.
     pub network: &'a Network,
-    /// Their environment.
     pub environment: &'a [String],
-    /// Where it is told what is waited for.
     pub progress: &'a Progress,
 }
 
 impl Programs<'_> {
+    pub fn sandbox<'a>(&'a self, command: &'a [String], devices: Devices) -> Sandbox<'a> {
+        Sandbox::new(self.root, command, self.environment, devices, self.network)
+    }
+
     /// Runs a command; gives how it ended, and what it said.
     pub async fn ask(&self, command: &[String]) -> Result<(ExitStatus, String)> {
-        let harmless = Devices::Harmless;
-        let sandbox = Sandbox::new(self.root, command, self.environment, harmless, self.network);
+        let sandbox = self.sandbox(command, Devices::Harmless);
         let mut answer = String::new();
         let wait = Wait::new(format!("asking the image's {}", subject(command)));
         let command = command.join(" ");
@@ -55,15 +54,11 @@ impl Programs<'_> {
             (status, *answer) = self.ask(&command).await?;
             if !status.success() {
                 let lines: Vec<_> = answer.lines().map(str::to_string).collect();
-                let command = question.join(" ");
-                bail!(
-                    "{command} failed in the image with {status}{}",
-                    messages::reason(&lines)
-                );
+                let (command, reason) = (question.join(" "), messages::reason(&lines));
+                bail!("{command} failed in the image with {status}{reason}");
             }
         }
-        let [version, help, configuration] = &answers;
-        Probe::parse([version, help, configuration])
+        Probe::parse(answers.each_ref().map(String::as_str))
     }
 
     /// Starts podman as bootc will, on a storage that goes away. If it complains of something that is

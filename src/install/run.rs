@@ -7,11 +7,10 @@ use anyhow::{Result, anyhow, bail};
 use super::programs::Programs;
 use super::uefi::Booted;
 use super::unfinished::Unfinished;
-use crate::bootc::arguments;
-use crate::bootc::messages;
+use crate::bootc::{arguments, messages};
 use crate::console::progress::{Event, Progress, Wait};
 use crate::container::relay::{Relay, Served};
-use crate::container::{self, Devices, Output, Sandbox};
+use crate::container::{self, Devices, Output};
 
 /// How many lines of bootc's output are kept, and how many bytes.
 const KEPT_LINES: usize = 2000;
@@ -32,13 +31,7 @@ impl Unfinished<'_> {
         let devices = Devices::Kernel {
             efivars: Booted::find_out() == Booted::ByUefi,
         };
-        let sandbox = Sandbox::new(
-            programs.root,
-            &command,
-            programs.environment,
-            devices,
-            programs.network,
-        );
+        let sandbox = programs.sandbox(&command, devices);
         let (mut kept, progress) = (Kept::default(), self.progress);
         let mut keep = |line: String| {
             progress.tell(Event::Output(line.clone()));
@@ -52,10 +45,8 @@ impl Unfinished<'_> {
         if status.success() {
             return Ok(());
         }
-        bail!(
-            "the image's bootc failed with {status}{}",
-            messages::reason(&report.output)
-        )
+        let reason = messages::reason(&report.output);
+        bail!("the image's bootc failed with {status}{reason}")
     }
 }
 

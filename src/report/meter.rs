@@ -5,7 +5,7 @@
 //! programs and what they hold in page caches that cannot be dropped. It's sampled, so a peak shorter than
 //! the interval is missed.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,10 +17,8 @@ use crate::machine::memory::available_memory_bytes;
 
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// What one phase cost.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Cost {
-    /// The phase.
     pub phase: Phase,
     /// Wall-clock time.
     pub seconds: f64,
@@ -29,10 +27,7 @@ pub struct Cost {
 }
 
 /// Measures phase after phase, as they are told.
-pub struct Meter {
-    measured: Arc<Measured>,
-    stop: Arc<AtomicBool>,
-}
+pub struct Meter(Arc<Measured>);
 
 struct Measured {
     lowest_available: AtomicU64,
@@ -56,14 +51,11 @@ impl Meter {
             available_at_start,
             phases: Mutex::default(),
         });
-        let meter = Self {
-            measured: Arc::clone(&measured),
-            stop: Arc::default(),
-        };
-        let (stop, sampled) = (Arc::clone(&meter.stop), Arc::clone(&measured));
+        let meter = Self(Arc::clone(&measured));
+        // For as long as anybody measures.
+        let sampled = Arc::downgrade(&measured);
         thread::spawn(move || {
-            while !stop.load(Ordering::Relaxed) {
-                sampled.sample();
+            while sampled.upgrade().map(|measured| measured.sample()).is_some() {
                 thread::sleep(INTERVAL);
             }
         });
@@ -79,8 +71,8 @@ impl Meter {
 
     /// What each phase cost. The last one is over now.
     pub fn costs(&self) -> Vec<Cost> {
-        let mut phases = self.measured.phases();
-        self.measured.end(&mut phases);
+        let mut phases = self.0.phases();
+        self.0.end(&mut phases);
         phases.over.clone()
     }
 }
@@ -116,12 +108,6 @@ impl Measured {
         if let Some(available) = available_memory_bytes() {
             self.lowest_available.fetch_min(available, Ordering::Relaxed);
         }
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

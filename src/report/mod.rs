@@ -86,40 +86,29 @@ pub struct Report {
     pub phases: Vec<Cost>,
 }
 
-/// What was installed.
 #[derive(Debug, Serialize)]
 pub struct ImageReport {
     /// The name that was asked for.
     pub reference: String,
-    /// The manifest's digest.
     pub manifest_digest: String,
-    /// The platform.
     pub platform: String,
-    /// The compressed size of all layers, in bytes.
     pub compressed_bytes: u64,
     /// The layers, from the bottom.
     pub layers: Vec<LayerReport>,
 }
 
-/// A layer of it.
 #[derive(Debug, Serialize)]
 pub struct LayerReport {
-    /// The blob's digest.
     pub digest: String,
-    /// The uncompressed archive's digest.
     pub diff_id: String,
-    /// The blob's size, in bytes.
     pub compressed_bytes: u64,
 }
 
 /// How the image's bootc was run.
 #[derive(Debug, Default, Serialize)]
 pub struct BootcReport {
-    /// Its version.
     pub version: String,
-    /// Its command line.
     pub command: Vec<String>,
-    /// How it ended.
     pub exit_status: Option<String>,
     /// The lines that it printed; of very many, the last ones.
     pub output: Vec<String>,

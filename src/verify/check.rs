@@ -24,11 +24,8 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "outcome", content = "detail")]
 pub enum Outcome {
-    /// It is as it should be: what was found.
     Passed(String),
-    /// It is not: what was found.
     Failed(String),
-    /// It could not be checked: why.
     NotChecked(String),
 }
 

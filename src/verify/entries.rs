@@ -143,17 +143,10 @@ impl Entries {
         programs.extend(esp.list("EFI/Linux/bootc")?);
         for file in programs.into_iter().take(MAX_ENTRIES) {
             if !file.is_directory && file.name.to_lowercase().ends_with(".efi") {
+                let entry = Entry::of_program(&file.name, &file.name);
                 let is_program = esp.read(&file, 2)? == b"MZ";
-                let missing = if is_program {
-                    vec![]
-                } else {
-                    vec![file.name.clone()]
-                };
-                self.note(
-                    Reader::Itself,
-                    Entry::of_program(&file.name, &file.name),
-                    &missing,
-                );
+                let missing = if is_program { &[][..] } else { &[file.name] };
+                self.note(Reader::Itself, entry, missing);
             }
         }
         self.try_fallback(esp)
@@ -235,8 +228,8 @@ impl Entries {
             self.broken.push(format!("{name} names no kernel"));
         } else if !missing.is_empty() {
             let missing = printable(&missing.join(", "));
-            self.broken
-                .push(format!("{name} needs {missing}, which is missing"));
+            let broken = format!("{name} needs {missing}, which is missing");
+            self.broken.push(broken);
         } else if !self.found.contains(&name) {
             self.found.push(name);
         }
@@ -246,9 +239,8 @@ impl Entries {
     /// The entry that boots by default, as far as that can be told.
     pub(super) fn first(&self) -> Option<&Entry> {
         let of = |reader| {
-            let all = self.all.iter();
-            all.filter(move |(each, _)| *each == reader)
-                .map(|(_, entry)| entry)
+            let read = self.all.iter().filter(move |(each, _)| *each == reader);
+            read.map(|(_, entry)| entry)
         };
         let by_systemd_boot = of(Reader::SystemdBoot).min_by_key(|entry| entry.key().for_systemd_boot());
         let by_grub = || of(Reader::Grub).min_by_key(|entry| entry.key().for_grub());

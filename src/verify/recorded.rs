@@ -54,10 +54,8 @@ impl Systems {
     fn read(root: &Rootfs, entry: Option<&Entry>) -> Result<Self> {
         let mut deployments = ostree_deployments(root)?;
         deployments.extend(composefs_deployments(root)?);
-        let default = match entry {
-            Some(entry) => started_by(entry, root, &deployments)?,
-            None => None,
-        };
+        let default = entry.map(|entry| started_by(entry, root, &deployments));
+        let default = default.transpose()?.flatten();
         Ok(Self {
             default: default.or((deployments.len() == 1).then_some(0)),
             deployments,
@@ -110,16 +108,11 @@ impl Systems {
     }
 
     fn others(&self, default: usize) -> String {
-        let others = self
-            .deployments
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != default);
-        let others: Vec<_> = others.map(|(_, each)| each.describe()).collect();
-        if others.is_empty() {
-            String::new()
-        } else {
-            format!(" ({} is there too)", others.join(", "))
+        let mut others: Vec<_> = self.deployments.iter().map(Deployment::describe).collect();
+        others.remove(default);
+        match &others[..] {
+            [] => String::new(),
+            others => format!(" ({} is there too)", others.join(", ")),
         }
     }
 }
@@ -134,9 +127,8 @@ fn started_by(entry: &Entry, root: &Rootfs, deployments: &[Deployment]) -> Resul
     }
     // As kernel argument, or in the name of the unified kernel image or of the kernel's directory.
     let words = entry.files.iter().chain(&entry.composefs);
-    Ok(deployments
-        .iter()
-        .position(|each| words.clone().any(|word| word.contains(&each.name))))
+    let is_started = |each: &Deployment| words.clone().any(|word| word.contains(&each.name));
+    Ok(deployments.iter().position(is_started))
 }
 
 /// What bootc notes of the installation.
@@ -145,9 +137,9 @@ fn aleph(root: &Rootfs) -> Result<Option<String>> {
         return Ok(None);
     };
     let json: Value = serde_json::from_slice(&text).unwrap_or_default();
-    Ok(first_digest(
-        json["digest"].as_str().unwrap_or_default().as_bytes(),
-    ))
+    Ok(json["digest"]
+        .as_str()
+        .and_then(|digest| first_digest(digest.as_bytes())))
 }
 
 /// ostree keeps the image's manifest and its digest in the metadata of the deployment's commit, as they are.
@@ -204,8 +196,9 @@ fn first_digest(bytes: &[u8]) -> Option<String> {
         .filter(|window| window.starts_with(PREFIX))
         .filter_map(|window| std::str::from_utf8(window).ok())
         .find(|digest| {
-            digest[PREFIX.len()..]
+            digest
                 .bytes()
+                .skip(PREFIX.len())
                 .all(|byte| byte.is_ascii_hexdigit())
         })
         .map(str::to_string)

@@ -10,8 +10,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::config_drive::{ConfigDrive, MAX_BYTES};
-use crate::console::text::printable;
-use crate::console::text::size;
+use crate::console::text::{printable, size};
 use crate::machine::disk::chosen::Contents;
 use crate::machine::disk::table::{Geometry, MIB};
 use crate::machine::filesystem::NamedFile;
@@ -48,10 +47,8 @@ pub fn show(place: &Path, contents: bool, secrets: bool, out: &mut (impl Write +
 
 fn print(file: &NamedFile, secrets: bool, out: &mut (impl Write + ?Sized)) -> Result<()> {
     writeln!(out, "\n{}:", printable(&file.path))?;
-    let text = match visible(file, secrets) {
-        Some(text) => text,
-        None => Zeroizing::new("(hidden: --secrets shows it)".into()),
-    };
+    let hidden = || Zeroizing::new("(hidden: --secrets shows it)".into());
+    let text = visible(file, secrets).unwrap_or_else(hidden);
     for line in text.lines() {
         writeln!(out, "  {}", printable(line))?;
     }
@@ -60,9 +57,9 @@ fn print(file: &NamedFile, secrets: bool, out: &mut (impl Write + ?Sized)) -> Re
 
 /// The text of a file as far as it is no secret. In unknown files, nothing is known to be harmless.
 fn visible(file: &NamedFile, secrets: bool) -> Option<Zeroizing<String>> {
-    let text = || Zeroizing::new(String::from_utf8_lossy(&file.content).into_owned());
     if secrets {
-        return Some(text());
+        let text = String::from_utf8_lossy(&file.content);
+        return Some(Zeroizing::new(text.into_owned()));
     }
     let name = file.path.rsplit('/').next().unwrap_or_default();
     if !matches!(name, "meta_data.json" | "network_data.json") {
@@ -93,37 +90,35 @@ fn hide_secrets(json: &mut Value) {
 /// The config drive at `place`, and where exactly it is.
 fn open(place: &Path) -> Result<(ConfigDrive, String)> {
     let shown = place.display();
-    let describe = || format!("config drive {shown}");
-    let mut file = File::open(place).with_context(describe)?;
-    let is_device = file
-        .metadata()
-        .with_context(describe)?
-        .file_type()
-        .is_block_device();
-    let size_bytes = file.seek(SeekFrom::End(0)).with_context(describe)?;
-    file.rewind().with_context(describe)?;
+    let (drive, partition) = find(place).with_context(|| format!("config drive {shown}"))?;
+    let partition = partition.map(|number| format!("on partition {number} of {shown}"));
+    Ok((drive, partition.unwrap_or_else(|| format!("in {shown}"))))
+}
+
+fn find(place: &Path) -> Result<(ConfigDrive, Option<u32>)> {
+    let mut file = File::open(place)?;
+    let is_device = file.metadata()?.file_type().is_block_device();
+    let size_bytes = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
     let geometries = if is_device {
-        vec![block::limits(&file).with_context(describe)?.into()]
+        vec![block::limits(&file)?.into()]
     } else {
-        vec![
-            Geometry::plain(size_bytes, 512),
-            Geometry::plain(size_bytes, 4096),
-        ]
+        [512, 4096]
+            .map(|sector_bytes| Geometry::plain(size_bytes, sector_bytes))
+            .into()
     };
     for geometry in geometries {
-        if let Some((number, start, length)) = in_partition(&file, geometry).with_context(describe)? {
-            let drive = ConfigDrive::read(Region::new(&file, start, length)).with_context(describe)?;
-            return Ok((drive, format!("on partition {number} of {shown}")));
+        if let Some((number, start, length)) = in_partition(&file, geometry)? {
+            return Ok((
+                ConfigDrive::read(Region::new(&file, start, length))?,
+                Some(number),
+            ));
         }
     }
     // A disk or a partition continues after the file system.
-    let length = if is_device {
-        size_bytes.min(MAX_BYTES)
-    } else {
-        size_bytes
-    };
-    let drive = ConfigDrive::read(Region::new(&file, 0, length)).with_context(describe)?;
-    Ok((drive, format!("in {shown}")))
+    let limit = if is_device { MAX_BYTES } else { u64::MAX };
+    let drive = ConfigDrive::read(Region::new(&file, 0, size_bytes.min(limit)))?;
+    Ok((drive, None))
 }
 
 /// The number, start and length of the partition that is a config drive.

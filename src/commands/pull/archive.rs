@@ -33,10 +33,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
     let mut archive = Archive::new(file, partial)?;
     refuse_too_large(&archive.path, found.image.compressed_bytes())?;
     archive.write(found, name, progress).await?;
-    let Archive {
-        file, path: complete, ..
-    } = archive;
-    let file = file.into_std().await;
+    let (file, complete) = (archive.file.into_std().await, archive.path);
     let _writing = progress.waiting(Wait::new("waiting until everything is on the disk"));
     let path = path.to_owned();
     let finish = move || -> std::io::Result<()> {
@@ -92,18 +89,15 @@ impl Archive {
             self.part(&part).await?;
         }
         for (layer, blob) in layers(image) {
-            self.part(&header(&blob_path(blob.digest()), blob.size())?)
-                .await?;
+            let header = header(&blob_path(blob.digest()), blob.size())?;
+            self.part(&header).await?;
             let have = self.there_bytes.saturating_sub(self.at);
             fetch::complete(&*found.source, blob, &mut self.file, (self.at, have), progress)
                 .await
                 .with_context(|| format!("pulling layer {} ({})", layer + 1, blob.digest()))?;
             self.at += blob.size();
-            self.part(&vec![
-                0;
-                (self.at.next_multiple_of(BLOCK_BYTES) - self.at) as usize
-            ])
-            .await?;
+            let padding_bytes = self.at.next_multiple_of(BLOCK_BYTES) - self.at;
+            self.part(&vec![0; padding_bytes as usize]).await?;
             progress.tell(Event::LayerDone { index: layer });
         }
         self.part(&[0; 2 * BLOCK_BYTES as usize]).await?;

@@ -22,6 +22,7 @@ use crate::image::root::FoundImage;
 use crate::image::source::Source;
 use crate::image::source::file::Named;
 use crate::image::source::layout::blob_path;
+use crate::sys::blocking::apart;
 
 /// How many blobs are pulled at the same time.
 const PARALLEL: usize = 4;
@@ -92,16 +93,11 @@ impl LayoutDirectory {
         let largest = layers.iter().map(|(_, blob)| blob.size()).max();
         refuse_too_large(&self.directory, largest.unwrap_or_default())?;
         let needed: u64 = missing.sum();
-        let filesystem = statvfs(&self.directory).context("statvfs")?;
-        let free = filesystem
-            .blocks_available()
-            .saturating_mul(filesystem.fragment_size());
+        let space = statvfs(&self.directory).context("statvfs")?;
+        let free = space.blocks_available().saturating_mul(space.fragment_size());
         if needed > free {
-            bail!(
-                "{} more is needed there, {} is free: make room",
-                size(needed),
-                size(free)
-            );
+            let (needed, free) = (size(needed), size(free));
+            bail!("{needed} more is needed there, {free} is free: make room");
         }
         Ok(())
     }
@@ -110,10 +106,9 @@ impl LayoutDirectory {
         let mut waiting = layers(&found.image).into_iter();
         let mut under_way: JoinSet<Result<()>> = JoinSet::new();
         loop {
-            while under_way.len() < PARALLEL {
-                let Some((layer, blob)) = waiting.next() else {
-                    break;
-                };
+            while under_way.len() < PARALLEL
+                && let Some((layer, blob)) = waiting.next()
+            {
                 let (path, partial) = (self.path(blob.digest()), self.partial(blob.digest()));
                 let (source, blob, progress) = (Arc::clone(&found.source), blob.clone(), progress.clone());
                 under_way.spawn(async move {
@@ -143,10 +138,8 @@ impl LayoutDirectory {
 
     /// Writes a small file whole, or leaves the one that is there.
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let (path, new) = (
-            self.directory.join(name),
-            self.directory.join(PARTIAL).join("document"),
-        );
+        let path = self.directory.join(name);
+        let new = self.directory.join(PARTIAL).join("document");
         let write = || -> std::io::Result<()> {
             let mut file = File::create(&new)?;
             file.write_all(bytes)?;
@@ -190,8 +183,7 @@ async fn keep(
     file.set_len(blob.size()).await?;
     let _writing = progress.waiting(Wait::new("waiting until a layer is on the disk"));
     let (file, partial, path) = (file.into_std().await, partial.to_owned(), path.to_owned());
-    let done = tokio::task::spawn_blocking(move || settle(&file, &partial, &path));
-    Ok(done.await.context("a thread panicked")??)
+    Ok(apart(move || settle(&file, &partial, &path)).await?)
 }
 
 /// Whether `path` is `blob` already. A damaged one is taken away.

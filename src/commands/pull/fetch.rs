@@ -72,11 +72,8 @@ pub async fn add(file: &mut File, count: u64, check: &mut BlobCheck) -> Result<(
     let mut chunk = Vec::new();
     while left > 0 {
         chunk.clear();
-        let read = file
-            .take(left.min(CHUNK_BYTES))
-            .read_to_end(&mut chunk)
-            .await
-            .context("read")?;
+        let mut part = file.take(left.min(CHUNK_BYTES));
+        let read = part.read_to_end(&mut chunk).await.context("read")?;
         anyhow::ensure!(read > 0, "the file became shorter while it was read");
         check.update(&chunk)?;
         left -= read as u64;

@@ -11,7 +11,6 @@ mod index;
 mod target;
 
 use anyhow::{Context, Result};
-use tokio::task::spawn_blocking;
 
 use self::target::layers;
 use crate::console::progress::{Event, Phase, Progress, Wait};
@@ -19,8 +18,8 @@ use crate::image::root::{self, Wanted};
 use crate::image::source::file::Named;
 use crate::machine::labelled::Stick;
 use crate::machine::private_mount::Access;
-
 use crate::request::{Destination, DestinationForm};
+use crate::sys::blocking::apart;
 
 /// Pulls the image to `to`.
 pub async fn save(wanted: &Wanted, to: &Destination, progress: &Progress) -> Result<()> {
@@ -57,9 +56,7 @@ async fn unplug(stick: Stick, progress: &Progress) -> Result<()> {
     let shown = stick.to_string();
     progress.note(format!("writing everything out to {shown}"));
     let _writing = progress.waiting(Wait::new(format!("writing everything out to {shown}")));
-    let alone = spawn_blocking(|| stick.close())
-        .await
-        .context("a thread panicked")??;
+    let alone = apart(|| stick.close()).await?;
     progress.note(if alone {
         format!("{shown} is unmounted: it can be unplugged")
     } else {

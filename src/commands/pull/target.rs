@@ -17,11 +17,9 @@ const FAT_FILE_BYTES: u64 = u32::MAX as u64;
 pub fn layers(image: &Image) -> Vec<(usize, &Descriptor)> {
     let mut layers: Vec<(usize, &Descriptor)> = Vec::new();
     for layer in &image.layers {
-        if !layers
-            .iter()
-            .any(|(_, blob)| blob.digest() == layer.blob.digest())
-        {
-            layers.push((layer.index, &layer.blob));
+        let blob = &layer.blob;
+        if layers.iter().all(|(_, seen)| seen.digest() != blob.digest()) {
+            layers.push((layer.index, blob));
         }
     }
     layers

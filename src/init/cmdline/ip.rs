@@ -18,14 +18,11 @@ pub struct Network {
     pub boot_interface: Option<[u8; 6]>,
 }
 
-/// One `ip=`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
     /// The interface it is for; without, any.
     pub interface: Option<String>,
-    /// How the interface gets its address.
     pub method: Method,
-    /// The name of this machine.
     pub hostname: Option<String>,
     /// Name servers, after those of `nameserver=`.
     pub nameservers: Vec<IpAddr>,
@@ -33,27 +30,22 @@ pub struct Setup {
     pub mtu_bytes: Option<u16>,
 }
 
-/// How an interface gets its address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Method {
-    /// From a DHCP server.
     #[default]
     Dhcp,
     /// Not at all.
     Off,
     /// It is given.
     Static {
-        /// The address.
         address: Ipv4Addr,
         /// How many of its leading bits name the network.
         prefix_length: u8,
-        /// Who passes packets on to other networks.
         gateway: Option<Ipv4Addr>,
     },
 }
 
 impl Network {
-    /// No network at all.
     pub fn off() -> Self {
         let setup = Setup {
             method: Method::Off,
@@ -86,24 +78,20 @@ impl Network {
 
     /// How the interface of this name and hardware address is to be set up; `None` if it's left alone.
     pub fn setup_for(&self, name: &str, address: [u8; 6]) -> Option<Setup> {
-        let named = self
-            .setups
-            .iter()
-            .find(|setup| setup.interface.as_deref() == Some(name));
-        if named.is_some() {
-            return named.cloned();
+        let is_named = |setup: &&Setup| setup.interface.as_deref() == Some(name);
+        if let Some(setup) = self.setups.iter().find(is_named) {
+            return Some(setup.clone());
         }
         if self.boot_interface.is_some_and(|boot| boot != address) {
             return None;
         }
-        match self.setups.iter().find(|setup| setup.interface.is_none()) {
-            Some(setup) => Some(setup.clone()),
-            None if self.setups.is_empty() => Some(Setup::default()),
-            None => None,
+        if self.setups.is_empty() {
+            return Some(Setup::default());
         }
+        let mut setups = self.setups.iter();
+        setups.find(|setup| setup.interface.is_none()).cloned()
     }
 
-    /// Whether the network is to stay down.
     pub fn is_off(&self) -> bool {
         !self.setups.is_empty() && self.setups.iter().all(|setup| setup.method == Method::Off)
     }
@@ -124,11 +112,7 @@ impl Setup {
             [device, word, ref rest @ ..] if rest.len() <= 2 => Ok(Self {
                 interface: Some(device.to_owned()),
                 method: method_named(word)?,
-                mtu_bytes: rest
-                    .first()
-                    .map(|mtu| optional(mtu, "an MTU"))
-                    .transpose()?
-                    .flatten(),
+                mtu_bytes: optional(rest.first().unwrap_or(&""), "an MTU")?,
                 ..Self::default()
             }),
             _ => bail!(
@@ -154,11 +138,7 @@ impl Setup {
             None if autoconf.is_empty() => Method::Dhcp,
             None => method_named(autoconf)?,
         };
-        let text = |index| {
-            Some(field(index))
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
+        let text = |index| Some(field(index).to_owned()).filter(|text| !text.is_empty());
         let mut setup = Self {
             interface: text(5),
             method,
@@ -168,9 +148,8 @@ impl Setup {
         if !field(7).is_empty() && field(7).bytes().all(|byte| byte.is_ascii_digit()) {
             setup.mtu_bytes = optional(field(7), "an MTU")?;
         } else {
-            let servers = [field(7), field(8)]
-                .into_iter()
-                .filter(|server| !matches!(*server, "" | "0.0.0.0"));
+            let servers = [field(7), field(8)].into_iter();
+            let servers = servers.filter(|server| !matches!(*server, "" | "0.0.0.0"));
             setup.nameservers = servers.map(nameserver).collect::<Result<_>>()?;
         }
         Ok(setup)
@@ -190,13 +169,11 @@ fn is_address(text: &str) -> bool {
 }
 
 fn optional<T: std::str::FromStr>(text: &str, what: &str) -> Result<Option<T>> {
-    match text {
-        "" => Ok(None),
-        text => text
-            .parse()
-            .map(Some)
-            .map_err(|_| anyhow!("{text:?} is not {what}")),
+    if text.is_empty() {
+        return Ok(None);
     }
+    let value = text.parse().map(Some);
+    value.map_err(|_| anyhow!("{text:?} is not {what}"))
 }
 
 /// Reads `255.255.255.0` or `24`.
@@ -221,11 +198,8 @@ fn nameserver(text: &str) -> Result<IpAddr> {
 /// Reads `01-52-54-00-12-34-56` (as PXE boot loaders write it: 01 is Ethernet), also without `01` and with
 /// colons.
 fn hardware_address(text: &str) -> Result<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split(['-', ':'])
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    let bytes = bytes.unwrap_or_default();
+    let bytes = text.split(['-', ':']).map(|byte| u8::from_str_radix(byte, 16));
+    let bytes: Vec<u8> = bytes.collect::<Result<_, _>>().unwrap_or_default();
     let address = match bytes.len() {
         7 if bytes[0] == 1 => &bytes[1..],
         _ => &bytes[..],

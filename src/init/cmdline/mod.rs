@@ -22,9 +22,7 @@ pub enum After {
     /// Into the installed system, if the firmware's boot order agrees.
     #[default]
     Reboot,
-    /// The machine is off.
     PowerOff,
-    /// A shell, if the ramdisk has one.
     Shell,
     /// The machine stops with the last lines on its screen.
     Halt,
@@ -36,22 +34,16 @@ pub enum AfterFailure {
     /// The reason stays on the screen, and the console takes a few words.
     #[default]
     Stay,
-    /// The machine is off.
     PowerOff,
-    /// A shell, if the ramdisk has one.
     Shell,
 }
 
-/// How it ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ending {
-    /// When all went well.
     pub success: After,
-    /// When not.
     pub failure: AfterFailure,
 }
 
-/// What is to be installed.
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
@@ -76,24 +68,19 @@ const OWN_KEYS: [&str; 5] = ["image", "device", "after", "after-failure", "args"
 
 /// The last value of `landfall.KEY=`, as with the kernel's own keys.
 fn last<'a>(words: &'a [String], key: &str) -> Option<&'a str> {
-    ours(words)
-        .filter(|(found, _)| *found == key)
-        .filter_map(|(_, value)| value)
-        .last()
+    let values = ours(words).filter_map(|(found, value)| value.filter(|_| found == key));
+    values.last()
 }
 
 /// Our keys and their values.
 fn ours(words: &[String]) -> impl Iterator<Item = (&str, Option<&str>)> {
-    words
-        .iter()
-        .filter_map(|word| word.strip_prefix("landfall."))
-        .map(|ours| match ours.split_once('=') {
-            Some((key, value)) => (key, Some(value)),
-            None => (ours, None),
-        })
+    let ours = words.iter().filter_map(|word| word.strip_prefix("landfall."));
+    ours.map(|word| match word.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (word, None),
+    })
 }
 
-/// Reads how it is to end.
 pub fn ending(words: &[String]) -> Result<Ending> {
     let success = match last(words, "after") {
         None => After::default(),
@@ -113,7 +100,6 @@ pub fn ending(words: &[String]) -> Result<Ending> {
     Ok(Ending { success, failure })
 }
 
-/// Reads what is to be installed.
 pub fn installation(words: &[String]) -> Result<Installation> {
     let mut arguments = vec!["install".to_owned()];
     let options = cli::install_options();
@@ -151,7 +137,6 @@ pub fn installation(words: &[String]) -> Result<Installation> {
     })
 }
 
-/// What these arguments mean.
 fn request(arguments: &[String]) -> Option<Box<request::Install>> {
     let words = ["landfall"]
         .into_iter()

@@ -10,13 +10,7 @@ use crate::sys::packet::PacketSocket;
 /// DHCP works before any other MTU is known.
 const FRAME_BYTES: usize = 1514;
 
-pub(super) struct Device(PacketSocket);
-
-impl Device {
-    pub(super) fn new(socket: PacketSocket) -> Self {
-        Self(socket)
-    }
-}
+pub(super) struct Device(pub(super) PacketSocket);
 
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -151,10 +151,8 @@ fn extras<'a>(options: impl Iterator<Item = (u8, &'a [u8])>) -> Extras {
 /// A name that may go to the kernel and into `resolv.conf`: whoever answers first isn't to be trusted with
 /// more.
 fn domain_name(data: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(data)
-        .ok()?
-        .trim_end_matches('\0')
-        .trim_end_matches('.');
+    let text = std::str::from_utf8(data).ok()?;
+    let text = text.trim_end_matches('\0').trim_end_matches('.');
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
     (!text.is_empty() && text.bytes().all(fits)).then(|| text.to_owned())
 }

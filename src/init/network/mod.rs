@@ -6,7 +6,6 @@ mod device;
 mod dhcp;
 mod nic;
 mod resolver;
-mod state;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -23,8 +22,7 @@ use crate::console::progress::{Progress, Wait};
 use crate::sys::net::Interfaces;
 use nic::{CLASS, wired};
 use resolver::Resolver;
-use state::State;
-use worker::Worker;
+use worker::{State, Worker};
 
 /// Switches that look for loops first pass nothing on for up to 50 seconds after the link came up.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -160,19 +158,13 @@ impl<'a> Bringing<'a> {
             return false;
         };
         let is_ready = |name: &String| matches!(self.states.get(name), Some((State::Ready(_), _)));
-        let named = self
-            .network
-            .setups
-            .iter()
-            .filter(|setup| setup.method != Method::Off);
+        let named = self.network.setups.iter();
+        let named = named.filter(|setup| setup.method != Method::Off);
         if !named.filter_map(|setup| setup.interface.as_ref()).all(is_ready) {
             return false;
         }
-        let nobody_else_asks = self
-            .states
-            .values()
-            .all(|(state, _)| !matches!(state, State::Asking | State::NoLink));
-        nobody_else_asks || ready_since.elapsed() >= GRACE
+        let asks = |(state, _): &(State, String)| matches!(state, State::Asking | State::NoLink);
+        !self.states.values().any(asks) || ready_since.elapsed() >= GRACE
     }
 
     fn summary(&self) -> String {
@@ -180,21 +172,13 @@ impl<'a> Bringing<'a> {
             return "no wired interface found: is the module of this machine's network card in the ramdisk?"
                 .to_owned();
         }
-        let found: Vec<_> = self
-            .states
-            .iter()
-            .map(|(name, (state, driver))| format!("{name} ({driver}): {state}"))
-            .collect();
-        let missing = self
-            .network
-            .setups
-            .iter()
-            .filter_map(|setup| setup.interface.as_ref());
-        let missing: Vec<_> = missing
-            .filter(|name| !self.states.contains_key(*name))
-            .map(|name| format!("{name}: no such wired interface"))
-            .collect();
-        [found, missing].concat().join("; ")
+        let found = self.states.iter();
+        let found = found.map(|(name, (state, driver))| format!("{name} ({driver}): {state}"));
+        let named = self.network.setups.iter();
+        let named = named.filter_map(|setup| setup.interface.as_ref());
+        let missing = named.filter(|name| !self.states.contains_key(*name));
+        let missing = missing.map(|name| format!("{name}: no such wired interface"));
+        found.chain(missing).collect::<Vec<_>>().join("; ")
     }
 }
 

@@ -19,19 +19,16 @@ pub(super) fn wired(class: &Path) -> Vec<Nic> {
     let Ok(entries) = fs::read_dir(class) else {
         return Vec::new();
     };
-    let mut nics: Vec<_> = entries
-        .flatten()
-        .filter_map(|entry| nic_at(&entry.path()))
-        .collect();
+    let nics = entries.flatten().filter_map(|entry| nic_at(&entry.path()));
+    let mut nics: Vec<_> = nics.collect();
     nics.sort_by(|a, b| a.name.cmp(&b.name));
     nics
 }
 
 fn nic_at(dir: &Path) -> Option<Nic> {
     let text = |name: &str| {
-        fs::read_to_string(dir.join(name))
-            .map(|text| text.trim_end().to_owned())
-            .ok()
+        let text = fs::read_to_string(dir.join(name)).ok()?;
+        Some(text.trim_end().to_owned())
     };
     // ARPHRD_ETHER, backed by a device (not a bridge, a bond, a tunnel), and no radio.
     let is_wired = text("type")? == "1" && dir.join("device").exists() && !dir.join("phy80211").exists();

@@ -44,20 +44,16 @@ impl Resolver {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        let domains: Vec<_> = self
-            .learned
-            .values()
+        let learned = self.learned.values();
+        let domains: Vec<_> = learned
+            .clone()
             .filter_map(|(_, domain)| domain.as_deref())
             .collect();
         if !domains.is_empty() {
             let _ = writeln!(text, "search {}", domains.join(" "));
         }
         let mut servers: Vec<&IpAddr> = Vec::new();
-        for server in self
-            .given
-            .iter()
-            .chain(self.learned.values().flat_map(|(servers, _)| servers))
-        {
+        for server in self.given.iter().chain(learned.flat_map(|(servers, _)| servers)) {
             if !servers.contains(&server) {
                 servers.push(server);
             }

@@ -1,5 +1,6 @@
 //! The thread of one interface: link, address, lease.
 
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -14,11 +15,31 @@ use super::device::Device;
 use super::dhcp::{self, Change, Lease};
 use super::nic::{CLASS, Nic};
 use super::resolver::Resolver;
-use super::state::State;
 use crate::console::progress::Progress;
 use crate::init::cmdline::ip::{Method, Setup};
 use crate::sys::net::{Interfaces, Route, netmask};
 use crate::sys::packet::PacketSocket;
+
+/// How far an interface is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    NotWanted,
+    NoLink,
+    Asking,
+    Ready(String),
+    Failed(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotWanted => f.write_str("not asked for"),
+            Self::NoLink => f.write_str("no link: is the cable plugged in?"),
+            Self::Asking => f.write_str("link is up, but no DHCP server answers"),
+            Self::Ready(how) | Self::Failed(how) => f.write_str(how),
+        }
+    }
+}
 
 /// The thread of one interface.
 pub(super) struct Worker {
@@ -69,9 +90,7 @@ impl Worker {
             Method::Dhcp => {
                 self.tell(State::Asking);
                 let socket = PacketSocket::open(self.nic.index)?;
-                dhcp::keep(Device::new(socket), self.nic.address, |change| {
-                    self.follow(change)
-                })
+                dhcp::keep(Device(socket), self.nic.address, |change| self.follow(change))
             }
         }
     }
@@ -94,11 +113,8 @@ impl Worker {
                 ));
             }
         };
-        let hostname = self
-            .setup
-            .hostname
-            .as_deref()
-            .or(lease.extras.hostname.as_deref());
+        let hostname = self.setup.hostname.as_deref();
+        let hostname = hostname.or(lease.extras.hostname.as_deref());
         let mtu_bytes = self.setup.mtu_bytes.or(lease.extras.mtu_bytes);
         match self.apply(&Given::by(&lease), hostname, mtu_bytes) {
             Ok(()) => self.tell(State::Ready(described(&lease))),
@@ -127,10 +143,8 @@ impl Worker {
             let set = nix::unistd::sethostname(hostname);
             self.warn_unless(set.with_context(|| format!("sethostname({hostname})")));
         }
-        let servers = self.setup.nameservers.iter().copied();
-        let servers = servers
-            .chain(given.nameservers.iter().map(|address| IpAddr::V4(*address)))
-            .collect();
+        let mut servers = self.setup.nameservers.clone();
+        servers.extend(given.nameservers.iter().map(|address| IpAddr::V4(*address)));
         let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         resolver.learn(name, servers, given.domain.clone())
     }
@@ -158,16 +172,9 @@ impl Given {
 }
 
 fn described(lease: &Lease) -> String {
-    let Lease {
-        address,
-        prefix_length,
-        server,
-        ..
-    } = lease;
-    let gateway = lease
-        .gateway
-        .map(|gateway| format!(", gateway {gateway}"))
-        .unwrap_or_default();
+    let (address, prefix_length, server) = (lease.address, lease.prefix_length, lease.server);
+    let gateway = lease.gateway.map(|gateway| format!(", gateway {gateway}"));
+    let gateway = gateway.unwrap_or_default();
     format!("{address}/{prefix_length}{gateway}, by DHCP from {server}")
 }
 
@@ -176,27 +183,20 @@ fn routes<'a>(given: &Given, interface: &'a str, metric: i16) -> Vec<Route<'a>> 
     let Some(gateway) = given.gateway.filter(|gateway| !gateway.is_unspecified()) else {
         return Vec::new();
     };
-    let mut routes = Vec::new();
-    let mask = u32::from(netmask(given.prefix_length));
-    if u32::from(gateway) & mask != u32::from(given.address) & mask {
-        // Clouds give single addresses (/32) and a gateway outside of them.
-        routes.push(Route {
-            destination: gateway,
-            prefix_length: 32,
-            gateway: None,
-            interface,
-            metric,
-        });
-    }
-    let destination = Ipv4Addr::UNSPECIFIED;
-    routes.push(Route {
+    let route = |destination, prefix_length, gateway| Route {
         destination,
-        prefix_length: 0,
-        gateway: Some(gateway),
+        prefix_length,
+        gateway,
         interface,
         metric,
-    });
-    routes
+    };
+    let by_gateway = route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway));
+    let mask = u32::from(netmask(given.prefix_length));
+    if u32::from(gateway) & mask == u32::from(given.address) & mask {
+        return vec![by_gateway];
+    }
+    // Clouds give single addresses (/32) and a gateway outside of them.
+    vec![route(gateway, 32, None), by_gateway]
 }
 
 #[cfg(test)]
