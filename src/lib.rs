@@ -15,10 +15,10 @@
 //! | [`request`] | what is to be done |
 //! | [`report`] | the record of an installation, and what each phase cost |
 //! | [`verify`] | whether an installed disk boots, and what |
-//! | [`container`] | programs of the image, sandboxed; their network, and on it the relay: the image as a registry of its own |
+//! | [`container`] | programs of the image, sandboxed; their network; the relay, a registry of the image |
 //! | [`bootc`] | what the image's bootc needs, can and is asked |
 //! | [`config_drive`] | OpenStack's config drive |
-//! | [`image`] | from a reference to a mounted root: [`image::oci`], [`image::source`], [`image::layer`], [`image::pull`] … |
+//! | [`image`] | from a reference to a mounted root |
 //! | [`machine`] | its disks, from first look to verification; file systems, firmware, kernel |
 //! | [`console`] | what people see: progress, output, untrusted text on its way to a terminal |
 //! | [`sys`] | the only unsafe code |

@@ -1,7 +1,7 @@
 //! Where an image lives while it is needed: a fresh, private tmpfs of a fixed size, or a plain directory.
 //!
 //! ```text
-//! l/0, l/1 …   the layers, by their index from the bottom (short names: overlayfs's options have to fit a page)
+//! l/0, l/1 …   the layers, by their index from the bottom (short: overlayfs's options fit a page)
 //! b/           blobs, a cache: whatever is not there can be had from the source again
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! From a blob's bytes to a verified directory (image-spec `layer.md`).
 //!
 //! ```text
-//! blob ─► cache (a copy) ─► verify (blob digest) ─► decompress ─► diff_id ─► archive (entries) ─► untar (one directory)
+//! blob ─► cache (a copy) ─► verify (blob digest) ─► decompress ─► diff_id ─► archive ─► untar
 //! ```
 //!
 //! Each step is an adapter in its own file, and each may run in a thread of its own ([`ahead`]); bytes are

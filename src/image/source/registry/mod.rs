@@ -1,9 +1,9 @@
 //! Images in a registry (OCI distribution spec, and Docker's registry API v2).
 //!
 //! ```text
-//! Registry ── setup: what config/ (the files of podman and skopeo) says of an image ── endpoints: mirrors first
+//! Registry ── setup: what config/ (files as podman reads) says of an image ── endpoints: mirrors first
 //!    order: who is asked next ── retry: patience ── blob: transfers that go on
-//!    Endpoint ── one request: http (timeouts, redirects, proxy) · auth (challenges, tokens) · tls (whom to believe)
+//!    Endpoint ── one request: http (timeouts, redirects, proxy) · auth (challenges, tokens) · tls
 //! ```
 //!
 //! Nothing that comes from there is trusted: documents are read up to a limit, blobs are handed on

@@ -3,7 +3,7 @@
 //! ```text
 //! --pull-secret (for the image's own registry alone)
 //! then what `credential-helpers` of registries.conf says, and without that:
-//! --authfile or REGISTRY_AUTH_FILE, if given; else auth.json of the login, of the user, docker's config.json, .dockercfg
+//! --authfile or REGISTRY_AUTH_FILE, if given; else auth.json (login, user), docker's config.json, .dockercfg
 //! ```
 //!
 //! Files are read at once, programs are run when a registry asks for credentials.

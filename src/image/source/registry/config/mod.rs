@@ -3,7 +3,7 @@
 //! ```text
 //! registries ─ where an image is: its mirrors, its location, whether TLS must be right
 //! certs      ─ certs.d: private authorities and client certificates of a host
-//! keys       ─ credentials: pull secret, auth_file (auth.json, config.json, .dockercfg), helper (docker-credential-*)
+//! keys       ─ credentials: pull_secret, auth_file (auth.json, config.json, …), helper (docker-credential-*)
 //! places     ─ where all these files are
 //! ```
 //!
