@@ -24,8 +24,7 @@ pub use options::Takes;
 use crate::console::progress::Style;
 use crate::image::root::Wanted;
 use crate::machine::disk::find::Hints;
-use crate::request::Destination;
-use crate::request::Install;
+use crate::request::{Destination, Install};
 use macros::words;
 
 const EXIT_STATUS: &str = "\

@@ -70,7 +70,7 @@ impl LayoutDirectory {
             Err(error) if error.kind() == ErrorKind::NotFound => index::empty(),
             Err(error) => return Err(error).context("reading index.json"),
         };
-        if !directory.join("oci-layout").exists()
+        if !fs::exists(directory.join("oci-layout"))?
             && fs::read_dir(directory)?.flatten().any(|entry| !ours(&entry))
         {
             bail!("it is neither empty nor an OCI image layout: choose another directory");

@@ -83,24 +83,9 @@ fn mismatch(device: &BlockDevice, hints: &Hints) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::disk::find::hints::Candidate;
+    use crate::machine::disk::find::sysfs_fixture::disk;
 
     const GIB: u64 = 1 << 30;
-
-    fn disk(name: &str, size_bytes: u64) -> BlockDevice {
-        let disk = Candidate {
-            name: name.into(),
-            size_bytes,
-            ..Candidate::default()
-        };
-        BlockDevice {
-            disk,
-            by_id: Vec::new(),
-            sector_bytes: 512,
-            removable: false,
-            excluded: None,
-        }
-    }
 
     fn chosen(found: &[BlockDevice], hints: &Hints) -> Result<String, String> {
         choose(found, hints)

@@ -265,7 +265,7 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::disk::find::sysfs_fixture::sysfs;
+    use crate::machine::disk::find::sysfs_fixture::{disk, sysfs};
 
     const GIB: u64 = 1 << 30;
 
@@ -405,21 +405,6 @@ mod tests {
         let second = named("/dev/sdd", "naa.600a098038", GIB);
         let once = units(vec![one.clone(), path, other.clone(), second]);
         assert_eq!(once, [one, other]);
-    }
-
-    fn disk(name: &str, size_bytes: u64) -> BlockDevice {
-        let disk = Candidate {
-            name: name.into(),
-            size_bytes,
-            ..Candidate::default()
-        };
-        BlockDevice {
-            disk,
-            by_id: Vec::new(),
-            sector_bytes: 512,
-            removable: false,
-            excluded: None,
-        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
-//! Directories like those of sysfs, for tests.
+//! Directories like those of sysfs, and disks, for tests.
 
 use std::fs;
+
+use super::discover::BlockDevice;
+use super::hints::Candidate;
 
 /// A directory with these files: names and contents.
 pub fn sysfs(files: &[(&str, impl AsRef<[u8]>)]) -> tempfile::TempDir {
@@ -11,4 +14,20 @@ pub fn sysfs(files: &[(&str, impl AsRef<[u8]>)]) -> tempfile::TempDir {
         fs::write(file, content).unwrap();
     }
     directory
+}
+
+/// A disk that has nothing but a name and a size.
+pub fn disk(name: &str, size_bytes: u64) -> BlockDevice {
+    let disk = Candidate {
+        name: name.into(),
+        size_bytes,
+        ..Candidate::default()
+    };
+    BlockDevice {
+        disk,
+        by_id: Vec::new(),
+        sector_bytes: 512,
+        removable: false,
+        excluded: None,
+    }
 }

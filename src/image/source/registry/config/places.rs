@@ -74,6 +74,7 @@ impl Places {
                 drop_ins: vec![system_drop_ins, user_drop_ins],
             };
         }
+        // One that can't be looked at counts as none, as with podman: HOME may be somebody else's.
         if user.exists() {
             return RegistriesFiles {
                 main: Some((user, true)),
