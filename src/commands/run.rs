@@ -20,7 +20,8 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     let sandbox = Sandbox::new(&root, command, environment, Devices::Harmless, &network);
     // From here on the command speaks, and its end is ours.
     progress.tell(Event::PhaseOver);
-    let status = container::run(&sandbox, Output::Inherit).await?;
+    let ended = container::run(&sandbox, Output::Inherit).await?;
+    ended.tell(progress);
     root.close()?;
-    Ok(status)
+    Ok(ended.status)
 }

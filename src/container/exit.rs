@@ -3,6 +3,8 @@
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::console::progress::Progress;
+
 /// How a command in the sandbox ended.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,15 @@ impl ExitStatus {
     }
 }
 
+impl Ended {
+    /// Tells what was refused.
+    pub fn tell(&self, progress: &Progress) {
+        for what in &self.refused {
+            progress.warn(format!("the image tried to {what}: refused"));
+        }
+    }
+}
+
 impl std::fmt::Display for ExitStatus {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -33,6 +44,16 @@ impl std::fmt::Display for ExitStatus {
             Self::Signaled(signal) => write!(out, "signal {signal}"),
         }
     }
+}
+
+/// A command in the sandbox that ran to its end.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    pub status: ExitStatus,
+    /// What the image's programs tried and were not allowed to do, in words that go after "the image tried
+    /// to".
+    pub refused: Vec<String>,
 }
 
 /// A command that could not be started in its container.

@@ -27,7 +27,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
-use super::exit::{ExitStatus, NotStarted};
+use super::exit::{Ended, ExitStatus, NotStarted};
 use super::process::Process;
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
@@ -55,7 +55,7 @@ pub struct Orders {
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The command ran and ended like this.
-    Ended(ExitStatus),
+    Ended(Ended),
     /// The container was made, but the command could not be started in it.
     NotStarted(NotStarted),
     /// The container could not be made.
@@ -91,7 +91,8 @@ fn run(bundle: &Path) -> Result<Outcome> {
     container.delete(true).context("removing the container")?;
     let not_started = fs::read(not_started).context("reading why the command did not start")?;
     if not_started.is_empty() {
-        return Ok(Outcome::Ended(status));
+        let refused = Vec::new();
+        return Ok(Outcome::Ended(Ended { status, refused }));
     }
     let not_started =
         serde_json::from_slice(&not_started).context("reading why the command did not start")?;

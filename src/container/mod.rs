@@ -13,7 +13,7 @@ pub mod relay;
 pub(crate) mod run;
 pub(crate) mod spec;
 
-pub use exit::{ExitStatus, NotStarted};
+pub use exit::{Ended, ExitStatus, NotStarted};
 pub use network::{Network, NetworkAccess};
 pub use run::{Output, run};
 pub use spec::{Devices, Sandbox};

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::console::text::printable;
 
-use super::exit::ExitStatus;
+use super::exit::Ended;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
 use super::spec::{Devices, Sandbox, runtime_spec};
 
@@ -34,7 +34,7 @@ pub enum Output<'a> {
 
 /// Runs `sandbox` to its end; then the container is gone, with its bundle, a scratch directory that is made
 /// here. If the future is dropped, the container is killed and waited for.
-pub async fn run(sandbox: &Sandbox<'_>, output: Output<'_>) -> Result<ExitStatus> {
+pub async fn run(sandbox: &Sandbox<'_>, output: Output<'_>) -> Result<Ended> {
     let bundle = &sandbox.bundle;
     write_bundle(sandbox, bundle)?;
     let finished = follow(bundle, output).await;
@@ -54,7 +54,7 @@ fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
     fs::write(bundle.join(ORDERS_FILE), serde_json::to_vec(&orders)?).context("writing the helper's orders")
 }
 
-async fn follow(bundle: &Path, output: Output<'_>) -> Result<ExitStatus> {
+async fn follow(bundle: &Path, output: Output<'_>) -> Result<Ended> {
     let mut helper = match output {
         Output::Inherit => Helper::start(bundle, Stdio::inherit(), Stdio::inherit())?,
         Output::Lines(show) => {
@@ -71,7 +71,7 @@ async fn follow(bundle: &Path, output: Output<'_>) -> Result<ExitStatus> {
     };
     helper.wait().await?;
     match outcome(bundle)? {
-        Outcome::Ended(status) => Ok(status),
+        Outcome::Ended(ended) => Ok(ended),
         Outcome::NotStarted(why) => Err(why.into()),
         Outcome::Failed(reason) => bail!("the container could not be run: {reason}"),
     }

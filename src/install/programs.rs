@@ -11,7 +11,7 @@ use crate::bootc::probe::{Probe, QUESTIONS};
 use crate::bootc::requirements::PODMAN_TRIAL;
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::shortened;
-use crate::container::{self, Devices, ExitStatus, Network, Output, Sandbox};
+use crate::container::{self, Devices, Ended, ExitStatus, Network, Output, Sandbox};
 use crate::image::root::Root;
 
 /// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the
@@ -39,10 +39,11 @@ impl Programs<'_> {
         let wait = Wait::new(format!("asking the image's {}", subject(command)));
         let command = command.join(" ");
         let _asking = self.progress.waiting(wait.at_most(ANSWER_LIMIT));
-        let status = within(ANSWER_LIMIT, answer_of(&sandbox, &mut answer))
+        let ended = within(ANSWER_LIMIT, answer_of(&sandbox, &mut answer))
             .await
             .with_context(|| format!("asking the image with {command:?}"))?;
-        Ok((status, answer))
+        ended.tell(self.progress);
+        Ok((ended.status, answer))
     }
 
     /// What bootc says of itself.
@@ -96,7 +97,7 @@ fn subject(command: &[String]) -> String {
 }
 
 /// Collects what is printed into `answer`.
-async fn answer_of(sandbox: &Sandbox<'_>, answer: &mut String) -> Result<ExitStatus> {
+async fn answer_of(sandbox: &Sandbox<'_>, answer: &mut String) -> Result<Ended> {
     let too_much = Notify::new();
     let mut collect = |line: String| {
         if answer.len() + line.len() < MAX_ANSWER_BYTES {
@@ -108,7 +109,7 @@ async fn answer_of(sandbox: &Sandbox<'_>, answer: &mut String) -> Result<ExitSta
     tokio::select! {
         biased;
         () = too_much.notified() => bail!("it prints more than {MAX_ANSWER_BYTES} bytes: repair the image"),
-        status = container::run(sandbox, Output::Lines(&mut collect)) => status,
+        ended = container::run(sandbox, Output::Lines(&mut collect)) => ended,
     }
 }
 

@@ -40,8 +40,11 @@ impl Unfinished<'_> {
         let ended = container::run(&sandbox, Output::Lines(&mut keep)).await;
         let report = self.report.bootc.get_or_insert_default();
         report.output = kept.lines.into();
-        let status = ended?;
+        let ended = ended?;
+        ended.tell(progress);
+        let status = ended.status;
         report.exit_status = Some(status.to_string());
+        report.refused = ended.refused;
         if status.success() {
             return Ok(());
         }

@@ -110,6 +110,8 @@ pub struct BootcReport {
     pub version: String,
     pub command: Vec<String>,
     pub exit_status: Option<String>,
+    /// What it tried while it installed and was not allowed to.
+    pub refused: Vec<String>,
     /// The lines that it printed; of very many, the last ones.
     pub output: Vec<String>,
 }
