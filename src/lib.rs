@@ -47,7 +47,7 @@ pub mod verify;
 // What `main.rs` and the programs in `tests/` name. All else is private, so that the compiler sees what
 // nobody uses.
 pub use console::{output, progress, text};
-pub use container::relay::{Blobs, Relay, policy_json, registries_conf};
+pub use container::relay::{Blobs, Place, Relay, policy_json, registries_conf};
 pub use container::{NotStarted, helper};
 pub use image::oci::digest::{Hasher, sha256};
 pub use image::oci::{Digest, Image, Platform, Reference};

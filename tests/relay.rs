@@ -12,12 +12,17 @@ use futures_util::TryStreamExt;
 use lab::image::{self, Compression, Entry, Flavor, Layer, Layout};
 use lab::registry::Registry as Server;
 use landfall::{
-    Blobs, Image, Options, Platform, Reference, Registry, Relay, Source, policy_json, registries_conf,
+    Blobs, Image, Options, Place, Platform, Reference, Registry, Relay, Source, policy_json, registries_conf,
     resolve,
 };
 
-/// The image's own name; no such host exists.
-const NAME: &str = "registry.example.com/os/x";
+/// The image's own name; no such host exists. It is as long as a name may be, so there is no room for more of
+/// it where the relay is.
+const NAME: &str = concat!(
+    "registry.example.com/os/x-of-a-name-that-is-as-long-as-the-tools-of-containers-take-it/",
+    "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789/",
+    "0123456789012345678901234567890123456789012345678901234567890123456"
+);
 
 fn sample(flavor: Flavor, compression: Compression) -> image::Image {
     let layer = |name: &str| Layer::new([Entry::file(name, name.repeat(50_000))]).compressed(compression);
@@ -60,7 +65,7 @@ async fn copy(configuration: &Path, from: &str, to: &Path) -> Output {
         .unwrap()
 }
 
-fn configure(folder: &Path, image: &Image, relay: &Relay) -> std::path::PathBuf {
+fn configure(folder: &Path, image: &Image, place: &Place) -> std::path::PathBuf {
     let configuration = folder.join("containers");
     fs::create_dir_all(configuration.join("registries.conf.d")).unwrap();
     fs::write(configuration.join("policy.json"), policy_json(image)).unwrap();
@@ -68,9 +73,13 @@ fn configure(folder: &Path, image: &Image, relay: &Relay) -> std::path::PathBuf 
     let shipped = "unqualified-search-registries = [\"docker.io\"]\n[[registry]]\nprefix = \"registry.example.com\"\n\
                    location = \"elsewhere.invalid\"\n";
     fs::write(configuration.join("registries.conf"), shipped).unwrap();
-    let drop_in = registries_conf(&image.reference, relay.address());
+    let drop_in = registries_conf(&image.reference, place);
     fs::write(configuration.join("registries.conf.d/zz-landfall.conf"), drop_in).unwrap();
     configuration
+}
+
+fn place() -> Place {
+    Place::new(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
 }
 
 async fn cache(
@@ -120,8 +129,9 @@ async fn skopeo_gets_the_image_by_its_own_name() {
             source: Arc::new(registry),
         };
         let image = Arc::new(image);
-        let relay = Relay::serve(TcpListener::bind("127.0.0.1:0").unwrap(), image.clone(), blobs).unwrap();
-        let configuration = configure(&folder, &image, &relay);
+        let place = place();
+        let relay = Relay::serve(&place, image.clone(), blobs).unwrap();
+        let configuration = configure(&folder, &image, &place);
 
         let output = copy(&configuration, &image.name_by_digest(), &folder.join("copy")).await;
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -163,8 +173,9 @@ async fn skopeo_gets_nothing_else() {
         cached: HashMap::new(),
         source: Arc::new(registry),
     };
-    let relay = Relay::serve(TcpListener::bind("127.0.0.1:0").unwrap(), image.clone(), blobs).unwrap();
-    let configuration = configure(folder.path(), &image, &relay);
+    let place = place();
+    let relay = Relay::serve(&place, image.clone(), blobs).unwrap();
+    let configuration = configure(folder.path(), &image, &place);
     let other_digest = format!("{NAME}@{}", landfall::sha256(b"other"));
     for (name, expected) in [
         (format!("{NAME}:x"), "rejected by policy"),

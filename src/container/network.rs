@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use super::relay::{self, Blobs, Relay};
+use super::relay::{self, Blobs, Place, Relay};
 use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
 use crate::image::root::{FoundImage, Root};
@@ -23,25 +23,29 @@ pub enum NetworkAccess {
     Host,
 }
 
-/// The network of the container, with a socket in it that is ours.
+/// The network of the container, with a place in it that is ours.
 pub struct Network {
     /// A namespace of its own, and the path to it.
     namespace: Option<(OwnedFd, PathBuf)>,
-    listener: TcpListener,
+    place: Place,
 }
 
 impl Network {
     pub fn new(access: NetworkAccess) -> Result<Self> {
         if access == NetworkAccess::Host {
             let listener = TcpListener::bind(("127.0.0.1", 0)).context("binding to 127.0.0.1")?;
-            let namespace = None;
-            return Ok(Self { namespace, listener });
+            return Ok(Self {
+                namespace: None,
+                place: Place::new(listener)?,
+            });
         }
         let (namespace, listener) =
             loopback_only_namespace().context("making a network for the container")?;
         let path = format!("/proc/{}/fd/{}", std::process::id(), namespace.as_raw_fd());
-        let namespace = Some((namespace, path.into()));
-        Ok(Self { namespace, listener })
+        Ok(Self {
+            namespace: Some((namespace, path.into())),
+            place: Place::new(listener)?,
+        })
     }
 
     /// The path by which the helper process opens its namespace, where it has one of its own.
@@ -52,10 +56,9 @@ impl Network {
     /// The files by which the image's skopeo finds the relay and trusts it. The image's own signature policy
     /// stays where it was asked to decide.
     pub fn files(&self, image: &Image, keep_policy: bool) -> Result<Vec<ExtraFile>> {
-        let address = self.listener.local_addr().context("getsockname")?;
         let mut files = vec![ExtraFile {
             path: "etc/containers/registries.conf.d/zz-landfall.conf",
-            content: relay::registries_conf(&image.reference, address).into(),
+            content: relay::registries_conf(&image.reference, &self.place).into(),
         }];
         if !keep_policy {
             files.push(ExtraFile {
@@ -67,11 +70,10 @@ impl Network {
     }
 
     pub fn serve(&self, found: &FoundImage, root: &Root) -> Result<Relay> {
-        let listener = self.listener.try_clone().context("dup")?;
         let blobs = Blobs {
             cached: root.kept_blobs(&found.image)?,
             source: Arc::clone(&found.source),
         };
-        Relay::serve(listener, Arc::clone(&found.image), blobs).context("starting the relay")
+        Relay::serve(&self.place, Arc::clone(&found.image), blobs).context("starting the relay")
     }
 }

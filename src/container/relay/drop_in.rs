@@ -1,16 +1,15 @@
 //! What the image's own container tools must read so that they find the relay, and only that: a drop-in for
 //! `registries.conf.d` (containers-registries.conf(5)) and a `policy.json` (containers-policy.json(5)).
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 
+use super::Place;
 use crate::image::oci::{Image, Reference};
 
-/// A drop-in that maps the image's own name to the relay at `address`. Tools read the files of
+/// A drop-in that maps the image's own name to the relay at `place`. Tools read the files of
 /// `registries.conf.d` in the order of their names, and the last one to speak of a name wins: call it `zz-…`.
-pub fn registries_conf(reference: &Reference, address: SocketAddr) -> String {
-    let (name, repository) = (reference.name(), reference.repository());
+pub fn registries_conf(reference: &Reference, place: &Place) -> String {
+    let (name, location) = (reference.name(), place.location());
     // The parts of a name need no escapes in TOML: its grammar has letters, digits and `.:/_-` only.
     format!(
         "# The image that installs itself is served by its installer, under its own name.\n\
@@ -18,7 +17,7 @@ pub fn registries_conf(reference: &Reference, address: SocketAddr) -> String {
          \n\
          [[registry]]\n\
          prefix = \"{name}\"\n\
-         location = \"{address}/{repository}\"\n\
+         location = \"{location}\"\n\
          insecure = true\n\
          blocked = false\n"
     )
@@ -43,18 +42,19 @@ mod tests {
     #[test]
     fn the_texts_are_these() {
         let image = image(&[]);
-        let address = "127.0.0.1:4711".parse().unwrap();
+        let place = Place::new(std::net::TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
         assert_eq!(
-            registries_conf(&image.reference, address),
+            registries_conf(&image.reference, &place),
             r#"# The image that installs itself is served by its installer, under its own name.
 unqualified-search-registries = []
 
 [[registry]]
 prefix = "registry.example.com/os/x"
-location = "127.0.0.1:4711/os/x"
+location = "LOCATION"
 insecure = true
 blocked = false
 "#
+            .replace("LOCATION", &place.location())
         );
         let expected = r#"{
   "default": [

@@ -1,18 +1,18 @@
 //! The relay: a read-only registry (OCI distribution spec, "pull") that has exactly one image and nothing
 //! else.
 //!
-//! The image that installs itself asks it for itself: by its own name, on a loopback where nobody else is.
+//! The image that installs itself asks it for itself, by its own name; nobody else knows the [`Place`].
 //! Everything it gives out was verified: manifest and config by [`Image`], cached blobs when they were
 //! pulled, and what is streamed from the source again has its last bytes held back until the digest is right.
 
 mod blob;
 mod drop_in;
+mod place;
 mod range;
 mod serve;
 mod state;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use drop_in::{policy_json, registries_conf};
+pub use place::Place;
 use state::State;
 pub use state::{Blobs, Served};
 
@@ -36,30 +37,24 @@ const IDLE: Duration = Duration::from_secs(120);
 
 /// A running relay. It ends when dropped.
 pub struct Relay {
-    address: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
 }
 
 impl Relay {
-    /// Answers on `listener` for `image`. Must be called within a tokio runtime; the listener may live in
-    /// another network namespace.
-    pub fn serve(listener: TcpListener, image: Arc<Image>, blobs: Blobs) -> io::Result<Self> {
+    /// Answers at `place` for `image`. Must be called within a tokio runtime.
+    pub fn serve(place: &Place, image: Arc<Image>, blobs: Blobs) -> io::Result<Self> {
+        let listener = place.listen()?;
         listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let state = Arc::new(State {
+            door: place.door(),
             image,
             blobs,
             served: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, state.clone()));
-        Ok(Self { address, state, task })
-    }
-
-    /// Where the relay answers.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        Ok(Self { state, task })
     }
 
     /// What was given out so far.

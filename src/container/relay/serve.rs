@@ -16,7 +16,6 @@ use oci_spec::image::{Descriptor, Digest};
 use super::blob;
 use super::range::{self, Wanted};
 use super::state::{Served, State};
-use crate::image::oci::Image;
 use crate::image::source::BlobStream;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
@@ -46,7 +45,7 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Res
         return Ok(refusal);
     }
     let image = &state.image;
-    Ok(match asked(image, request.uri().path()) {
+    Ok(match asked(&state, request.uri().path()) {
         Asked::Root => whole("application/json", None, Bytes::from_static(b"{}")),
         Asked::Manifest => whole(
             &image.manifest_media_type,
@@ -70,15 +69,15 @@ pub async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Res
 }
 
 /// What `path` means: names are compared as they are, and nothing is decoded, as no name of an image needs
-/// it.
-fn asked<'a>(image: &'a Image, path: &str) -> Asked<'a> {
+/// it. Who doesn't know the secret learns only that this is a registry, which clients ask for first.
+fn asked<'a>(state: &'a State, path: &str) -> Asked<'a> {
     if path == "/v2/" || path == "/v2" {
         return Asked::Root;
     }
+    let image = &state.image;
     let below = path
         .strip_prefix("/v2/")
-        .and_then(|rest| rest.strip_prefix(image.reference.repository()))
-        .and_then(|rest| rest.strip_prefix('/')?.split_once('/'));
+        .and_then(|rest| state.door.open(rest)?.split_once('/'));
     let is = |digest: &Digest, name: &str| digest.as_ref() == name;
     match below {
         Some(("manifests", name)) if is(&image.digest, name) || image.reference.tag() == Some(name) => {
@@ -168,7 +167,7 @@ fn whole(content_type: &str, digest: Option<&Digest>, bytes: Bytes) -> Response<
 
 /// The spec's error answer.
 fn refusal(status: StatusCode, code: &str) -> Response<Body> {
-    let text = format!(r#"{{"errors":[{{"code":"{code}","message":"this registry has one image only"}}]}}"#);
+    let text = format!(r#"{{"errors":[{{"code":"{code}","message":"it is not here"}}]}}"#);
     let response = Response::builder()
         .status(status)
         .header(CONTENT_TYPE, "application/json");

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::place::Door;
 use crate::image::oci::{Digest, Image};
 use crate::image::source::Source;
 
@@ -33,6 +34,7 @@ pub struct Served {
 }
 
 pub struct State {
+    pub door: Door,
     pub image: Arc<Image>,
     pub blobs: Blobs,
     pub served: Mutex<Served>,

@@ -1,6 +1,7 @@
 //! The relay, asked over HTTP.
 
 use std::collections::HashMap;
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -70,7 +71,26 @@ impl Source for Gives {
 
 const LAYER: &[u8] = b"0123456789";
 
-fn relay(cached: Option<&[u8]>, source: &[u8]) -> (Relay, tempfile::TempDir) {
+/// A relay, its place and its cache.
+struct Lab {
+    relay: Relay,
+    place: Place,
+    folder: tempfile::TempDir,
+}
+
+impl Lab {
+    /// The path of what the image has there.
+    fn path(&self, of: &str) -> String {
+        let location = self.place.location();
+        format!("/v2/{}/{of}", location.split_once('/').unwrap().1)
+    }
+
+    fn layer_path(&self) -> String {
+        self.path(&format!("blobs/{}", sha256(LAYER)))
+    }
+}
+
+fn relay(cached: Option<&[u8]>, source: &[u8]) -> Lab {
     let folder = tempfile::tempdir().unwrap();
     let mut files = HashMap::new();
     if let Some(bytes) = cached {
@@ -78,15 +98,13 @@ fn relay(cached: Option<&[u8]>, source: &[u8]) -> (Relay, tempfile::TempDir) {
         std::fs::write(&path, bytes).unwrap();
         files.insert(sha256(LAYER), path);
     }
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Place::new(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
     let blobs = Blobs {
         cached: files,
         source: Arc::new(Gives(source.to_vec())),
     };
-    (
-        Relay::serve(listener, Arc::new(image(&[LAYER])), blobs).unwrap(),
-        folder,
-    )
+    let relay = Relay::serve(&place, Arc::new(image(&[LAYER])), blobs).unwrap();
+    Lab { relay, place, folder }
 }
 
 struct Answer {
@@ -95,12 +113,12 @@ struct Answer {
     body: Result<Vec<u8>, reqwest::Error>,
 }
 
-async fn ask(relay: &Relay, method: Method, path: &str, range: Option<&str>) -> Answer {
-    try_ask(relay, method, path, range).await.unwrap()
+async fn ask(lab: &Lab, method: Method, path: &str, range: Option<&str>) -> Answer {
+    try_ask(lab, method, path, range).await.unwrap()
 }
 
 async fn try_ask(
-    relay: &Relay,
+    lab: &Lab,
     method: Method,
     path: &str,
     range: Option<&str>,
@@ -111,7 +129,7 @@ async fn try_ask(
     };
     let tls = crate::image::source::registry::tls_config(&trust).unwrap();
     let client = Client::builder().tls_backend_preconfigured(tls).build().unwrap();
-    let mut request = client.request(method, format!("http://{}{path}", relay.address()));
+    let mut request = client.request(method, format!("http://{}{path}", lab.place.address()));
     if let Some(range) = range {
         request = request.header("range", range);
     }
@@ -124,53 +142,52 @@ async fn try_ask(
     })
 }
 
-fn layer_path() -> String {
-    format!("/v2/os/x/blobs/{}", sha256(LAYER))
-}
-
 #[tokio::test]
 async fn it_has_the_image_and_nothing_else() {
-    let (relay, _folder) = relay(None, LAYER);
+    let lab = relay(None, LAYER);
     let image = image(&[LAYER]);
-    let manifest = format!("/v2/os/x/manifests/{}", image.digest);
-    let config = format!("/v2/os/x/blobs/{}", image.config_descriptor.digest());
+    let manifest = lab.path(&format!("manifests/{}", image.digest));
+    let config = lab.path(&format!("blobs/{}", image.config_descriptor.digest()));
     let stranger = sha256(b"stranger");
     for (method, path, status, body) in [
         (Method::GET, "/v2/".to_string(), 200, Some(&b"{}"[..])),
         (Method::GET, manifest.clone(), 200, Some(&image.manifest[..])),
         (
             Method::GET,
-            "/v2/os/x/manifests/1".into(),
+            lab.path("manifests/1"),
             200,
             Some(&image.manifest[..]),
         ),
         (Method::GET, config.clone(), 200, Some(&image.config[..])),
-        (Method::GET, layer_path(), 200, Some(LAYER)),
+        (Method::GET, lab.layer_path(), 200, Some(LAYER)),
         (Method::HEAD, manifest.clone(), 200, Some(b"")),
-        (Method::HEAD, layer_path(), 200, Some(b"")),
-        (Method::GET, "/v2/os/x/manifests/2".into(), 404, None),
-        (Method::GET, format!("/v2/os/x/manifests/{stranger}"), 404, None),
-        (Method::GET, format!("/v2/os/x/blobs/{stranger}"), 404, None),
+        (Method::HEAD, lab.layer_path(), 200, Some(b"")),
+        (Method::GET, lab.path("manifests/2"), 404, None),
+        (Method::GET, lab.path(&format!("manifests/{stranger}")), 404, None),
+        (Method::GET, lab.path(&format!("blobs/{stranger}")), 404, None),
+        (Method::GET, lab.path("tags/list"), 404, None),
+        // Who doesn't know the secret asks in vain, whatever the image is called.
         (
             Method::GET,
-            format!("/v2/os/y/manifests/{}", image.digest),
+            format!("/v2/os/x/manifests/{}", image.digest),
             404,
             None,
         ),
         (
             Method::GET,
-            format!("/v2/os/xx/manifests/{}", image.digest),
+            format!("/v2/os/x/blobs/{}", sha256(LAYER)),
             404,
             None,
         ),
-        (Method::GET, "/v2/os/x/tags/list".into(), 404, None),
+        (Method::GET, lab.layer_path().replace("/v2/", "/v2/0"), 404, None),
+        (Method::GET, lab.layer_path().replace("/v2/", "/v2//"), 404, None),
         (Method::GET, "/v2/_catalog".into(), 404, None),
         (Method::GET, "/".into(), 404, None),
         (Method::PUT, manifest, 405, None),
-        (Method::POST, "/v2/os/x/blobs/uploads/".into(), 405, None),
-        (Method::DELETE, layer_path(), 405, None),
+        (Method::POST, lab.path("blobs/uploads/"), 405, None),
+        (Method::DELETE, lab.layer_path(), 405, None),
     ] {
-        let answer = ask(&relay, method.clone(), &path, None).await;
+        let answer = ask(&lab, method.clone(), &path, None).await;
         assert_eq!(answer.status, status, "{method} {path}");
         let got = answer.body.unwrap();
         match body {
@@ -182,7 +199,7 @@ async fn it_has_the_image_and_nothing_else() {
             ),
         }
     }
-    let served = relay.shutdown().await;
+    let served = lab.relay.shutdown().await;
     assert_eq!((served.requests, served.refused), (18, 11));
     assert_eq!(served.bytes_from_source, LAYER.len() as u64);
     assert_eq!(served.failures, [""; 0]);
@@ -190,15 +207,15 @@ async fn it_has_the_image_and_nothing_else() {
 
 #[tokio::test]
 async fn it_tells_how_far_the_image_has_fetched_itself() {
-    let (relay, _folder) = relay(None, LAYER);
-    let tell = relay.tell_progress();
+    let lab = relay(None, LAYER);
+    let tell = lab.relay.tell_progress();
     let image = image(&[LAYER]);
     let total = 10 + image.config.len();
     assert_eq!(
         tell(),
         format!("the image's installer has fetched 0 bytes of {total} bytes")
     );
-    ask(&relay, Method::GET, &layer_path(), None).await;
+    ask(&lab, Method::GET, &lab.layer_path(), None).await;
     assert_eq!(
         tell(),
         format!("the image's installer has fetched 10 bytes of {total} bytes")
@@ -207,10 +224,10 @@ async fn it_tells_how_far_the_image_has_fetched_itself() {
 
 #[tokio::test]
 async fn the_heads_say_what_comes() {
-    let (relay, _folder) = relay(Some(LAYER), b"");
+    let lab = relay(Some(LAYER), b"");
     let image = image(&[LAYER]);
     for method in [Method::GET, Method::HEAD] {
-        let answer = ask(&relay, method.clone(), "/v2/os/x/manifests/1", None).await;
+        let answer = ask(&lab, method.clone(), &lab.path("manifests/1"), None).await;
         assert_eq!(
             answer.headers["content-type"],
             "application/vnd.oci.image.manifest.v1+json"
@@ -220,7 +237,7 @@ async fn the_heads_say_what_comes() {
             answer.headers["content-length"],
             image.manifest.len().to_string().as_str()
         );
-        let answer = ask(&relay, method, &layer_path(), None).await;
+        let answer = ask(&lab, method, &lab.layer_path(), None).await;
         assert_eq!(answer.headers["docker-content-digest"], sha256(LAYER).as_ref());
         assert_eq!(answer.headers["content-length"], "10");
     }
@@ -229,7 +246,7 @@ async fn the_heads_say_what_comes() {
 #[tokio::test]
 async fn parts_come_from_file_and_source_alike() {
     for cached in [Some(LAYER), None] {
-        let (relay, _folder) = relay(cached, LAYER);
+        let lab = relay(cached, LAYER);
         for (range, status, body, content_range) in [
             ("bytes=0-0", 206, &b"0"[..], Some("bytes 0-0/10")),
             ("bytes=3-5", 206, b"345", Some("bytes 3-5/10")),
@@ -238,7 +255,7 @@ async fn parts_come_from_file_and_source_alike() {
             ("bytes=10-", 416, b"", Some("bytes */10")),
             ("bytes=0-1,3-4", 200, LAYER, None),
         ] {
-            let answer = ask(&relay, Method::GET, &layer_path(), Some(range)).await;
+            let answer = ask(&lab, Method::GET, &lab.layer_path(), Some(range)).await;
             assert_eq!(answer.status, status, "{range}");
             assert_eq!(answer.body.unwrap(), body, "{range}");
             let found = answer
@@ -247,7 +264,7 @@ async fn parts_come_from_file_and_source_alike() {
                 .map(|value| value.to_str().unwrap());
             assert_eq!(found, content_range);
         }
-        let served = relay.shutdown().await;
+        let served = lab.relay.shutdown().await;
         let (from_cache, from_source) = if cached.is_some() { (17, 0) } else { (0, 17) };
         assert_eq!(
             (served.bytes_from_cache, served.bytes_from_source),
@@ -267,13 +284,13 @@ async fn a_wrong_blob_is_never_complete() {
         (b"", "ends after 0 of 10 bytes"),
     ] {
         for range in [None, Some("bytes=0-0"), Some("bytes=2-6")] {
-            let (relay, _folder) = relay(None, gives);
+            let lab = relay(None, gives);
             // The connection may break before the head is out.
-            let body = try_ask(&relay, Method::GET, &layer_path(), range)
+            let body = try_ask(&lab, Method::GET, &lab.layer_path(), range)
                 .await
                 .and_then(|answer| answer.body);
             assert!(body.is_err(), "{why} {range:?}: {body:?}");
-            let served = relay.shutdown().await;
+            let served = lab.relay.shutdown().await;
             assert!(
                 served.failures.iter().any(|failure| failure.contains(why)),
                 "{:?}",
@@ -285,23 +302,30 @@ async fn a_wrong_blob_is_never_complete() {
 
 #[tokio::test]
 async fn a_cached_file_of_the_wrong_size_is_not_used() {
-    let (relay, folder) = relay(Some(b"short"), LAYER);
+    let lab = relay(Some(b"short"), LAYER);
     assert_eq!(
-        ask(&relay, Method::GET, &layer_path(), None).await.body.unwrap(),
+        ask(&lab, Method::GET, &lab.layer_path(), None)
+            .await
+            .body
+            .unwrap(),
         LAYER
     );
-    std::fs::remove_file(folder.path().join("blob")).unwrap();
+    std::fs::remove_file(lab.folder.path().join("blob")).unwrap();
     assert_eq!(
-        ask(&relay, Method::GET, &layer_path(), None).await.body.unwrap(),
+        ask(&lab, Method::GET, &lab.layer_path(), None)
+            .await
+            .body
+            .unwrap(),
         LAYER
     );
-    assert_eq!(relay.served().bytes_from_source, 20);
+    assert_eq!(lab.relay.served().bytes_from_source, 20);
 }
 
 #[tokio::test]
 async fn it_ends_when_it_is_shut_down() {
-    let (relay, _folder) = relay(None, LAYER);
-    let address = relay.address();
-    relay.shutdown().await;
+    let lab = relay(None, LAYER);
+    let address = lab.place.address();
+    lab.relay.shutdown().await;
+    drop(lab.place);
     assert!(std::net::TcpStream::connect(address).is_err());
 }
