@@ -107,12 +107,12 @@ fn mount_in(base: PathBuf, options: String) -> Result<()> {
     let mounting = thread::spawn(move || -> Result<()> {
         unshare(CloneFlags::CLONE_FS).context("unshare(CLONE_FS)")?;
         std::env::set_current_dir(&base).with_context(|| format!("chdir {}", base.display()))?;
-        let flags = MsFlags::empty();
+        // A device node of an image's opens nothing.
         mount(
             Some("overlay"),
             MERGED,
             Some("overlay"),
-            flags,
+            MsFlags::MS_NODEV,
             Some(options.as_str()),
         )
         .with_context(|| format!("mount -t overlay in {}", base.display()))
