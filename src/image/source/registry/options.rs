@@ -1,6 +1,7 @@
 //! How to speak to registries, as the user wants it.
 
 use std::path::PathBuf;
+use std::{fs, iter};
 
 use super::config::places::Places;
 use super::http::Timeouts;
@@ -66,6 +67,20 @@ impl Options {
         }
     }
 
+    /// The files with credentials and keys that are there, also where this image needs none of them. They were
+    /// read when an image has been found; nobody opens them again. Links are followed to their ends.
+    pub fn secret_files(&self) -> Vec<PathBuf> {
+        let given = iter::chain(&self.pull_secret, &self.authfile).cloned();
+        let files = given.chain(self.places.secret_files());
+        let mut files: Vec<_> = files
+            .filter_map(|path| fs::canonicalize(path).ok())
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+
     /// Which servers to trust, where no registry is concerned.
     pub fn trust(&self) -> Trust {
         Trust {
@@ -73,5 +88,58 @@ impl Options {
             authorities: self.ca_cert.iter().cloned().collect(),
             client: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn files_with_secrets_are_those_that_are_there() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path().canonicalize().unwrap();
+        let make = |name: &str| {
+            let path = root.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            path
+        };
+        let certs = "etc/containers/certs.d/reg.lab:5000";
+        for other in ["ca.crt", "a.cert", "notes"] {
+            make(&format!("{certs}/{other}"));
+        }
+        make("etc/containers/registries.conf");
+        let mut expected: Vec<_> = [
+            "a-pull-secret",
+            "an-auth-file",
+            "etc/docker/certs.d/x/b.key",
+            "root/.config/containers/auth.json",
+            "root/.docker/config.json",
+        ]
+        .map(make)
+        .into();
+        expected.push(make(&format!("{certs}/a.key")));
+        expected.sort();
+        symlink("an-auth-file", root.join("a-link")).unwrap();
+        let options = Options {
+            pull_secret: Some(root.join("a-pull-secret")),
+            authfile: Some(root.join("a-link")),
+            places: Places::new(&root, 0, |_| None),
+            ..Options::default()
+        };
+        assert_eq!(options.secret_files(), expected);
+        let standard_input = Options {
+            pull_secret: Some(Path::new("-").into()),
+            ..options
+        };
+        assert!(
+            !standard_input
+                .secret_files()
+                .contains(&root.join("a-pull-secret"))
+        );
     }
 }

@@ -114,13 +114,34 @@ impl Places {
 
     /// The directories with certificates for `host` (`HOST[:PORT]`), of which the first that exists counts.
     pub fn certs(&self, host: &str) -> [PathBuf; 3] {
+        self.all_certs().map(|directory| directory.join(host))
+    }
+
+    /// Where files with credentials and keys may be, for whatever registry; most don't exist.
+    pub fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
+        let is_key = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "key");
+        let hosts = self.all_certs().into_iter().flat_map(entries);
+        let keys = hosts.flat_map(entries).filter(is_key);
+        self.auth_file
+            .clone()
+            .into_iter()
+            .chain(self.auth_files())
+            .chain(keys)
+    }
+
+    fn all_certs(&self) -> [PathBuf; 3] {
         [
             self.home.join(".config/containers/certs.d"),
             self.root.join("etc/containers/certs.d"),
             self.root.join("etc/docker/certs.d"),
         ]
-        .map(|directory| directory.join(host))
     }
+}
+
+/// What is in a directory, if it can be read.
+fn entries(directory: PathBuf) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path())
 }
 
 /// Whether this user may look into a home: `su` and its like leave HOME as it was.
