@@ -28,9 +28,11 @@ use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Ended, ExitStatus, NotStarted};
+use super::filter::{self, Broker};
 use super::process::Process;
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
+use crate::sys::seccomp;
 
 /// The name of the one container in its bundle.
 const CONTAINER: &str = "landfall";
@@ -187,7 +189,8 @@ struct ImageExecutor {
 
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let not_started = match prepare(&self.orders) {
+        let filtered = prepare(&self.orders).and_then(|()| filter(&self.orders));
+        let not_started = match filtered {
             Ok(()) => execute(spec),
             Err(error) => NotStarted::not_run(format!("{error:#}")),
         };
@@ -250,6 +253,15 @@ fn search(program: &str, path: &str, execute: impl Fn(&CStr) -> nix::Result<Infa
         }
     }
     refused
+}
+
+/// From here on the process can do what the command can do, and no more.
+fn filter(orders: &Orders) -> Result<()> {
+    let program = match orders.kernel_devices {
+        true => filter::installing(true, Broker::Missing),
+        false => filter::asking(),
+    };
+    seccomp::install(&program)
 }
 
 fn prepare(orders: &Orders) -> Result<()> {

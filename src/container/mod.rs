@@ -6,6 +6,7 @@
 //! could deadlock in the allocator if other threads were alive.
 
 mod exit;
+mod filter;
 pub mod helper;
 mod network;
 mod process;

@@ -12,4 +12,5 @@ pub mod net;
 pub mod packet;
 #[cfg(test)]
 pub mod random;
+pub mod seccomp;
 pub mod signal;

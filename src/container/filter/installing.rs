@@ -1,0 +1,155 @@
+//! The installer makes file systems and mounts them, so it may call whatever it likes, but for what no
+//! installer needs and a hostile one would: other processes, the kernel itself, its keys and clocks, files by
+//! their handles, terminals. What mounts is the broker's to decide.
+
+use libc::{
+    self as c, CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER, KEY_SPEC_PROCESS_KEYRING,
+    KEY_SPEC_SESSION_KEYRING, KEY_SPEC_THREAD_KEYRING, c_long,
+};
+use nix::errno::Errno;
+
+use super::Answer;
+use super::asking::{FAMILIES, NEWTIME};
+use super::assemble::{Case, Is, Rule};
+
+const REFUSE: Answer = Answer::Refuse(Errno::EPERM);
+
+/// With `luks`, an installer may keep keys of its own. The first rule that names a call decides.
+pub(super) fn rules(luks: bool) -> Vec<Rule> {
+    let rule = |calls, cases, answer| Rule { calls, cases, answer };
+    let families = if luks { SOCKETS_WITH_CIPHERS } else { SOCKETS };
+    let mut rules = vec![
+        rule(MOUNTS, &[], Answer::Decide),
+        rule(&[c::SYS_open_tree], MOUNTS_COPIED, Answer::Allow),
+        rule(&[c::SYS_ioctl], TYPING, Answer::Allow),
+        rule(&[c::SYS_clone, c::SYS_unshare], NAMESPACES, Answer::Allow),
+        rule(&[c::SYS_socket], families, Answer::Refuse(Errno::EAFNOSUPPORT)),
+        rule(REFUSED, &[], REFUSE),
+        rule(REFUSED_ON_X86, &[], REFUSE),
+        rule(LACKING, &[], Answer::Refuse(Errno::ENOSYS)),
+    ];
+    if luks {
+        rules.push(rule(&[c::SYS_add_key], OWN_KEYRINGS, Answer::Tell));
+        rules.push(rule(&[c::SYS_keyctl], OWN_KEYS, Answer::Tell));
+    }
+    rules.push(rule(TOLD, &[], Answer::Tell));
+    rules
+}
+
+pub(super) fn told(number: c_long) -> Option<&'static str> {
+    if number == c::SYS_ioctl {
+        return Some("ioctl(TIOCSTI)");
+    }
+    let place = TOLD.iter().position(|told| *told == number)?;
+    TOLD_NAMES[place].strip_prefix("SYS_")
+}
+
+const MOUNTS: &[c_long] = &[
+    c::SYS_mount,
+    c::SYS_umount2,
+    c::SYS_fsopen,
+    c::SYS_move_mount,
+    c::SYS_mount_setattr,
+];
+/// `OPEN_TREE_CLONE`: a mount, in the end; without it the call only opens a path.
+const MOUNTS_COPIED: &[Case] = &[Case {
+    argument: 2,
+    is: Is::AnyOf(1),
+    answer: Answer::Decide,
+}];
+
+/// Requests that type for the user, or steer the console.
+const TYPING: &[Case] = &[Case {
+    argument: 1,
+    is: Is::OneOf(&[c::TIOCSTI as u32, c::TIOCLINUX as u32]),
+    answer: Answer::Tell,
+}];
+
+/// In a user's namespace a program has all capabilities. bootc, its bwrap and podman make namespaces of
+/// mounts, processes, IPC and names alone.
+const NAMESPACES: &[Case] = &[Case {
+    argument: 0,
+    is: Is::AnyOf((CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWCGROUP) as u32 | NEWTIME),
+    answer: REFUSE,
+}];
+
+const SOCKETS: &[Case] = &[Case {
+    argument: 0,
+    is: Is::OneOf(FAMILIES),
+    answer: Answer::Allow,
+}];
+/// cryptsetup has the kernel encrypt.
+const SOCKETS_WITH_CIPHERS: &[Case] = &[
+    SOCKETS[0],
+    Case {
+        argument: 0,
+        is: Is::OneOf(&[c::AF_ALG as u32]),
+        answer: Answer::Allow,
+    },
+];
+
+/// Keyrings that end with who made them. The session's is one of the container's own.
+const OWN_KEYRINGS: &[Case] = &[Case {
+    argument: 4,
+    is: Is::OneOf(&[
+        KEY_SPEC_THREAD_KEYRING as u32,
+        KEY_SPEC_PROCESS_KEYRING as u32,
+        KEY_SPEC_SESSION_KEYRING as u32,
+    ]),
+    answer: Answer::Allow,
+}];
+/// What cryptsetup does with its keys. Nobody looks for keys, reads them or gives them away.
+const OWN_KEYS: &[Case] = &[Case {
+    argument: 0,
+    is: Is::OneOf(&[
+        c::KEYCTL_GET_KEYRING_ID,
+        c::KEYCTL_JOIN_SESSION_KEYRING,
+        c::KEYCTL_REVOKE,
+        c::KEYCTL_UNLINK,
+    ]),
+    answer: Answer::Allow,
+}];
+
+/// Honest programs try these, and go on without.
+const REFUSED: &[c_long] = &[
+    c::SYS_adjtimex,
+    c::SYS_clock_adjtime,
+    c::SYS_clock_settime,
+    c::SYS_fanotify_mark,
+    c::SYS_lookup_dcookie,
+    c::SYS_nfsservctl,
+    c::SYS_quotactl,
+    c::SYS_quotactl_fd,
+    c::SYS_settimeofday,
+    c::SYS_vhangup,
+];
+#[cfg(target_arch = "x86_64")]
+const REFUSED_ON_X86: &[c_long] = &[c::SYS_ioperm, c::SYS_iopl, c::SYS_modify_ldt];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_ON_X86: &[c_long] = &[];
+
+/// As if the kernel did not have them; then programs do what they did before there were these calls. The
+/// flags of clone3(2) are in memory, where no filter sees them: glibc, Go and others call clone(2) then. The
+/// mounts of fspick(2) and open_tree_attr would get past the broker.
+const LACKING: &[c_long] = &[
+    c::SYS_clone3,
+    c::SYS_fspick,
+    c::SYS_io_uring_enter,
+    c::SYS_io_uring_register,
+    c::SYS_io_uring_setup,
+    467, // open_tree_attr: newer than the C library's list
+];
+
+/// The constants, and what they are called.
+macro_rules! calls {
+    ($calls:ident, $names:ident: $($call:ident)*) => {
+        const $calls: &[c_long] = &[$(c::$call),*];
+        const $names: &[&str] = &[$(stringify!($call)),*];
+    };
+}
+calls! { TOLD, TOLD_NAMES:
+    SYS_acct SYS_add_key SYS_bpf SYS_delete_module SYS_fanotify_init SYS_finit_module SYS_init_module
+    SYS_kexec_file_load SYS_kexec_load SYS_keyctl SYS_open_by_handle_at SYS_perf_event_open SYS_pidfd_getfd
+    SYS_process_vm_readv SYS_process_vm_writev SYS_ptrace SYS_reboot SYS_request_key SYS_swapoff SYS_swapon
+    SYS_syslog SYS_userfaultfd
+}
