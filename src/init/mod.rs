@@ -1,6 +1,6 @@
 //! Landfall as the first process, the `/init` of a ramdisk with nothing else in it but kernel modules.
 //!
-//! The story: mounts, modules, network, installation, end. The installation runs in a process of its own:
+//! The story: mounts, a root of its own, modules, network, installation, end. The installation runs in a process of its own:
 //! whatever happens to it (a bug, the kernel's out-of-memory killer), the first process lives on and keeps
 //! the reason on the screen. It never ends and never reboots after a failure.
 
@@ -8,6 +8,8 @@ mod cmdline;
 mod ending;
 mod mounts;
 mod network;
+mod own_root;
+mod settings;
 
 use std::ffi::OsStr;
 use std::panic::catch_unwind;
@@ -88,6 +90,8 @@ fn read_ending() -> Result<Ending> {
 
 /// The story.
 fn install_as_the_command_line_says() -> Result<()> {
+    own_root::move_in().context("moving out of the kernel's own root")?;
+    settings::apply()?;
     let progress = Progress::on_stderr(Style::Plain);
     progress.note(format!(
         "Landfall {} is running as the first process",

@@ -1,6 +1,8 @@
 //! The file systems of the kernel and in memory that a system has mounted.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -50,15 +52,25 @@ const MOUNTS: [Mount; 7] = [
         MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC),
     ),
     needed("/dev/shm", "tmpfs", "mode=1777", FILES),
-    needed("/proc", "proc", "", QUIET),
+    // Nobody but root learns what runs; a number, as kernels before 5.8 know no word for it.
+    needed("/proc", "proc", "hidepid=2", QUIET),
     needed("/sys", "sysfs", "", QUIET),
     needed("/run", "tmpfs", "mode=0755", FILES),
     needed("/tmp", "tmpfs", "mode=1777", FILES),
 ];
 
+/// Links that the kernel does not make in its `/dev`; udev would.
+const LINKS: [(&str, &str); 4] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "fd/0"),
+    ("/dev/stdout", "fd/1"),
+    ("/dev/stderr", "fd/2"),
+];
+
 /// Mounts what is not mounted yet, and takes `/dev/console` as standard input, output and error.
 pub(super) fn mount_all() -> Result<()> {
     MOUNTS.iter().try_for_each(mount_one)?;
+    LINKS.iter().try_for_each(|(path, target)| link(path, target))?;
     take_console().context("opening the console")
 }
 
@@ -93,6 +105,13 @@ fn mount_one(wanted: &Mount) -> Result<()> {
         Ok(()) | Err(nix::errno::Errno::EBUSY) => Ok(()),
         Err(_) if wanted.is_optional => Ok(()),
         Err(errno) => Err(errno).with_context(|| format!("mount({kind}, {target}, {options:?})")),
+    }
+}
+
+fn link(path: &str, target: &str) -> Result<()> {
+    match symlink(target, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made.with_context(|| format!("symlink({target}, {path})")),
     }
 }
 
