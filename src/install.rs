@@ -67,7 +67,8 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
     let path = claim.disk().path.display().to_string();
     let mut unfinished = Unfinished::begin(claim, request.keep_on_failure, report, progress);
     progress.enter(Phase::Install);
-    unfinished.run(&command, &programs, relay).await?;
+    let block_setup = request.bootc.block_setup;
+    unfinished.run(&command, block_setup, &programs, relay).await?;
     if let Err(error) = root.close() {
         // What is on the disk is not worse for it.
         progress.warn(format!("{error:#}"));

@@ -1,10 +1,10 @@
-//! `landfall run`: a command in an image, in the sandbox that an installation has, with no disk and no
-//! network.
+//! `landfall run`: a command in an image, in the sandbox in which an installation asks it questions: no disk
+//! and no network.
 
 use anyhow::Result;
 
 use crate::console::progress::{Event, Phase, Progress};
-use crate::container::{self, Devices, ExitStatus, Network, NetworkAccess, Output, Sandbox};
+use crate::container::{self, ExitStatus, Network, NetworkAccess, Output, Power, Sandbox};
 use crate::image::memory::Purpose;
 use crate::image::root::{self, Wanted};
 
@@ -17,7 +17,7 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     progress.enter(Phase::Pull);
     let root = found.mount(&memory, &[], progress).await?;
     let (environment, network) = (&found.image.environment, Network::new(NetworkAccess::None)?);
-    let sandbox = Sandbox::new(&root, command, environment, Devices::Harmless, &network);
+    let sandbox = Sandbox::new(&root, command, environment, Power::Asking, &network);
     // From here on the command speaks, and its end is ours.
     progress.tell(Event::PhaseOver);
     let ended = container::run(&sandbox, Output::Inherit).await?;

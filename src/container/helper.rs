@@ -28,11 +28,12 @@ use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
 use super::exit::{Ended, ExitStatus, NotStarted};
-use super::filter::{self, Broker};
+use super::filter::Broker;
+use super::power::Power;
 use super::process::Process;
 use crate::sys::mount::root_is_initramfs;
 use crate::sys::namespace::enter_private_mounts;
-use crate::sys::seccomp;
+use crate::sys::{keyring, seccomp};
 
 /// The name of the one container in its bundle.
 const CONTAINER: &str = "landfall";
@@ -46,8 +47,8 @@ const NOT_STARTED_FILE: &str = "not-started.json";
 /// What the runtime's configuration has no word for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Orders {
-    /// Whether the kernel's devtmpfs is to be mounted.
-    pub kernel_devices: bool,
+    /// What the command may do.
+    pub power: Power,
     /// The process that gives these orders.
     pub from: u32,
 }
@@ -77,6 +78,7 @@ fn run(bundle: &Path) -> Result<Outcome> {
     end_with(orders.from)?;
     // Landfall's first thread blocks signals, and its children inherit that.
     SigSet::all().thread_unblock().context("sigprocmask")?;
+    keyring::join_new_session()?;
     hide_cgroups()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
     let executor = ImageExecutor {
@@ -189,7 +191,9 @@ struct ImageExecutor {
 
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let filtered = prepare(&self.orders).and_then(|()| filter(&self.orders));
+        let filter = self.orders.power.filter(Broker::Missing);
+        // From here on this process can do what the command can do, and no more.
+        let filtered = prepare(&self.orders).and_then(|()| seccomp::install(&filter));
         let not_started = match filtered {
             Ok(()) => execute(spec),
             Err(error) => NotStarted::not_run(format!("{error:#}")),
@@ -255,18 +259,9 @@ fn search(program: &str, path: &str, execute: impl Fn(&CStr) -> nix::Result<Infa
     refused
 }
 
-/// From here on the process can do what the command can do, and no more.
-fn filter(orders: &Orders) -> Result<()> {
-    let program = match orders.kernel_devices {
-        true => filter::installing(true, Broker::Missing),
-        false => filter::asking(),
-    };
-    seccomp::install(&program)
-}
-
 fn prepare(orders: &Orders) -> Result<()> {
     SigSet::all().thread_unblock().context("sigprocmask")?;
-    if orders.kernel_devices {
+    if orders.power.target().is_some() {
         mount_devices()?;
     }
     Ok(())

@@ -9,6 +9,7 @@ mod exit;
 mod filter;
 pub mod helper;
 mod network;
+mod power;
 mod process;
 pub mod relay;
 pub(crate) mod run;
@@ -16,5 +17,6 @@ pub(crate) mod spec;
 
 pub use exit::{Ended, ExitStatus, NotStarted};
 pub use network::{Network, NetworkAccess};
+pub use power::{Power, Target};
 pub use run::{Output, run};
-pub use spec::{Devices, Sandbox};
+pub use spec::Sandbox;

@@ -18,7 +18,7 @@ use crate::console::text::printable;
 
 use super::exit::Ended;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
-use super::spec::{Devices, Sandbox, runtime_spec};
+use super::spec::{Sandbox, runtime_spec};
 
 /// The hidden subcommand that makes this program the helper.
 pub const HELPER_COMMAND: &str = "container-helper";
@@ -48,7 +48,7 @@ fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
     spec.save(bundle.join("config.json"))
         .context("writing the container's configuration")?;
     let orders = Orders {
-        kernel_devices: sandbox.devices != Devices::Harmless,
+        power: sandbox.power.clone(),
         from: std::process::id(),
     };
     fs::write(bundle.join(ORDERS_FILE), serde_json::to_vec(&orders)?).context("writing the helper's orders")

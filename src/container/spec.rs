@@ -6,24 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use oci_spec::runtime::{
-    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, Mount, MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::network::Network;
+use super::power::Power;
 use crate::image::root::Root;
-
-/// What the container sees below `/dev`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Devices {
-    /// `null`, `zero`, `random`, `tty`, `shm` and the like.
-    Harmless,
-    /// The kernel's devtmpfs: partitions appear in it as the kernel makes them. And the firmware's variables.
-    Kernel {
-        /// Whether the machine was booted by UEFI.
-        efivars: bool,
-    },
-}
 
 /// One command in an image's root.
 #[derive(Clone, Debug)]
@@ -33,7 +23,7 @@ pub struct Sandbox<'root> {
     command: &'root [String],
     /// As `KEY=VALUE`.
     environment: &'root [String],
-    pub(super) devices: Devices,
+    pub(super) power: Power,
     /// The network namespace behind this path; without one it is the host's, with its name resolution.
     network: Option<&'root Path>,
 }
@@ -43,7 +33,7 @@ impl<'root> Sandbox<'root> {
         root: &'root Root,
         command: &'root [String],
         environment: &'root [String],
-        devices: Devices,
+        power: Power,
         network: &'root Network,
     ) -> Self {
         Self {
@@ -51,50 +41,39 @@ impl<'root> Sandbox<'root> {
             bundle: root.scratch("container"),
             command,
             environment,
-            devices,
+            power,
             network: network.namespace(),
         }
     }
 }
 
-/// Why each capability is there; all others are dropped. Found by running bootc 1.16 with one less at a time.
-const CAPABILITIES: [(Capability, &str); 8] = [
-    (Capability::Chown, "files of the installed system have owners"),
-    (
-        Capability::DacOverride,
-        "… and modes that would stop root without it",
-    ),
-    (Capability::Fowner, "chmod and utimes on files of other owners"),
-    (
-        Capability::Fsetid,
-        "set-group-ID bits survive; without it they are lost, and bootc still succeeds",
-    ),
-    (Capability::Setfcap, "security.capability of installed files"),
-    (
-        Capability::SysAdmin,
-        "mounts, trusted.* attributes, partition tables",
-    ),
-    (
-        Capability::SysChroot,
-        "setns to a mount namespace; chroot into the deployment for the boot loader",
-    ),
-    (
-        Capability::Mknod,
-        "tpm2-luks: cryptsetup makes the device node of the opened volume",
-    ),
-];
-
-/// Kernel interfaces that no installer needs: nothing is to be seen there.
-const MASKED: [&str; 6] = [
-    "/proc/kcore",
+/// Kernel interfaces that no program of an image needs: nothing is to be seen there. podman's default, and
+/// what else tells of the kernel's memory or of how it was started.
+const MASKED: [&str; 20] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bootconfig",
+    "/proc/interrupts",
     "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
     "/proc/keys",
-    "/proc/timer_list",
+    "/proc/kmsg",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/sysrq-trigger",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
 ];
-/// Kernel interfaces that may be read, not written.
-const READ_ONLY: [&str; 4] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"];
+/// Tables of the firmware, the keys to network disks among them.
+const FIRMWARE: &str = "/sys/firmware";
+const EFI: &str = "/sys/firmware/efi";
 
 /// What the environment of every program has.
 const DEFAULTS: [&str; 4] = [
@@ -116,28 +95,20 @@ pub(super) fn runtime_spec(sandbox: &Sandbox<'_>) -> Result<Spec> {
 }
 
 fn build(sandbox: &Sandbox<'_>) -> Result<Spec> {
-    let capabilities: HashSet<_> = CAPABILITIES.iter().map(|(capability, _)| *capability).collect();
-    let capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(capabilities.clone())
-        .effective(capabilities.clone())
-        .permitted(capabilities)
-        .inheritable(HashSet::new())
-        .ambient(HashSet::new())
-        .build()?;
     let process = ProcessBuilder::default()
         .terminal(false)
         .user(UserBuilder::default().uid(0u32).gid(0u32).build()?)
         .args(sandbox.command.to_vec())
         .env(environment(sandbox.environment)?)
         .cwd("/")
-        .capabilities(capabilities)
-        .no_new_privileges(false)
-        .rlimits(Vec::new())
+        .capabilities(capabilities(&sandbox.power)?)
+        .no_new_privileges(sandbox.power == Power::Asking)
+        .rlimits(vec![no_core()?])
         .build()?;
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(sandbox.network)?)
-        .masked_paths(MASKED.map(String::from).to_vec())
-        .readonly_paths(READ_ONLY.map(String::from).to_vec())
+        .masked_paths(masked(&sandbox.power))
+        .readonly_paths(Vec::new())
         .build()?;
     // The default asks for a device cgroup; there are no cgroups here.
     linux.set_resources(None);
@@ -155,6 +126,32 @@ fn build(sandbox: &Sandbox<'_>) -> Result<Spec> {
         .linux(linux)
         .build()?;
     Ok(spec)
+}
+
+fn capabilities(power: &Power) -> Result<LinuxCapabilities> {
+    let capabilities = power.capabilities();
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(capabilities.clone())
+        .effective(capabilities.clone())
+        .permitted(capabilities)
+        .inheritable(HashSet::new())
+        .ambient(HashSet::new());
+    Ok(capabilities.build()?)
+}
+
+/// With a limit of one byte the kernel neither writes a core file nor starts the program of the machine that
+/// would take one; with none at all it would start that.
+fn no_core() -> Result<PosixRlimit> {
+    let limit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitCore);
+    Ok(limit.soft(1u64).hard(1u64).build()?)
+}
+
+fn masked(power: &Power) -> Vec<String> {
+    let mut masked = MASKED.map(String::from).to_vec();
+    if !power.target().is_some_and(|target| target.efivars) {
+        masked.push(FIRMWARE.into());
+    }
+    masked
 }
 
 /// The image's environment over the defaults that every program counts on. An error if no program could be
@@ -230,23 +227,34 @@ fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>> {
 
 fn mounts(sandbox: &Sandbox<'_>) -> Result<Vec<Mount>> {
     let inert = ["nosuid", "noexec", "nodev"];
-    let shared = ["nosuid", "nodev", "mode=1777"];
+    let seen = ["nosuid", "noexec", "nodev", "ro"];
+    let size = format!("size={}", sandbox.power.scratch_bytes());
+    let scratch = |mode| ["nosuid", "nodev", mode, &size];
     let mut mounts = vec![
-        mount("/proc", "proc", &inert)?,
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
-        // libcontainer writes into /dev: this one is thrown away, the kernel's is mounted over it later.
+        mount("/proc", "proc", &seen)?,
+        mount("/sys", "sysfs", &seen)?,
+        // libcontainer writes into /dev: for who installs, this one is covered later by the kernel's.
         mount(
             "/dev",
             "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=64k"],
+            &["nosuid", "noexec", "strictatime", "mode=755", "size=64k"],
         )?,
-        mount("/run", "tmpfs", &["nosuid", "nodev", "mode=755"])?,
-        mount("/tmp", "tmpfs", &shared)?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+        )?,
+        mount("/dev/shm", "tmpfs", &scratch("mode=1777"))?,
+        mount("/run", "tmpfs", &scratch("mode=755"))?,
+        mount("/tmp", "tmpfs", &scratch("mode=1777"))?,
     ];
-    if sandbox.devices == Devices::Harmless {
-        mounts.push(mount("/dev/shm", "tmpfs", &shared)?);
-    }
-    if sandbox.devices == (Devices::Kernel { efivars: true }) {
+    if sandbox.power.target().is_some_and(|target| target.efivars) {
+        mounts.push(mount(
+            FIRMWARE,
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=755", "size=4k"],
+        )?);
+        mounts.push(mount(EFI, "bind", &["bind", "nosuid", "noexec", "nodev", "ro"])?);
         mounts.push(mount("/sys/firmware/efi/efivars", "efivarfs", &inert)?);
     }
     if sandbox.network.is_none() {
@@ -268,16 +276,25 @@ fn mount(destination: &str, kind: &str, options: &[&str]) -> Result<Mount> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::power::Target;
     use super::*;
     use serde_json::json;
 
-    fn sandbox(devices: Devices, network: Option<&str>) -> serde_json::Value {
+    fn installing(efivars: bool) -> Power {
+        Power::Installing(Target {
+            disk: "/dev/vda".into(),
+            efivars,
+            luks: false,
+        })
+    }
+
+    fn sandbox(power: Power, network: Option<&str>) -> serde_json::Value {
         let sandbox = Sandbox {
             root: Path::new("/store/root"),
             bundle: PathBuf::new(),
             command: &["bootc", "--version"].map(String::from),
             environment: &["PATH=/image/bin", "A=b", "INVOCATION_ID=1"].map(String::from),
-            devices,
+            power,
             network: network.map(Path::new),
         };
         serde_json::to_value(runtime_spec(&sandbox).unwrap()).unwrap()
@@ -285,7 +302,7 @@ mod tests {
 
     #[test]
     fn nothing_of_the_host_is_in_the_sandbox() {
-        let spec = sandbox(Devices::Harmless, Some("/proc/7/fd/9"));
+        let spec = sandbox(Power::Asking, Some("/proc/7/fd/9"));
         assert_eq!(
             spec["linux"]["namespaces"],
             json!([{"type": "pid"}, {"type": "mount"}, {"type": "ipc"}, {"type": "uts"},
@@ -309,15 +326,41 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_are_the_table_and_no_more() {
-        let spec = sandbox(Devices::Harmless, None);
-        for set in ["bounding", "effective", "permitted"] {
+    fn who_is_asked_gains_nothing_and_who_installs_may_mount() {
+        for (power, count, may_gain) in [(Power::Asking, 5, false), (installing(true), 8, true)] {
+            let process = &sandbox(power, None)["process"];
+            assert_eq!(process["noNewPrivileges"], !may_gain);
+            for set in ["bounding", "effective", "permitted"] {
+                assert_eq!(process["capabilities"][set].as_array().unwrap().len(), count);
+            }
+            for set in ["ambient", "inheritable"] {
+                assert_eq!(process["capabilities"][set], json!([]));
+            }
             assert_eq!(
-                spec["process"]["capabilities"][set].as_array().unwrap().len(),
-                CAPABILITIES.len()
+                process["rlimits"],
+                json!([{"type": "RLIMIT_CORE", "hard": 1, "soft": 1}])
             );
         }
-        assert_eq!(spec["process"]["capabilities"]["ambient"], json!([]));
+    }
+
+    #[test]
+    fn what_the_kernel_shows_cannot_be_written_and_memory_is_bounded() {
+        for power in [Power::Asking, installing(false)] {
+            let spec = sandbox(power, None);
+            for mount in spec["mounts"].as_array().unwrap() {
+                let has = |option: &str| {
+                    let options = mount["options"].as_array().unwrap();
+                    options
+                        .iter()
+                        .any(|given| given.as_str().unwrap().starts_with(option))
+                };
+                match mount["type"].as_str().unwrap() {
+                    "proc" | "sysfs" => assert!(has("ro"), "{mount}"),
+                    "tmpfs" => assert!(has("size="), "{mount}"),
+                    _ => {}
+                }
+            }
+        }
     }
 
     #[test]
@@ -329,13 +372,23 @@ mod tests {
                 .map(|mount| mount["destination"].as_str().unwrap().to_owned())
                 .collect::<Vec<_>>()
         };
-        let bios = sandbox(Devices::Kernel { efivars: false }, Some("/n"));
-        let uefi = sandbox(Devices::Kernel { efivars: true }, None);
-        assert_eq!(destinations(&bios), ["/proc", "/sys", "/dev", "/run", "/tmp"]);
+        let bios = sandbox(installing(false), Some("/n"));
+        let uefi = sandbox(installing(true), None);
         assert_eq!(
-            destinations(&uefi)[5..],
-            ["/sys/firmware/efi/efivars", "/etc/resolv.conf"]
+            destinations(&bios),
+            ["/proc", "/sys", "/dev", "/dev/pts", "/dev/shm", "/run", "/tmp"]
         );
+        assert_eq!(
+            destinations(&uefi)[7..],
+            [FIRMWARE, EFI, "/sys/firmware/efi/efivars", "/etc/resolv.conf"]
+        );
+        let masks_firmware = |spec: &serde_json::Value| {
+            spec["linux"]["maskedPaths"]
+                .as_array()
+                .unwrap()
+                .contains(&FIRMWARE.into())
+        };
+        assert!(masks_firmware(&bios) && !masks_firmware(&uefi));
         assert_eq!(uefi["linux"]["namespaces"].as_array().unwrap().len(), 4);
     }
 }

@@ -10,7 +10,7 @@ use crate::image::estimate::Estimate;
 const PULL_BYTES: u64 = 64 << 20;
 /// What the image's bootc, skopeo and their like need beyond the unpacked image, in bytes (seen: 170 to 185
 /// MiB).
-const INSTALL_BYTES: u64 = 224 << 20;
+pub const INSTALL_BYTES: u64 = 224 << 20;
 
 /// What is to be done with an image; it decides how much memory that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::bootc::probe::{Probe, QUESTIONS};
 use crate::bootc::requirements::PODMAN_TRIAL;
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::shortened;
-use crate::container::{self, Devices, Ended, ExitStatus, Network, Output, Sandbox};
+use crate::container::{self, Ended, ExitStatus, Network, Output, Power, Sandbox};
 use crate::image::root::Root;
 
 /// How long an answer of bootc's to a question may be, in bytes, and how long it may take: more than on the
@@ -28,13 +28,13 @@ pub struct Programs<'a> {
 }
 
 impl Programs<'_> {
-    pub fn sandbox<'a>(&'a self, command: &'a [String], devices: Devices) -> Sandbox<'a> {
-        Sandbox::new(self.root, command, self.environment, devices, self.network)
+    pub fn sandbox<'a>(&'a self, command: &'a [String], power: Power) -> Sandbox<'a> {
+        Sandbox::new(self.root, command, self.environment, power, self.network)
     }
 
     /// Runs a command; gives how it ended, and what it said.
     pub async fn ask(&self, command: &[String]) -> Result<(ExitStatus, String)> {
-        let sandbox = self.sandbox(command, Devices::Harmless);
+        let sandbox = self.sandbox(command, Power::Asking);
         let mut answer = String::new();
         let wait = Wait::new(format!("asking the image's {}", subject(command)));
         let command = command.join(" ");

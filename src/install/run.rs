@@ -10,28 +10,37 @@ use super::unfinished::Unfinished;
 use crate::bootc::{arguments, messages};
 use crate::console::progress::{Event, Progress, Wait};
 use crate::container::relay::{Relay, Served};
-use crate::container::{self, Devices, Output};
+use crate::container::{self, Output, Power, Target};
+use crate::machine::disk::layout::BlockSetup;
 
 /// How many lines of bootc's output are kept, and how many bytes.
 const KEPT_LINES: usize = 2000;
 const KEPT_BYTES: usize = 1 << 20;
 
 impl Unfinished<'_> {
-    /// Runs `command` with the kernel's devices, while `relay` gives it the image.
-    pub async fn run(&mut self, command: &[String], programs: &Programs<'_>, relay: Relay) -> Result<()> {
+    /// Runs `command`, which may write to the disk, while `relay` gives it the image.
+    pub async fn run(
+        &mut self,
+        command: &[String],
+        block_setup: BlockSetup,
+        programs: &Programs<'_>,
+        relay: Relay,
+    ) -> Result<()> {
+        let target = Target {
+            disk: self.disk().node.clone(),
+            efivars: Booted::find_out() == Booted::ByUefi,
+            luks: block_setup == BlockSetup::Tpm2Luks,
+        };
         let fetching = self.progress.waiting(Wait::telling(relay.tell_progress()));
-        let ran = self.run_alone(command, programs).await;
+        let ran = self.run_alone(command, target, programs).await;
         drop(fetching);
         explain(ran, &relay.shutdown().await, self.progress)
     }
 
     /// Shows and keeps what bootc prints.
-    async fn run_alone(&mut self, command: &[String], programs: &Programs<'_>) -> Result<()> {
+    async fn run_alone(&mut self, command: &[String], target: Target, programs: &Programs<'_>) -> Result<()> {
         let command = arguments::in_shell(command);
-        let devices = Devices::Kernel {
-            efivars: Booted::find_out() == Booted::ByUefi,
-        };
-        let sandbox = programs.sandbox(&command, devices);
+        let sandbox = programs.sandbox(&command, Power::Installing(target));
         let (mut kept, progress) = (Kept::default(), self.progress);
         let mut keep = |line: String| {
             progress.tell(Event::Output(line.clone()));

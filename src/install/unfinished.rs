@@ -12,7 +12,7 @@ use anyhow::Result;
 use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::Progress;
 use crate::image::oci::Digest;
-use crate::machine::disk::chosen::Claim;
+use crate::machine::disk::chosen::{Claim, Disk};
 use crate::machine::disk::installed::{BootPath, Unverified, VerifiedDisk};
 use crate::machine::disk::layout::{Layout, Role};
 use crate::machine::firmware::EspPath;
@@ -59,6 +59,10 @@ impl<'install> Unfinished<'install> {
             report,
             progress,
         }
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        self.claim.disk()
     }
 
     /// Compares the disk with the plan; `digest` is that of the image which it must hold.

@@ -5,6 +5,7 @@ pub mod block;
 pub mod blocking;
 pub mod device_mapper;
 pub mod heap;
+pub mod keyring;
 pub mod loop_device;
 pub mod mount;
 pub mod namespace;
