@@ -10,6 +10,7 @@
 //! | [`network`] | network namespaces, each a machine of a fleet |
 //! | [`image`] | OCI images made for a test, as a layout on disk that may be edited and corrupted |
 //! | [`fixture`] | the bootable image, made from Debian packages, with its stand-in `bootc` |
+//! | [`hostile`] | what a hostile image attacks with |
 //! | [`ramdisk`] | an initramfs of Landfall and kernel modules, nothing else |
 //! | [`vm`] | a QEMU machine with a disk, UEFI firmware and a serial console |
 //! | [`able_kernel`] | Landfall under a kernel that says that it can install |
@@ -26,6 +27,7 @@ pub mod config_drive;
 pub mod faulty;
 pub mod fixture;
 pub mod gpt;
+pub mod hostile;
 pub mod image;
 pub mod kernel;
 pub mod network;

@@ -91,6 +91,27 @@ impl Entry {
         }
     }
 
+    /// A block device of this number, major and minor.
+    pub fn block_device(path: impl AsRef<OsStr>, device: (u32, u32)) -> Self {
+        Self {
+            device,
+            ..Self::new(path, EntryType::Block, 0o600)
+        }
+    }
+
+    /// A character device of this number, major and minor.
+    pub fn character_device(path: impl AsRef<OsStr>, device: (u32, u32)) -> Self {
+        Self {
+            device,
+            ..Self::new(path, EntryType::Char, 0o600)
+        }
+    }
+
+    /// A named pipe.
+    pub fn fifo(path: impl AsRef<OsStr>) -> Self {
+        Self::new(path, EntryType::Fifo, 0o600)
+    }
+
     /// Removes what lower layers have under this name.
     pub fn whiteout(path: impl AsRef<OsStr>) -> Self {
         let path = Path::new(path.as_ref());
