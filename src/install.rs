@@ -9,6 +9,7 @@
 
 mod boot_order;
 mod consent;
+mod firmware;
 mod installer;
 mod machine;
 mod planning;
@@ -58,14 +59,14 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
     installer.rehearse(&command, &programs).await?;
     report.bootc = Some(installer.report(&command));
     let relay = network.serve(&plan.found, &root)?;
-    let change = boot_order::Change::prepare(request.boot_entry, plan.disk.disk())?;
+    let firmware = firmware::Before::remember(plan.disk.disk(), request.boot_entry, progress)?;
 
     let claim = Disk::claim(plan.disk)?;
     if request.clear_stale_config_drives {
         claim.clear_stale_config_drives(progress)?;
     }
     let path = claim.disk().path.display().to_string();
-    let mut unfinished = Unfinished::begin(claim, request.keep_on_failure, report, progress);
+    let mut unfinished = Unfinished::begin(claim, firmware, request.keep_on_failure, report, progress);
     progress.enter(Phase::Install);
     let block_setup = request.bootc.block_setup;
     unfinished.run(&command, block_setup, &programs, relay).await?;
@@ -82,7 +83,7 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
         verified.write(config_drive).await?;
     }
     let finished = verified.finish()?;
-    report.boot_order = boot_order::settle(&finished, change, progress)?;
+    report.boot_order = boot_order::settle(&finished, request.boot_entry, progress)?;
     report.success = true;
     Ok(format!("installed {} on {path}", image.name_by_digest()))
 }

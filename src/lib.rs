@@ -62,7 +62,7 @@ pub use machine::disk::installed::{BootPath, VerifiedDisk, find_boot_loader};
 pub use machine::disk::layout::{Arch, Backend, BlockSetup, BootcVersion, Layout, LayoutRequest, Role};
 pub use machine::disk::table::{Extent, Geometry, MIB, Table};
 pub use machine::filesystem::{Condition, condition, fat::Volume, identify, luks::Header};
-pub use machine::firmware::{BootEntry, EspPath, Firmware, Variables};
+pub use machine::firmware::{BootEntry, EspPath, Firmware, Target, Variables};
 pub use report::meter::Meter;
 pub use report::{DiskState, Report};
 pub use sys::block::Region;

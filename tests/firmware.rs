@@ -1,9 +1,11 @@
 //! Boot entries and their order against efibootmgr, on files that stand for the firmware's variables.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use landfall::{BootEntry, EspPath, Firmware, Variables};
+use landfall::{BootEntry, EspPath, Firmware, Target, Variables};
 use uuid::Uuid;
 
 fn efibootmgr(directory: &Path, arguments: &[&str]) -> String {
@@ -68,6 +70,65 @@ fn efibootmgr_sees_what_was_arranged_and_is_understood() {
     }
     let arranged = firmware.arrange(BootEntry::First, &loader(2)).unwrap();
     assert_eq!(arranged.order, [2, 3, 1, 0]);
+}
+
+/// Every file of a directory.
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(directory).unwrap().map(|file| file.unwrap().path());
+    files
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
+}
+
+#[test]
+fn what_efibootmgr_changed_is_put_back_but_for_the_entry_of_the_installed_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let variables = Variables::in_directory(directory);
+    let write = |number: u16, partition: u32| {
+        let name = format!("Boot{number:04X}");
+        let option = loader(partition).load_option();
+        variables.write(&name, &option.to_bytes()).unwrap();
+    };
+    (1..=3).for_each(|number| write(number, number.into()));
+    efibootmgr(directory, &["--bootorder", "3,1,2"]);
+    efibootmgr(directory, &["--timeout", "5"]);
+    let setup = directory.join("Setup-ec87d643-eba4-4bb5-a1e5-3f3e36b20da9");
+    fs::write(&setup, b"\x07\0\0\0settings").unwrap();
+    let before = files(directory);
+
+    let firmware = Firmware::remember(variables.clone()).unwrap();
+    let put_back = || {
+        let put_back = firmware.put_back(&Target {
+            partitions: &[loader(9).partition_uuid],
+            replaced: &[],
+            is_elsewhere: &|_| true,
+        });
+        put_back.unwrap()
+    };
+    assert!(put_back().is_empty());
+    // As a hostile image would.
+    efibootmgr(directory, &["--bootnum", "0001", "--delete-bootnum"]);
+    efibootmgr(directory, &["--timeout", "99"]);
+    efibootmgr(directory, &["--bootnext", "0002"]);
+    fs::remove_file(&setup).unwrap();
+    let done = put_back();
+    let setup_name = setup.file_name().unwrap().to_str().unwrap();
+    assert_eq!(done.restored, ["Boot0001", "BootOrder", setup_name, "Timeout"]);
+    assert_eq!(
+        (done.removed, done.failed),
+        (vec!["BootNext".to_string()], vec![])
+    );
+    assert_eq!(files(directory), before);
+
+    // As an installation does.
+    write(0, 9);
+    efibootmgr(directory, &["--bootorder", "0,3,1"]);
+    efibootmgr(directory, &["--bootnum", "0002", "--delete-bootnum"]);
+    assert_eq!(put_back().restored, ["Boot0002", "BootOrder"]);
+    let seen = efibootmgr(directory, &[]);
+    assert!(seen.contains("BootOrder: 0000,0003,0001,0002\n"), "{seen}");
+    assert!(put_back().is_empty());
 }
 
 #[test]

@@ -2,12 +2,11 @@
 //! when the disk is finished. A disk is worth more than its place.
 
 use anyhow::{Context, Result, bail};
-use uuid::Uuid;
 
+use super::firmware::Before;
 use super::unfinished::Finished;
 use crate::console::progress::Progress;
-use crate::machine::disk::chosen::Disk;
-use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Firmware, Variables, numbers};
+use crate::machine::firmware::{BootEntry, BootOrder, EspPath, Variables, numbers};
 
 /// Refuses a place for a system without a boot loader; `bootloader` is which one it will have, as far as that
 /// is known.
@@ -61,69 +60,51 @@ fn check_entry(
     }
 }
 
-/// A change of the boot order: the place that is asked for, and the order as it was before the installation.
-pub struct Change {
-    place: BootEntry,
-    firmware: Firmware,
-    /// The partitions that the installation replaces.
-    replaced: Vec<Uuid>,
-}
-
 /// Puts the installed system into the place that was asked for. Without one, the place that it has may still
 /// not be enough.
-pub fn settle(finished: &Finished, change: Option<Change>, progress: &Progress) -> Result<Option<BootOrder>> {
+pub fn settle(
+    finished: &Finished,
+    place: Option<BootEntry>,
+    progress: &Progress,
+) -> Result<Option<BootOrder>> {
     let Some(loader) = &finished.loader else {
         return Ok(None);
     };
-    if let Some(change) = change {
-        return change.make(loader, progress).map(Some);
+    if let (Some(place), Some(before)) = (place, &finished.firmware) {
+        return arrange(before, place, loader, progress).map(Some);
     }
     let variables = Variables::of_this_machine();
     check_entry(variables, loader, finished.needs_entry, progress).map(|()| None)
 }
 
-impl Change {
-    /// Remembers the boot order of this machine, and which partitions `disk` has.
-    pub fn prepare(place: Option<BootEntry>, disk: &Disk) -> Result<Option<Self>> {
-        let Some(place) = place else { return Ok(None) };
-        let firmware = Firmware::remember(Variables::of_this_machine()?)?;
-        let replaced = disk.partition_guids()?;
-        Ok(Some(Self {
-            place,
-            firmware,
-            replaced,
-        }))
-    }
+/// Puts the installed system, which starts by `loader`, into its place.
+fn arrange(before: &Before, place: BootEntry, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
+    forget_replaced(before, progress);
+    let order = before.firmware.arrange(place, loader).context(
+        "the firmware's boot order is not as requested: set it with efibootmgr or in the firmware's settings",
+    )?;
+    progress.note(order.to_string());
+    Ok(order)
+}
 
-    /// Puts the installed system, which starts by `loader`, into its place.
-    fn make(&self, loader: &EspPath, progress: &Progress) -> Result<BootOrder> {
-        self.forget_replaced(progress);
-        let order = self.firmware.arrange(self.place, loader).context(
-            "the firmware's boot order is not as requested: set it with efibootmgr or in the firmware's \
-             settings",
-        )?;
-        progress.note(order.to_string());
-        Ok(order)
-    }
-
-    /// Makes room. An old entry too many is no failure.
-    fn forget_replaced(&self, progress: &Progress) {
-        match self.firmware.forget(&self.replaced) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => progress.note(format!(
-                "removed the boot entries of the disk's previous installation: {}",
-                numbers(&gone)
-            )),
-            Err(error) => progress.warn(format!(
-                "boot entries of the disk's previous installation may be left: {error:#}"
-            )),
-        }
+/// Makes room. An old entry too many is no failure.
+fn forget_replaced(before: &Before, progress: &Progress) {
+    match before.firmware.forget(&before.partitions) {
+        Ok(gone) if gone.is_empty() => {}
+        Ok(gone) => progress.note(format!(
+            "removed the boot entries of the disk's previous installation: {}",
+            numbers(&gone)
+        )),
+        Err(error) => progress.warn(format!(
+            "boot entries of the disk's previous installation may be left: {error:#}"
+        )),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     #[test]
     fn a_loader_that_nothing_starts_is_refused() {

@@ -5,10 +5,12 @@
 //! ```
 //!
 //! An unfinished installation that is dropped clears the disk's partition table, if anything was written:
-//! half a system that boots is worse than none. A finished one stays as it is, whatever fails then.
+//! half a system that boots is worse than none. A finished one stays as it is, whatever fails then. However it
+//! ends, the firmware's variables are put back.
 
 use anyhow::Result;
 
+use super::firmware::Before;
 use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::Progress;
 use crate::image::oci::Digest;
@@ -23,6 +25,8 @@ use crate::verify;
 /// A disk that is being installed.
 pub struct Unfinished<'install> {
     claim: Claim,
+    /// None: it is as it was before.
+    firmware: Option<Before>,
     keep_on_failure: bool,
     is_settled: bool,
     pub(super) report: &'install mut Report,
@@ -41,12 +45,15 @@ pub struct Finished {
     pub loader: Option<EspPath>,
     /// Whether the firmware doesn't find it by itself.
     pub needs_entry: bool,
+    /// The firmware before the installation.
+    pub firmware: Option<Before>,
 }
 
 impl<'install> Unfinished<'install> {
     /// From here on the disk may be written to.
     pub fn begin(
         claim: Claim,
+        firmware: Option<Before>,
         keep_on_failure: bool,
         report: &'install mut Report,
         progress: &'install Progress,
@@ -54,6 +61,7 @@ impl<'install> Unfinished<'install> {
         report.disk_state = DiskState::Changed;
         Self {
             claim,
+            firmware,
             keep_on_failure,
             is_settled: false,
             report,
@@ -102,6 +110,14 @@ impl<'install> Unfinished<'install> {
         self.is_settled = true;
     }
 
+    /// Puts the firmware's variables back, once.
+    fn put_back_firmware(&mut self) -> Option<Before> {
+        let before = self.firmware.take()?;
+        let put_back = before.put_back(self.claim.disk(), self.progress);
+        self.report.firmware = put_back;
+        Some(before)
+    }
+
     fn is_untouched(&self) -> bool {
         self.claim.is_untouched().unwrap_or_else(|error| {
             self.progress.warn(format!(
@@ -126,6 +142,7 @@ impl Verified<'_> {
         self.unfinished.settle(DiskState::Installed);
         self.unfinished.report.disk = Some(table?);
         Ok(Finished {
+            firmware: self.unfinished.put_back_firmware(),
             loader: loader_of(&self.disk),
             needs_entry: self.disk.boot_loader().is_some_and(|found| !found.is_fallback),
         })
@@ -143,11 +160,9 @@ fn loader_of(installed: &VerifiedDisk) -> Option<EspPath> {
     })
 }
 
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        if self.is_settled {
-            return;
-        }
+impl Unfinished<'_> {
+    /// Sees to it that what is not finished doesn't boot.
+    fn abandon(&mut self) {
         if self.is_untouched() {
             self.report.disk_state = DiskState::Untouched;
             return;
@@ -166,5 +181,15 @@ impl Drop for Unfinished<'_> {
                 "the disk holds an incomplete system that may boot: {error:#}"
             )),
         }
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.is_settled {
+            self.abandon();
+        }
+        // Boot entries of what was cleared lead nowhere.
+        self.put_back_firmware();
     }
 }

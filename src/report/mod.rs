@@ -17,7 +17,7 @@ use crate::console::text;
 use crate::image::oci::Image;
 use crate::image::source::url;
 use crate::machine::disk::installed::TableReport;
-use crate::machine::firmware::BootOrder;
+use crate::machine::firmware::{BootOrder, PutBack};
 use crate::report::meter::Cost;
 use crate::verify::Check;
 
@@ -80,6 +80,8 @@ pub struct Report {
     pub checks: Vec<Check>,
     /// The config drive, once it is written.
     pub config_drive: Option<Written>,
+    /// What the image had changed in the firmware, if it did.
+    pub firmware: Option<PutBack>,
     /// The firmware's boot order, if it was to be put right.
     pub boot_order: Option<BootOrder>,
     /// What each phase cost.
@@ -130,6 +132,7 @@ impl Report {
             disk: None,
             checks: Vec::new(),
             config_drive: None,
+            firmware: None,
             boot_order: None,
             phases: Vec::new(),
         }

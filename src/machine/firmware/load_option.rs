@@ -94,6 +94,24 @@ impl LoadOption {
         bytes
     }
 
+    /// The entry that `bytes` are, if all it does is to start a program on one of `partitions`: by the short
+    /// form of a path, as efibootmgr and bootctl make it, and with nothing hidden behind the path's end.
+    pub fn that_starts_from(partitions: &[Uuid], bytes: &[u8]) -> Option<Self> {
+        let option = Self::parse(bytes).filter(|option| option.to_bytes() == bytes)?;
+        let [drive, files @ ..] = &option.path[..] else {
+            return None;
+        };
+        let is_short = (drive.0, drive.1) == (MEDIA, HARD_DRIVE)
+            && files.iter().all(|node| (node.0, node.1) == (MEDIA, FILE_PATH));
+        let partition = option.partition().filter(|_| is_short)?;
+        partitions.contains(&partition).then_some(option)
+    }
+
+    /// Whether both have one name, which is by what installers tell entries of their own.
+    pub fn is_called_as(&self, other: &Self) -> bool {
+        self.description.to_lowercase() == other.description.to_lowercase()
+    }
+
     /// Whether [`EspPath::load_option`] made it, as far as its description tells.
     pub fn is_made_here(&self) -> bool {
         self.description == DESCRIPTION

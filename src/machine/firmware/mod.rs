@@ -1,10 +1,14 @@
-//! The firmware's boot order (UEFI 2.10, chapter 3): which entry comes first after an installation.
+//! The firmware's variables (UEFI 2.10, chapter 8), and its boot order among them (chapter 3): as they were
+//! before an installation, but for what it is there to change.
 //!
-//! Today's bootc and bootupd put themselves first, which breaks sites that boot from the network first. What
-//! was first before is remembered, and put in order after bootc has run.
+//! bootc must reach them, as its boot loader needs an entry of its own: whoever made the image could remove
+//! all others, and every setting. And today's bootc and bootupd put themselves first, which breaks sites that
+//! boot from the network first. So all is remembered before bootc runs, and put back and in order afterwards.
 
 mod load_option;
 mod order;
+mod restoration;
+mod snapshot;
 mod variables;
 
 use std::fmt;
@@ -17,13 +21,28 @@ pub use load_option::EspPath;
 #[cfg(any(test, fuzzing))]
 pub use load_option::LoadOption;
 pub use order::BootEntry;
+pub use restoration::Target;
+use restoration::{Restoration, restoration};
+use snapshot::{Name, Snapshot};
 pub use variables::Variables;
 
-/// The boot order before an installation.
+/// The firmware before an installation.
 #[derive(Debug)]
 pub struct Firmware {
     variables: Variables,
-    before: Vec<u16>,
+    before: Snapshot,
+    takes_changes: bool,
+}
+
+/// What an image had changed in the firmware's variables: their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PutBack {
+    /// Those that have their content again.
+    pub restored: Vec<String>,
+    /// Those that were new, and are gone.
+    pub removed: Vec<String>,
+    /// Those that are not as they were, and why.
+    pub failed: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -54,10 +73,42 @@ pub fn numbers(numbers: &[u16]) -> String {
 }
 
 impl Firmware {
-    /// Remembers the boot order.
+    /// Remembers the variables.
     pub fn remember(variables: Variables) -> Result<Self> {
-        let before = order(&variables)?;
-        Ok(Self { variables, before })
+        Ok(Self {
+            before: variables.snapshot()?,
+            takes_changes: variables.refuse_read_only().is_ok(),
+            variables,
+        })
+    }
+
+    /// Puts back what is not as it was, but for what an installation onto `target` is there to change.
+    pub fn put_back(&self, target: &Target<'_>) -> Result<PutBack> {
+        if self.takes_changes {
+            self.variables.make_writable()?;
+        }
+        let Restoration { remove, write, lost } =
+            restoration(&self.before, &self.variables.snapshot()?, target);
+        let mut put_back = PutBack {
+            failed: lost.iter().map(|name| format!("{name} (is signed)")).collect(),
+            ..PutBack::default()
+        };
+        // What is removed may have taken the room of what is missing.
+        for name in &remove {
+            match self.variables.unset(name) {
+                Ok(()) => put_back.removed.push(name.to_string()),
+                Err(error) => put_back.fail(name, &error),
+            }
+        }
+        for (name, variable) in &write {
+            match self.variables.set(name, variable) {
+                Ok(()) if self.before.has(name) => put_back.restored.push(name.to_string()),
+                // An entry of the installation that had the number of an old one.
+                Ok(()) => {}
+                Err(error) => put_back.fail(name, &error),
+            }
+        }
+        Ok(put_back)
     }
 
     /// Removes the entries that were made here for partitions that are `gone`: each installation gives its
@@ -81,7 +132,8 @@ impl Firmware {
         // As bootc left it: of several entries of its own, it may mean one to come first.
         let now = order(&self.variables)?;
         own.sort_by_key(|number| now.iter().position(|each| each == number).unwrap_or(usize::MAX));
-        let wanted = order::arrange(wish, &self.before, &now, &own, &self.variables.numbers()?);
+        let before = self.before.boot_order();
+        let wanted = order::arrange(wish, &before, &now, &own, &self.variables.numbers()?);
         self.variables.write("BootOrder", &order::to_bytes(&wanted))?;
         let next = (wish == BootEntry::Next).then(|| own[0]);
         if let Some(next) = next {
@@ -108,6 +160,16 @@ impl Firmware {
         self.variables
             .write(&order::name(number), &loader.load_option().to_bytes())?;
         Ok(vec![number])
+    }
+}
+
+impl PutBack {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn fail(&mut self, name: &Name, error: &anyhow::Error) {
+        self.failed.push(format!("{name} ({})", error.root_cause()));
     }
 }
 
@@ -156,7 +218,7 @@ mod tests {
             after
                 .write("Boot0007", &loader(42).load_option().to_bytes())
                 .unwrap();
-            fs::remove_file(directory.path().join(variables::file_name("Boot0005"))).unwrap();
+            fs::remove_file(directory.path().join(Name::global("Boot0005").file())).unwrap();
             let arranged = firmware.arrange(wish, &loader(42)).unwrap();
             assert_eq!(
                 arranged,
@@ -176,7 +238,7 @@ mod tests {
     fn entries_that_make_no_sense_to_us_keep_their_number_and_their_place() {
         let directory = tempfile::tempdir().unwrap();
         let variables = variables(directory.path(), &[1, 0, 2]);
-        let path = |number| directory.path().join(variables::file_name(&order::name(number)));
+        let path = |number| directory.path().join(Name::of_boot_entry(number).file());
         // No entry at all; the first node of its device path has 3 bytes; nobody can read it.
         fs::write(path(0), b"\x07\0\0\0garbage").unwrap();
         let mut bytes = fs::read(path(1)).unwrap();

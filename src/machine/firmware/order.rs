@@ -56,9 +56,54 @@ pub(super) fn arrange(wish: BootEntry, before: &[u16], now: &[u16], own: &[u16],
     order
 }
 
+/// The order from `before`, less what is `gone`. An installer's `own` entries come where it has them `now`:
+/// each follows what it follows there.
+pub(super) fn merge(before: &[u16], now: &[u16], own: &[u16], gone: &[u16]) -> Vec<u16> {
+    let stays = |number: &u16| !gone.contains(number);
+    let mut order: Vec<u16> = before.iter().copied().filter(stays).collect();
+    let mut place = 0;
+    for number in now {
+        match order.iter().position(|each| each == number) {
+            Some(found) => place = found + 1,
+            None if own.contains(number) => {
+                order.insert(place, *number);
+                place += 1;
+            }
+            None => {}
+        }
+    }
+    order
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_installer_adds_to_the_order_keeps_its_place_in_it() {
+        for (before, now, own, gone, expected) in [
+            // Nothing asked for: the order is as it was.
+            (&[1, 2, 3][..], &[3][..], &[][..], &[][..], &[1, 2, 3][..]),
+            (&[1, 2, 3], &[3, 2, 1], &[], &[], &[1, 2, 3]),
+            (&[], &[5], &[], &[], &[]),
+            // First, last, in between; and what stands before it is nothing that stays.
+            (&[1, 2], &[9, 1, 2], &[9], &[], &[9, 1, 2]),
+            (&[1, 2], &[1, 2, 9], &[9], &[], &[1, 2, 9]),
+            (&[1, 2], &[1, 9, 2], &[9], &[], &[1, 9, 2]),
+            (&[1, 2], &[7, 9, 1], &[9], &[], &[9, 1, 2]),
+            // All others were dropped, two are added, one twice.
+            (&[1, 2], &[9], &[9], &[], &[9, 1, 2]),
+            (&[1, 2], &[9, 8, 9, 2], &[8, 9], &[], &[9, 8, 1, 2]),
+            // One that was removed for good, its number in use again or not.
+            (&[1, 2, 3], &[2, 1, 3], &[2], &[2], &[2, 1, 3]),
+            (&[1, 2, 3], &[9, 1, 3], &[9], &[2], &[9, 1, 3]),
+            // An entry without a place gets none; one that was missing keeps its own.
+            (&[1, 4], &[1, 4], &[9], &[], &[1, 4]),
+        ] {
+            let merged = merge(before, now, own, gone);
+            assert_eq!(merged, expected, "{before:?} {now:?} {own:?} {gone:?}");
+        }
+    }
 
     #[test]
     fn nothing_is_lost_and_nothing_is_made_up() {

@@ -2,7 +2,7 @@
 //! content.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -15,14 +15,17 @@ use uuid::Uuid;
 
 use super::load_option::LoadOption;
 use super::order;
+use super::snapshot::{Name, Snapshot, VENDOR, Variable};
 
-/// `EFI_GLOBAL_VARIABLE`.
-const VENDOR: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const DIRECTORY: &str = "/sys/firmware/efi/efivars";
 /// `EFIVARFS_MAGIC` of include/uapi/linux/magic.h.
 const EFIVARFS_MAGIC: i64 = 0xde5e_81e4;
-/// Kept without power, and there before and after the operating system has started.
-const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+const FLAGS: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
+/// Far more than any firmware has room for: how many variables there may be, and how many bytes in all.
+const MAX_VARIABLES: usize = 8192;
+const MAX_BYTES: usize = 16 << 20;
 
 /// The firmware's variables.
 #[derive(Clone, Debug)]
@@ -30,14 +33,17 @@ pub struct Variables {
     directory: PathBuf,
 }
 
-pub(super) fn file_name(name: &str) -> String {
-    format!("{name}-{VENDOR}")
-}
-
 impl Variables {
-    /// Those of this machine, to be changed. Mounts efivarfs where it isn't, in this process's own mount
-    /// namespace.
+    /// Those of this machine, to be changed.
     pub fn of_this_machine() -> Result<Self> {
+        let variables = Self::to_be_read()?;
+        variables.refuse_read_only()?;
+        Ok(variables)
+    }
+
+    /// Those of this machine, which may take no changes. Mounts efivarfs where it isn't, in this process's own
+    /// mount namespace.
+    pub fn to_be_read() -> Result<Self> {
         let directory = Path::new(DIRECTORY);
         if !directory.is_dir() {
             bail!(
@@ -47,17 +53,14 @@ impl Variables {
         }
         let mounted = statfs(directory).is_ok_and(|status| status.filesystem_type().0 == EFIVARFS_MAGIC);
         if !mounted {
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("efivarfs"), directory, Some("efivarfs"), flags, None::<&str>).with_context(|| {
+            mount(Some("efivarfs"), directory, Some("efivarfs"), FLAGS, None::<&str>).with_context(|| {
                 format!(
                     "the firmware's variables cannot be reached: leave out --boot-entry, or add the module \
                      efivarfs to the ramdisk: mount(efivarfs, {DIRECTORY})"
                 )
             })?;
         }
-        let variables = Self::in_directory(directory);
-        variables.refuse_read_only()?;
-        Ok(variables)
+        Ok(Self::in_directory(directory))
     }
 
     /// Those in this directory.
@@ -69,7 +72,7 @@ impl Variables {
 
     /// An error when they can't be changed: efivarfs is read-only where it was mounted so, and with firmware
     /// that takes no changes from a running system.
-    fn refuse_read_only(&self) -> Result<()> {
+    pub(super) fn refuse_read_only(&self) -> Result<()> {
         access(&self.directory, AccessFlags::W_OK).with_context(|| {
             format!(
                 "the firmware's variables cannot be changed: leave out --boot-entry, or mount efivarfs for \
@@ -79,37 +82,88 @@ impl Variables {
         })
     }
 
+    /// Makes a file system writable again that somebody has made read-only: all who mount it share it.
+    pub(super) fn make_writable(&self) -> Result<()> {
+        if self.refuse_read_only().is_ok() {
+            return Ok(());
+        }
+        let flags = FLAGS | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, &self.directory, None::<&str>, flags, None::<&str>)
+            .with_context(|| format!("mount({}, MS_REMOUNT)", self.directory.display()))
+    }
+
+    /// All of them. Each is read once: some firmware takes its time.
+    pub(super) fn snapshot(&self) -> Result<Snapshot> {
+        let describe = || format!("reading {}", self.directory.display());
+        let (mut snapshot, mut left) = (Snapshot::default(), MAX_BYTES);
+        for (count, file) in fs::read_dir(&self.directory).with_context(describe)?.enumerate() {
+            let name = file.with_context(describe)?.file_name();
+            let found = read_once(&self.directory.join(&name), left);
+            left = left.saturating_sub(found.as_ref().map_or(0, Vec::len));
+            if count == MAX_VARIABLES || left == 0 {
+                bail!("the firmware has more variables than can be remembered");
+            }
+            match found {
+                Ok(bytes) => snapshot.add(Name::of_file(name), &bytes),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(_) => snapshot.add_unreadable(Name::of_file(name)),
+            }
+        }
+        Ok(snapshot)
+    }
+
     /// The content of a variable; `None` when there is none of this name.
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        match fs::read(self.path(name)) {
-            Ok(bytes) => Ok(bytes.get(ATTRIBUTES.len()..).map(<[u8]>::to_vec)),
+        let describe = || format!("reading the firmware's variable {name}");
+        let found = self.find(&Name::global(name)).with_context(describe)?;
+        Ok(found.map(|variable| variable.content))
+    }
+
+    fn find(&self, name: &Name) -> io::Result<Option<Variable>> {
+        match read_once(&self.path(name), MAX_BYTES) {
+            Ok(bytes) => Ok(Variable::parse(&bytes)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("reading the firmware's variable {name}")),
+            Err(error) => Err(error),
         }
     }
 
     /// Writes a variable, and reads it again.
     pub fn write(&self, name: &str, content: &[u8]) -> Result<()> {
-        let describe = || format!("writing the firmware's variable {name}");
-        if self.read(name)?.as_deref() == Some(content) {
+        self.set(&Name::global(name), &Variable::lasting(content))
+            .with_context(|| format!("writing the firmware's variable {name}"))
+    }
+
+    /// The same for one of any vendor, with its attributes.
+    pub(super) fn set(&self, name: &Name, variable: &Variable) -> Result<()> {
+        let found = self.find(name)?;
+        if found.as_ref() == Some(variable) {
             return Ok(());
         }
-        self.put(name, content).with_context(describe)?;
-        match self.read(name)? {
-            Some(found) if found == content => Ok(()),
-            _ => Err(io::Error::other("the firmware did not keep it")).with_context(describe),
+        // The firmware doesn't change the attributes of a variable.
+        if found.is_some_and(|found| found.attributes != variable.attributes) {
+            self.unset(name)?;
+        }
+        self.put(name, variable)?;
+        match self.find(name)? {
+            Some(found) if found == *variable => Ok(()),
+            _ => bail!("the firmware did not keep it"),
         }
     }
 
     /// Removes a variable.
     pub fn remove(&self, name: &str) -> Result<()> {
-        let path = self.path(name);
-        unprotect(&path)
-            .and_then(|()| fs::remove_file(&path).context("unlink"))
+        self.unset(&Name::global(name))
             .with_context(|| format!("removing the firmware's variable {name}"))
     }
 
-    fn put(&self, name: &str, content: &[u8]) -> Result<()> {
+    /// The same for one of any vendor.
+    pub(super) fn unset(&self, name: &Name) -> Result<()> {
+        let path = self.path(name);
+        unprotect(&path)?;
+        fs::remove_file(&path).context("unlink")
+    }
+
+    fn put(&self, name: &Name, variable: &Variable) -> Result<()> {
         let path = self.path(name);
         unprotect(&path)?;
         let mut file = OpenOptions::new()
@@ -118,7 +172,7 @@ impl Variables {
             .truncate(false)
             .open(&path)?;
         // Attributes and content in one call: each call sets the variable.
-        file.write_all(&[&ATTRIBUTES, content].concat())?;
+        file.write_all(&variable.to_bytes())?;
         Ok(())
     }
 
@@ -168,9 +222,33 @@ impl Variables {
         Ok(names)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(file_name(name))
+    fn path(&self, name: &Name) -> PathBuf {
+        self.directory.join(name.file())
     }
+}
+
+/// Reads a file of efivarfs in one call, as each call asks the firmware; an error where it is too large.
+fn read_once(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // With one byte more, it is known to be all.
+    let mut bytes = vec![0; size.min(max_bytes) + 1];
+    let count = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            count => break count?,
+        }
+    };
+    if count > size {
+        // It has grown since.
+        file.take(max_bytes as u64).read_to_end(&mut bytes)?;
+    } else {
+        bytes.truncate(count);
+    }
+    if bytes.len() > max_bytes {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
 }
 
 /// Clears the flag of a variable, if it exists, that protects it from `rm -rf` on efivarfs.
@@ -210,7 +288,10 @@ mod tests {
                 None::<&str>,
             )
             .unwrap();
-            variables.refuse_read_only().unwrap_err()
+            let refused = variables.refuse_read_only().unwrap_err();
+            variables.make_writable().unwrap();
+            variables.refuse_read_only().unwrap();
+            refused
         };
         let error = format!("{:#}", std::thread::spawn(work).join().unwrap());
         assert!(error.contains("leave out --boot-entry"), "{error}");
@@ -228,7 +309,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let variables = Variables::in_directory(directory.path());
         variables.write("BootNext", &[1, 0]).unwrap();
-        let path = directory.path().join(file_name("BootNext"));
+        let path = directory.path().join(Name::global("BootNext").file());
         protect(&path);
         assert!(fs::write(&path, "x").is_err());
         variables.write("BootNext", &[2, 0]).unwrap();

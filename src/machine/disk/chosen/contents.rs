@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use anyhow::{Context, ensure};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::device::Disk;
+use crate::machine::disk::find::discover::disks;
 use crate::machine::disk::table::geometry::{Extent, Geometry, MIB};
 use crate::machine::disk::table::gpt::{GptError, Table};
 use crate::machine::disk::table::mbr;
@@ -94,6 +96,19 @@ impl Disk {
         };
         let partitions = table.iter().flat_map(Table::partitions);
         Ok(partitions.map(|each| each.uuid).collect())
+    }
+
+    /// The same of all other disks of this machine.
+    pub fn partition_guids_of_others(&self) -> anyhow::Result<Vec<Uuid>> {
+        let mut guids = Vec::new();
+        // A drive without a medium has no size.
+        for other in disks()?.iter().filter(|other| other.disk.size_bytes > 0) {
+            let other = Self::probe(Path::new(&other.disk.name))?;
+            if other.number != self.number {
+                guids.extend(other.partition_guids()?);
+            }
+        }
+        Ok(guids)
     }
 }
 
