@@ -277,7 +277,8 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
             "root: LUKS, unlocked by a TPM 2.0",
             "boot entries: the files of fixture.conf are there",
             "the config drive becomes FAT",
-            // The firmware takes no more changes by then, which is no reason to give up the disk.
+            // The firmware has no room for changes by then, which is no reason to give up the disk.
+            "the image removed or changed firmware variables: removed again: Fill",
             "the firmware's boot order is not as requested",
             "; the disk is installed and verified",
             "the installer ended with status 5",
@@ -301,6 +302,42 @@ fn an_encrypted_root_on_large_sectors_is_unlocked_by_the_tpm_alone() -> Result<(
     Ok(())
 }
 
+/// The image's installer removed all boot entries and spoiled what it could, and Landfall has put it back and
+/// its own entry first: by what the firmware itself has written down.
+fn assert_put_back(said: &str, variables: &Path) -> Result<()> {
+    let versions = |name: &str| vm::variables::versions(variables, name);
+    let order = vm::variables::boot_order(variables)?;
+    let (own, others) = order.split_first().context("the boot order is empty")?;
+    let orders = versions("BootOrder")?;
+    let spoiled = orders.iter().position(|version| version.content == [0x99, 0x99]);
+    let spoiled = spoiled.context("the image did not spoil the boot order")?;
+    assert_eq!(others, vm::variables::numbers(&orders[spoiled - 1].content));
+    assert!(!others.is_empty() && !others.contains(own), "{order:?}");
+
+    let names: Vec<_> = others.iter().map(|number| format!("Boot{number:04X}")).collect();
+    for name in names.iter().map(String::as_str).chain(["Timeout"]) {
+        let mut versions = versions(name)?;
+        let last = versions.pop().with_context(|| format!("{name} is gone"))?;
+        // Not the image's.
+        versions.retain(|version| version.content != [0x99, 0]);
+        let before = versions
+            .last()
+            .with_context(|| format!("{name} was never removed"))?;
+        assert!(last.is_valid && !before.is_valid, "{name}: {last:?}, {before:?}");
+        assert_eq!(last.content, before.content, "{name}");
+    }
+    let junk = versions("Junk")?;
+    assert!(matches!(&junk[..], [junk] if !junk.is_valid), "{junk:?}");
+    assert_says(
+        said,
+        &[&format!(
+            "firmware variables: put back: {}, BootOrder, Timeout; removed again: Junk-",
+            names[0]
+        )],
+    );
+    Ok(())
+}
+
 #[test]
 fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_it() -> Result<()> {
     let Some(scene) = Scene::set(fixture::UNIFIED, 3072)? else {
@@ -317,8 +354,9 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
         echo: "uki: ",
         ..scene.installation()
     };
+    let said = installation.run()?;
     assert_says(
-        &installation.run()?,
+        &said,
         &[
             "boot entries: the files of bootc_fixture-",
             "root: ext4, clean",
@@ -327,6 +365,7 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
             "boot order: ",
         ],
     );
+    assert_put_back(&said, &variables)?;
     for line in scenario::check_disk(&scene.disk, Some(&drive))? {
         println!("{line}");
     }

@@ -34,10 +34,10 @@ pub const NO_BOOTC: &str = "no-bootc";
 pub const FAILS_HALFWAY: &str = "fails-halfway";
 
 /// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the
-/// machine's TPM. When its bootc is done, the firmware takes no more changes.
+/// machine's TPM. When its bootc is done, the firmware has no room for changes.
 pub const ENCRYPTED: &str = "encrypted";
 /// The same in layers of gzip alone; it boots a unified kernel image, and has no bootupd: bootc takes its
-/// composefs backend.
+/// composefs backend. And it spoils the firmware's variables.
 pub const UNIFIED: &str = "unified";
 
 /// Where the image keeps what its own checks need.
@@ -122,11 +122,12 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
         &tree,
         initramfs::make(&init, &tree, files.staging(), &initramfs::UNLOCKS_LUKS)?,
     );
-    encrypted.add_with_parents(Entry::file("etc/landfall-fixture/lock-firmware", ""));
+    encrypted.add_with_parents(Entry::file("etc/landfall-fixture/fill-firmware", ""));
     add(ENCRYPTED, &encrypted, Shape::of(Compression::Zstd, 10))?;
     let unified = uki::make(&tree, &files.vmlinuz, &plain)?;
     tree.remove("usr/lib/bootupd");
     tree.add_with_parents(Entry::file(uki::PATH, unified));
+    tree.add_with_parents(Entry::file("etc/landfall-fixture/spoil-firmware", ""));
     add(UNIFIED, &tree, Shape::of(Compression::Gzip, 10))?;
     layout.derive(
         BOOTABLE,
