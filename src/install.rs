@@ -14,6 +14,7 @@ mod installer;
 mod machine;
 mod planning;
 mod programs;
+mod quiet;
 mod run;
 mod uefi;
 mod unfinished;
@@ -28,11 +29,13 @@ use crate::request;
 use installer::Installer;
 pub use planning::{Plan, Summary, plan};
 use programs::Programs;
+use quiet::{Quiet, Ramdisk, needs_network};
 use unfinished::Unfinished;
 
 /// Installs an image as it is asked for, and gives the last word. `report` tells what was done, also when
 /// this fails or is dropped half-way.
 pub async fn install(request: &request::Install, progress: &Progress, report: &mut Report) -> Result<String> {
+    let ramdisk = Ramdisk::find(request)?;
     progress.enter(Phase::Plan);
     let plan = plan(request, progress).await?;
     let image = &plan.found.image;
@@ -46,6 +49,7 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
 
     // The image is here; what it says of itself may still stop us.
     progress.enter(Phase::Examine);
+    let quiet = Quiet::begin(ramdisk, needs_network(request, &root, image)?, progress)?;
     let programs = Programs {
         root: &root,
         network: &network,
@@ -70,6 +74,7 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
     progress.enter(Phase::Install);
     let block_setup = request.bootc.block_setup;
     unfinished.run(&command, block_setup, &programs, relay).await?;
+    drop(quiet);
     if let Err(error) = root.close() {
         // What is on the disk is not worse for it.
         progress.warn(format!("{error:#}"));

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use super::options::{Takes, options};
 
 /// Where it is, unless `--config` says otherwise.
-const USUAL: &str = "/etc/landfall/config.toml";
+pub const USUAL: &str = "/etc/landfall/config.toml";
 
 /// What no file may say: nothing is wiped but by those who type it, each time. (What a command can't do
 /// without, its disk for one, is typed each time, too.)

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use clap::error::{self, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub use config::USUAL as USUAL_CONFIGURATION;
 pub use config_drive::ConfigDriveCommand;
 pub use options::Takes;
 

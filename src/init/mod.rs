@@ -13,8 +13,9 @@ mod settings;
 
 use std::ffi::OsStr;
 use std::panic::catch_unwind;
-use std::process::{Command, Stdio};
-use std::thread::sleep;
+use std::path::Path;
+use std::process::Command;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -28,13 +29,16 @@ use crate::console::output::say;
 use crate::console::progress::{Progress, Style, Wait};
 use crate::image::source::name::ImageName;
 use crate::machine::disk::chosen::{Disk, choosable};
+use crate::machine::first_process::{Line, Order};
 use crate::machine::kernel::command_line;
 use crate::machine::kernel::modules::{self, Loaded, Loader};
 use crate::machine::labelled::Place;
+use crate::machine::ramdisk;
 use crate::request::Install;
 use crate::sys::signal::reboot_in_order_on_ctrl_alt_del;
 use cmdline::ip::Network;
 use cmdline::{Ending, Installation};
+use network::Addresses;
 
 /// How long a disk or a stick may take to appear after its driver was loaded.
 const DISK_LIMIT: Duration = Duration::from_secs(60);
@@ -106,13 +110,14 @@ fn install_as_the_command_line_says() -> Result<()> {
     }
     let mut devices = Devices::with_modules(&progress);
     mounts::mount_late().context("mounting efivarfs and cgroups")?;
-    network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
+    let addresses =
+        network::bring_up(&network, || devices.look(), &progress).context("bringing the network up")?;
     if let Some(request) = &installation.request {
         devices.wait_for_disk(request);
         devices.wait_for_stick(&request.image.name);
     }
     drop(devices);
-    run_installer(&installation)
+    run_installer(&installation, addresses)
 }
 
 /// The devices of this machine and the modules that serve them.
@@ -207,17 +212,20 @@ impl Arrivals {
 }
 
 /// Runs this program again, as the installer, and takes zombies away until it ends.
-fn run_installer(installation: &Installation) -> Result<()> {
+fn run_installer(installation: &Installation, addresses: Addresses) -> Result<()> {
     let shown = installation.arguments.join(OsStr::new(" "));
     say(&format!("landfall {}", shown.display()));
+    let (line, theirs) = Line::new()?;
     let child = Command::new("/proc/self/exe")
         .args(&installation.arguments)
-        // Nobody is asked anything.
-        .stdin(Stdio::null())
+        // Nobody is asked anything, but this process.
+        .stdin(theirs)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .spawn()
         .context("execve(/proc/self/exe)")?;
+    let configuration = installation.configuration.clone();
+    thread::spawn(move || attend(&line, &addresses, &configuration));
     let pid = Pid::from_raw(i32::try_from(child.id()).context("the kernel gave an impossible process id")?);
     loop {
         match waitpid(None, None) {
@@ -236,6 +244,24 @@ fn run_installer(installation: &Installation) -> Result<()> {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno).context("waitpid(-1)"),
         }
+    }
+}
+
+/// Does what the installer asks for, until it has ended; then the network is as it was before.
+fn attend(line: &Line, addresses: &Addresses, configuration: &Path) {
+    line.serve(|order| match order {
+        Order::ForgetConfiguration => ramdisk::remove(configuration),
+        Order::NetworkDown => {
+            say("landfall: network interfaces are down while the image's programs run");
+            addresses.take_down()
+        }
+        Order::NetworkUp => {
+            say("landfall: network interfaces are up again");
+            addresses.bring_up()
+        }
+    });
+    if let Err(error) = addresses.bring_up() {
+        say(&format!("landfall: {error:#}"));
     }
 }
 

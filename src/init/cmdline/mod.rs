@@ -7,7 +7,7 @@
 pub mod ip;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -47,6 +47,8 @@ pub struct Ending {
 pub struct Installation {
     /// The arguments after the program's name: `install …`.
     pub arguments: Vec<OsString>,
+    /// Where the installer looks for its configuration.
+    pub configuration: PathBuf,
     /// The same, read; `None` when that makes no sense, which the installer says better.
     pub request: Option<Box<request::Install>>,
 }
@@ -132,6 +134,7 @@ pub fn installation(words: &[String]) -> Result<Installation> {
         arguments.extend(given("device").map(str::to_owned));
     }
     Ok(Installation {
+        configuration: last(words, "config").unwrap_or(cli::USUAL_CONFIGURATION).into(),
         request: request(&arguments),
         arguments: arguments.into_iter().map(OsString::from).collect(),
     })

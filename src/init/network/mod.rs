@@ -2,6 +2,7 @@
 //!
 //! Each interface has a thread that sets it up and keeps its lease for as long as the machine runs.
 
+mod addresses;
 mod device;
 mod dhcp;
 mod nic;
@@ -20,6 +21,7 @@ use anyhow::{Result, bail};
 use super::cmdline::ip::{Method, Network, Setup};
 use crate::console::progress::{Progress, Wait};
 use crate::sys::net::Interfaces;
+pub(super) use addresses::Addresses;
 use nic::{CLASS, wired};
 use resolver::Resolver;
 use worker::{State, Worker};
@@ -33,16 +35,16 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How often new interfaces are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// Brings the network up and returns as soon as it can be used. `look_for_devices` is called again and again
-/// meanwhile.
+/// Brings the network up and returns as soon as it can be used, with what its interfaces are given.
+/// `look_for_devices` is called again and again meanwhile.
 pub(super) fn bring_up(
     network: &Network,
     mut look_for_devices: impl FnMut(),
     progress: &Progress,
-) -> Result<()> {
+) -> Result<Addresses> {
     Interfaces::open()?.set_up("lo")?;
     if network.is_off() {
-        return Ok(());
+        return Ok(Addresses::default());
     }
     let mut bringing = Bringing::new(network, progress);
     let summary = Arc::clone(&bringing.shown);
@@ -63,7 +65,7 @@ pub(super) fn bring_up(
             Err(RecvTimeoutError::Disconnected) => bail!("the threads of all network interfaces ended"),
         }
         if bringing.is_done() {
-            return Ok(());
+            return Ok(bringing.addresses);
         }
         if bringing.since.elapsed() > LIMIT {
             bail!("no network after {} s: {}", LIMIT.as_secs(), bringing.summary());
@@ -90,6 +92,7 @@ struct Bringing<'a> {
     network: &'a Network,
     progress: &'a Progress,
     resolver: Arc<Mutex<Resolver>>,
+    addresses: Addresses,
     states: BTreeMap<String, (State, String)>,
     since: Instant,
     ready_since: Option<Instant>,
@@ -103,6 +106,7 @@ impl<'a> Bringing<'a> {
             network,
             progress,
             resolver: Arc::new(Mutex::new(Resolver::with(network.nameservers.clone()))),
+            addresses: Addresses::default(),
             states: BTreeMap::new(),
             since: Instant::now(),
             ready_since: None,
@@ -127,6 +131,7 @@ impl<'a> Bringing<'a> {
                         nic,
                         setup,
                         resolver: Arc::clone(&self.resolver),
+                        addresses: self.addresses.clone(),
                         sender: sender.clone(),
                         progress: self.progress.clone(),
                         metric: 100 + i16::try_from(self.states.len()).unwrap_or(0),

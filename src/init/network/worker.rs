@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::addresses::{Address, Addresses};
 use super::device::Device;
 use super::dhcp::{self, Change, Lease};
 use super::nic::{CLASS, Nic};
 use super::resolver::Resolver;
 use crate::console::progress::Progress;
 use crate::init::cmdline::ip::{Method, Setup};
-use crate::sys::net::{Interfaces, Route, netmask};
+use crate::sys::net::Interfaces;
 use crate::sys::packet::PacketSocket;
 
 /// How far an interface is.
@@ -46,6 +47,7 @@ pub(super) struct Worker {
     pub nic: Nic,
     pub setup: Setup,
     pub resolver: Arc<Mutex<Resolver>>,
+    pub addresses: Addresses,
     pub sender: Sender<(String, State)>,
     pub progress: Progress,
     pub metric: i16,
@@ -75,9 +77,11 @@ impl Worker {
                 gateway,
             } => {
                 let given = Given {
-                    address,
-                    prefix_length,
-                    gateway,
+                    address: Address {
+                        address,
+                        prefix_length,
+                        gateway,
+                    },
                     nameservers: Vec::new(),
                     domain: None,
                 };
@@ -129,15 +133,11 @@ impl Worker {
     }
 
     fn apply(&self, given: &Given, hostname: Option<&str>, mtu_bytes: Option<u16>) -> Result<()> {
-        let interfaces = Interfaces::open()?;
         let name = self.nic.name.as_str();
-        interfaces.set_address(name, given.address, given.prefix_length)?;
-        for route in routes(given, name, self.metric) {
-            interfaces.add_route(&route)?;
-        }
+        self.addresses.give(name, given.address, self.metric)?;
         // These two make a network better, not possible.
         if let Some(mtu_bytes) = mtu_bytes {
-            self.warn_unless(interfaces.set_mtu(name, mtu_bytes));
+            self.warn_unless(Interfaces::open()?.set_mtu(name, mtu_bytes));
         }
         if let Some(hostname) = hostname {
             let set = nix::unistd::sethostname(hostname);
@@ -152,9 +152,7 @@ impl Worker {
 
 /// What an interface is set up with.
 struct Given {
-    address: Ipv4Addr,
-    prefix_length: u8,
-    gateway: Option<Ipv4Addr>,
+    address: Address,
     nameservers: Vec<Ipv4Addr>,
     domain: Option<String>,
 }
@@ -162,9 +160,11 @@ struct Given {
 impl Given {
     fn by(lease: &Lease) -> Self {
         Self {
-            address: lease.address,
-            prefix_length: lease.prefix_length,
-            gateway: lease.gateway,
+            address: Address {
+                address: lease.address,
+                prefix_length: lease.prefix_length,
+                gateway: lease.gateway,
+            },
             nameservers: lease.nameservers.clone(),
             domain: lease.extras.domain.clone(),
         }
@@ -176,60 +176,4 @@ fn described(lease: &Lease) -> String {
     let gateway = lease.gateway.map(|gateway| format!(", gateway {gateway}"));
     let gateway = gateway.unwrap_or_default();
     format!("{address}/{prefix_length}{gateway}, by DHCP from {server}")
-}
-
-/// The routes beyond that to the interface's own network, which the kernel makes itself.
-fn routes<'a>(given: &Given, interface: &'a str, metric: i16) -> Vec<Route<'a>> {
-    let Some(gateway) = given.gateway.filter(|gateway| !gateway.is_unspecified()) else {
-        return Vec::new();
-    };
-    let route = |destination, prefix_length, gateway| Route {
-        destination,
-        prefix_length,
-        gateway,
-        interface,
-        metric,
-    };
-    let by_gateway = route(Ipv4Addr::UNSPECIFIED, 0, Some(gateway));
-    let mask = u32::from(netmask(given.prefix_length));
-    if u32::from(gateway) & mask == u32::from(given.address) & mask {
-        return vec![by_gateway];
-    }
-    // Clouds give single addresses (/32) and a gateway outside of them.
-    vec![route(gateway, 32, None), by_gateway]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gateway_outside_the_network_gets_a_route_of_its_own() {
-        for (prefix_length, gateway, expected) in [
-            (24, None, &[][..]),
-            (24, Some([0, 0, 0, 0]), &[]),
-            (24, Some([10, 0, 0, 1]), &["0.0.0.0/0 via 10.0.0.1 dev eth0"]),
-            (
-                32,
-                Some([10, 0, 0, 1]),
-                &["10.0.0.1/32 dev eth0", "0.0.0.0/0 via 10.0.0.1 dev eth0"],
-            ),
-            (
-                24,
-                Some([10, 0, 1, 1]),
-                &["10.0.1.1/32 dev eth0", "0.0.0.0/0 via 10.0.1.1 dev eth0"],
-            ),
-        ] {
-            let gateway = gateway.map(Ipv4Addr::from);
-            let given = Given {
-                address: [10, 0, 0, 9].into(),
-                prefix_length,
-                gateway,
-                nameservers: vec![],
-                domain: None,
-            };
-            let found: Vec<_> = routes(&given, "eth0", 100).iter().map(Route::to_string).collect();
-            assert_eq!(found, expected, "/{prefix_length} {gateway:?}");
-        }
-    }
 }
