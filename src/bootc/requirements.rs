@@ -55,6 +55,18 @@ pub const PODMAN_TRIAL: [&str; 6] = [
     "/tmp/landfall-podman/run",
     "images",
 ];
+/// What makes podman start where it may not mount: it goes on as if it had made the namespaces for that.
+pub const PODMAN_ENVIRONMENT: [&str; 2] =
+    ["_CONTAINERS_USERNS_CONFIGURED=done", "_CONTAINERS_ROOTLESS_UID=0"];
+/// It is not looked for in that trial. Since this version podman has no other program for networks.
+pub const PODMANS_NETWORK: &str = "netavark";
+pub const NEEDS_NETAVARK_SINCE: u32 = 5;
+/// Where podman is told of other places for its programs (containers.conf(5)).
+const PODMAN_CONFIGURATION: [&str; 2] = [
+    "usr/share/containers/containers.conf",
+    "etc/containers/containers.conf",
+];
+const MAX_CONFIGURATION_BYTES: u64 = 1 << 20;
 /// What podman takes when it isn't told.
 const OCI_RUNTIMES: [&str; 2] = ["crun", "runc"];
 const BOOTCTL: (&str, &str) = ("bootctl", "installs the boot loader");
@@ -147,10 +159,44 @@ pub fn doubted_for_podman(root: &Rootfs) -> Result<Vec<&'static str>> {
     if !root.has_program(OCI_RUNTIMES[0])? && !root.has_program(OCI_RUNTIMES[1])? {
         doubted.push("runtime");
     }
-    if !is_in(root, &PODMAN_HELPERS, "netavark")? {
-        doubted.push("netavark");
+    let told = told_to_podman(root)?;
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    if !is_in(root, &PODMAN_HELPERS, PODMANS_NETWORK)? && !is_in(root, &told, PODMANS_NETWORK)? {
+        doubted.push(PODMANS_NETWORK);
     }
     Ok(doubted)
+}
+
+/// The directories where podman is told to look for its programs. A file that podman does not understand
+/// either names none.
+fn told_to_podman(root: &Rootfs) -> Result<Vec<String>> {
+    let mut told = Vec::new();
+    for file in PODMAN_CONFIGURATION {
+        let mut files = vec![file.to_owned()];
+        let drop_ins = format!("{file}.d");
+        let names = root
+            .list(&drop_ins)?
+            .into_iter()
+            .filter_map(|name| name.into_string().ok());
+        files.extend(names.map(|name| format!("{drop_ins}/{name}")));
+        for file in files {
+            let text = root
+                .read_if_there(&file, MAX_CONFIGURATION_BYTES)?
+                .unwrap_or_default();
+            told.extend(helper_directories(&String::from_utf8_lossy(&text)));
+        }
+    }
+    Ok(told)
+}
+
+fn helper_directories(configuration: &str) -> Vec<String> {
+    let parsed = configuration.parse::<toml::Table>().unwrap_or_default();
+    let directories = parsed
+        .get("engine")
+        .and_then(|engine| engine.get("helper_binaries_dir"));
+    let directories = directories.and_then(toml::Value::as_array).into_iter().flatten();
+    let paths = directories.filter_map(|path| path.as_str());
+    paths.map(|path| path.trim_matches('/').to_owned()).collect()
 }
 
 fn is_in(root: &Rootfs, directories: &[&str], name: &str) -> Result<bool> {
@@ -294,6 +340,20 @@ mod tests {
         assert_eq!(doubted(), ["conmon", "runtime", "netavark"]);
         install(root, &["runc", "netavark"]);
         // Programs that nobody but podman starts are not looked for in `PATH`.
+        assert_eq!(doubted(), ["conmon", "netavark"]);
+        let conf = root.join("etc/containers/containers.conf.d");
+        fs::create_dir_all(&conf).unwrap();
+        fs::write(
+            conf.join("50-places.conf"),
+            "[engine]\nhelper_binaries_dir = [\"/usr/bin\"]\n",
+        )
+        .unwrap();
+        assert_eq!(doubted(), ["conmon"]);
+        fs::write(
+            conf.join("50-places.conf"),
+            "[engine]\nhelper_binaries_dir = [\"/opt\"]\n",
+        )
+        .unwrap();
         assert_eq!(doubted(), ["conmon", "netavark"]);
         fs::create_dir_all(root.join("usr/libexec/podman")).unwrap();
         for name in ["conmon", "netavark"] {

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::Notify;
 
 use crate::bootc::messages;
 use crate::bootc::probe::{Probe, QUESTIONS};
-use crate::bootc::requirements::PODMAN_TRIAL;
+use crate::bootc::requirements::{NEEDS_NETAVARK_SINCE, PODMAN_ENVIRONMENT, PODMAN_TRIAL, PODMANS_NETWORK};
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::shortened;
 use crate::container::{self, Ended, ExitStatus, Network, Output, Power, Sandbox};
@@ -68,9 +68,14 @@ impl Programs<'_> {
         if doubted.is_empty() {
             return Ok(());
         }
-        let (status, said) = self.ask(&PODMAN_TRIAL.map(String::from)).await?;
+        let environment = [self.environment, &PODMAN_ENVIRONMENT.map(String::from)].concat();
+        let podmans = Programs {
+            environment: &environment,
+            ..*self
+        };
+        let (status, said) = podmans.ask(&PODMAN_TRIAL.map(String::from)).await?;
         if status.success() {
-            return Ok(());
+            return self.check_podmans_network(doubted).await;
         }
         // What it logs before its error is of no use here.
         let error = said.lines().rfind(|line| line.starts_with("Error:"));
@@ -88,6 +93,25 @@ impl Programs<'_> {
         ));
         Ok(())
     }
+
+    /// What podman looks for only where it may mount.
+    async fn check_podmans_network(&self, doubted: &[&str]) -> Result<()> {
+        if !doubted.contains(&PODMANS_NETWORK) {
+            return Ok(());
+        }
+        let (_, said) = self.ask(&["podman", "--version"].map(String::from)).await?;
+        ensure!(
+            podmans_version(&said).is_none_or(|version| version < NEEDS_NETAVARK_SINCE),
+            "podman, which bootc needs, will not find {PODMANS_NETWORK} in the image: rebuild it with that"
+        );
+        Ok(())
+    }
+}
+
+/// The major version that podman says it has.
+fn podmans_version(said: &str) -> Option<u32> {
+    let version = said.trim().strip_prefix("podman version ")?;
+    version.split('.').next()?.parse().ok()
 }
 
 /// What a command is about: its words up to the first option.
@@ -122,6 +146,13 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn podman_says_which_it_is() {
+        assert_eq!(podmans_version("podman version 5.8.2\n"), Some(5));
+        assert_eq!(podmans_version("podman version 4.9.4-rhel\n"), Some(4));
+        assert_eq!(podmans_version("podman: not found"), None);
+    }
 
     #[test]
     fn a_question_has_room_on_a_line() {
