@@ -11,29 +11,9 @@ mod installing;
 mod tests;
 
 use libc::{c_long, sock_filter};
-use nix::errno::Errno;
 
-use assemble::program;
-
-/// Whether somebody hears and answers the calls that a filter hands over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broker {
-    #[allow(dead_code, reason = "there is no broker yet")]
-    Present,
-    /// What mounts is allowed, and what would be told of is refused without a word.
-    Missing,
-}
-
-/// What is answered to a system call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    Allow,
-    Refuse(Errno),
-    /// No honest image makes it: it's refused, and told of.
-    Tell,
-    /// The broker decides, and does it.
-    Decide,
-}
+pub use assemble::Broker;
+use assemble::{Answer, program};
 
 /// The filter for a program that is asked something.
 pub fn asking() -> Vec<sock_filter> {

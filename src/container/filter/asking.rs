@@ -8,8 +8,7 @@ use libc::{
 };
 use nix::errno::Errno;
 
-use super::Answer;
-use super::assemble::{Case, Is, Rule};
+use super::assemble::{Answer, Case, Is, Rule};
 
 /// The calls from this number on have the same number on all architectures, and programs go without those
 /// that the kernel lacks (`ENOSYS`). clone(2) stands in for clone3, whose flags no filter can see.

@@ -8,8 +8,6 @@ use std::mem::offset_of;
 use libc::{c_long, seccomp_data, sock_filter};
 use nix::errno::Errno;
 
-use super::{Answer, Broker};
-
 /// `AUDIT_ARCH_…` of the architecture that this program is built for (`linux/audit.h`).
 #[cfg(target_arch = "x86_64")]
 pub(super) const ARCHITECTURE: u32 = 0xc000_003e;
@@ -18,6 +16,26 @@ pub(super) const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// From here on numbers are x32's (`__X32_SYSCALL_BIT`); other architectures never come so far.
 const FOREIGN_NUMBERS: u32 = 0x4000_0000;
+
+/// Whether somebody hears and answers the calls that a filter hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broker {
+    #[allow(dead_code, reason = "there is no broker yet")]
+    Present,
+    /// What mounts is allowed, and what would be told of is refused without a word.
+    Missing,
+}
+
+/// What is answered to a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Allow,
+    Refuse(Errno),
+    /// No honest image makes it: it's refused, and told of.
+    Tell,
+    /// The broker decides, and does it.
+    Decide,
+}
 
 /// What is answered to some calls.
 pub(super) struct Rule {

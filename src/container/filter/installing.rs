@@ -8,9 +8,8 @@ use libc::{
 };
 use nix::errno::Errno;
 
-use super::Answer;
 use super::asking::{FAMILIES, NEWTIME};
-use super::assemble::{Case, Is, Rule};
+use super::assemble::{Answer, Case, Is, Rule};
 
 const REFUSE: Answer = Answer::Refuse(Errno::EPERM);
 

@@ -1,6 +1,7 @@
 //! The filters, run by an interpreter of the instructions that they use.
 
 use libc::{self as c, seccomp_data};
+use nix::errno::Errno;
 
 use super::assemble::ARCHITECTURE;
 use super::*;
