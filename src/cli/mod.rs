@@ -98,7 +98,7 @@ pub enum Command {
     /// Write, show or build config drives
     #[command(after_help = EXIT_STATUS, subcommand)]
     ConfigDrive(ConfigDriveCommand),
-    /// Run a command in an image, in the sandbox that `install` uses, with no disk and no network
+    /// Run a command in an image, where it reaches no disk, no network and nothing of this machine
     Run {
         /// The image
         #[command(flatten)]

@@ -20,7 +20,7 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     let sandbox = Sandbox::new(&root, command, environment, Power::Asking, &network);
     // From here on the command speaks, and its end is ours.
     progress.tell(Event::PhaseOver);
-    let ended = container::run(&sandbox, Output::Inherit).await?;
+    let ended = container::run(&sandbox, Output::Copied).await?;
     ended.tell(progress);
     root.close()?;
     Ok(ended.status)

@@ -27,12 +27,14 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
+use super::executable;
 use super::exit::{Ended, ExitStatus, NotStarted};
 use super::filter::Broker;
+use super::furnish::furnish;
 use super::power::Power;
 use super::process::Process;
-use crate::sys::mount::root_is_initramfs;
-use crate::sys::namespace::enter_private_mounts;
+use crate::sys::namespace::{enter_private_mounts, leave_initramfs};
+use crate::sys::signal::restore_default;
 use crate::sys::{keyring, seccomp};
 
 /// The name of the one container in its bundle.
@@ -76,11 +78,15 @@ fn run(bundle: &Path) -> Result<Outcome> {
     let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
     let orders: Orders = serde_json::from_slice(&orders)?;
     end_with(orders.from)?;
+    executable::seal(bundle)?;
     // Landfall's first thread blocks signals, and its children inherit that.
     SigSet::all().thread_unblock().context("sigprocmask")?;
     keyring::join_new_session()?;
+    enter_private_mounts()?;
+    leave_initramfs()?;
     hide_cgroups()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
+    let power = orders.power.clone();
     let executor = ImageExecutor {
         orders,
         helper: Arc::new(Process::own()?),
@@ -89,9 +95,11 @@ fn run(bundle: &Path) -> Result<Outcome> {
     let mut container = build(bundle, executor)?;
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block().context("sigprocmask")?;
+    let first = container.pid().context("the container has no process")?;
+    let first = Pid::from_raw(first.as_raw());
+    furnish(first, &power)?;
     container.start().context("starting the container")?;
-    let pid = container.pid().context("the container has no process")?;
-    let status = wait(Pid::from_raw(pid.as_raw()), &signals)?;
+    let status = wait(first, &signals)?;
     container.delete(true).context("removing the container")?;
     let not_started = fs::read(not_started).context("reading why the command did not start")?;
     if not_started.is_empty() {
@@ -118,7 +126,6 @@ fn end_with(parent: u32) -> Result<()> {
 /// libcontainer wants to find a cgroup file system. An empty directory makes it go without, so nothing of the
 /// machine's own cgroups is touched or left behind.
 fn hide_cgroups() -> Result<()> {
-    enter_private_mounts()?;
     let cgroups = Path::new("/sys/fs/cgroup");
     if cgroups.is_dir() {
         // Hierarchies that are merely covered would still be found in the list of mounts.
@@ -143,9 +150,6 @@ fn build(bundle: &Path, executor: ImageExecutor) -> Result<Container> {
         .as_init(bundle)
         .with_systemd(false)
         .with_detach(false)
-        // `pivot_root(2)` does not work there; everywhere else it hides the host better than moving the mount
-        // does.
-        .with_no_pivot(root_is_initramfs()?)
         .build()
         .map_err(|error| anyhow!("{}", causes(&error)))
         .context("making the container")
@@ -193,7 +197,7 @@ impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let filter = self.orders.power.filter(Broker::Missing);
         // From here on this process can do what the command can do, and no more.
-        let filtered = prepare(&self.orders).and_then(|()| seccomp::install(&filter));
+        let filtered = prepare().and_then(|()| seccomp::install(&filter));
         let not_started = match filtered {
             Ok(()) => execute(spec),
             Err(error) => NotStarted::not_run(format!("{error:#}")),
@@ -216,6 +220,12 @@ impl Executor for ImageExecutor {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         Ok(())
     }
+}
+
+fn prepare() -> Result<()> {
+    // Landfall ignores it, and what is ignored stays so in a program that is executed.
+    restore_default(Signal::SIGPIPE)?;
+    SigSet::all().thread_unblock().context("sigprocmask")
 }
 
 /// Becomes the command; gives the reason why that can't be done.
@@ -257,71 +267,4 @@ fn search(program: &str, path: &str, execute: impl Fn(&CStr) -> nix::Result<Infa
         }
     }
     refused
-}
-
-fn prepare(orders: &Orders) -> Result<()> {
-    SigSet::all().thread_unblock().context("sigprocmask")?;
-    if orders.power.target().is_some() {
-        mount_devices()?;
-    }
-    Ok(())
-}
-
-/// The kernel's devices in place of the few that libcontainer made.
-fn mount_devices() -> Result<()> {
-    let nosuid = MsFlags::MS_NOSUID;
-    let mount_on = |kind: &str, on: &str, flags, options: Option<&str>| {
-        mount(Some(kind), on, Some(kind), flags, options).with_context(|| format!("mount -t {kind} {on}"))
-    };
-    mount_on("devtmpfs", "/dev", nosuid, None)?;
-    make_dir("/dev/pts")?;
-    mount_on(
-        "devpts",
-        "/dev/pts",
-        nosuid | MsFlags::MS_NOEXEC,
-        Some("newinstance,ptmxmode=0666,mode=0620"),
-    )?;
-    make_dir("/dev/shm")?;
-    mount_on("tmpfs", "/dev/shm", nosuid | MsFlags::MS_NODEV, Some("mode=1777"))?;
-    // The kernel makes devices, not these; udev would, but a ramdisk may have none.
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "fd/0"),
-        ("stdout", "fd/1"),
-        ("stderr", "fd/2"),
-    ] {
-        link(&format!("/dev/{name}"), target)?;
-    }
-    ["/dev/mem", "/dev/kmem", "/dev/port", "/dev/kmsg"]
-        .into_iter()
-        .try_for_each(mask)
-}
-
-fn make_dir(path: &str) -> Result<()> {
-    match nix::unistd::mkdir(path, nix::sys::stat::Mode::from_bits_truncate(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno).with_context(|| format!("mkdir {path}")),
-    }
-}
-
-fn link(path: &str, target: &str) -> Result<()> {
-    match std::os::unix::fs::symlink(target, path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(error).with_context(|| format!("symlink {path}"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn mask(device: &str) -> Result<()> {
-    match mount(
-        Some("/dev/null"),
-        device,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    ) {
-        Ok(()) | Err(Errno::ENOENT) => Ok(()),
-        Err(errno) => Err(errno).with_context(|| format!("mount --bind /dev/null {device}")),
-    }
 }

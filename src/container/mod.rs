@@ -5,8 +5,10 @@
 //! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child
 //! could deadlock in the allocator if other threads were alive.
 
+mod executable;
 mod exit;
 mod filter;
+mod furnish;
 pub mod helper;
 mod network;
 mod power;

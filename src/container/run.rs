@@ -1,7 +1,8 @@
 //! Starts the helper process, follows the output, and makes sure that nothing is left running.
 
-use std::fs;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, PipeReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -13,9 +14,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::console::text::printable;
 
+use super::executable::Executable;
 use super::exit::Ended;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
 use super::spec::{Sandbox, runtime_spec};
@@ -27,7 +30,8 @@ const MAX_LINE_BYTES: usize = 4096;
 
 /// Where the container's standard output and error go.
 pub enum Output<'a> {
-    Inherit,
+    /// As it comes, to ours. Neither is open in the container: they may be somebody's terminal.
+    Copied,
     /// Line by line, both together, to this function.
     Lines(&'a mut (dyn FnMut(String) + Send)),
 }
@@ -55,26 +59,50 @@ fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
 }
 
 async fn follow(bundle: &Path, output: Output<'_>) -> Result<Ended> {
-    let mut helper = match output {
-        Output::Inherit => Helper::start(bundle, Stdio::inherit(), Stdio::inherit())?,
-        Output::Lines(show) => {
-            let (reader, writer) = io::pipe().context("pipe")?;
-            let second = writer.try_clone().context("dup")?;
-            let helper = Helper::start(bundle, writer.into(), second.into())?;
-            let (sender, mut lines) = mpsc::channel(64);
-            thread::spawn(move || send_lines(reader, &sender));
-            while let Some(line) = lines.recv().await {
-                show(line);
-            }
-            helper
-        }
-    };
-    helper.wait().await?;
+    match output {
+        Output::Copied => follow_copying(bundle).await?,
+        Output::Lines(show) => follow_lines(bundle, show).await?,
+    }
     match outcome(bundle)? {
         Outcome::Ended(ended) => Ok(ended),
         Outcome::NotStarted(why) => Err(why.into()),
         Outcome::Failed(reason) => bail!("the container could not be run: {reason}"),
     }
+}
+
+async fn follow_lines(bundle: &Path, show: &mut (dyn FnMut(String) + Send)) -> Result<()> {
+    let (reader, writer) = io::pipe().context("pipe")?;
+    let second = writer.try_clone().context("dup")?;
+    let mut helper = Helper::start(bundle, writer.into(), second.into())?;
+    let (sender, mut lines) = mpsc::channel(64);
+    thread::spawn(move || send_lines(reader, &sender));
+    while let Some(line) = lines.recv().await {
+        show(line);
+    }
+    helper.wait().await
+}
+
+async fn follow_copying(bundle: &Path) -> Result<()> {
+    let (output, writer) = io::pipe().context("pipe")?;
+    let (errors, second) = io::pipe().context("pipe")?;
+    let mut helper = Helper::start(bundle, writer.into(), second.into())?;
+    let (output, errors) = (copy(output, io::stdout())?, copy(errors, io::stderr())?);
+    helper.wait().await?;
+    // If our own standard error takes nothing, nobody can be told.
+    let _ = errors.await.context("copying standard error")?;
+    let copied = output.await.context("copying standard output")?;
+    copied.context("writing to standard output")
+}
+
+/// Copies what comes `from` the container, until one of both ends.
+fn copy(mut from: PipeReader, to: impl AsFd) -> Result<JoinHandle<io::Result<()>>> {
+    // Not by its buffer, which waits for the end of a line.
+    let mut to = File::from(to.as_fd().try_clone_to_owned().context("dup")?);
+    Ok(spawn_blocking(move || match io::copy(&mut from, &mut to) {
+        // With the pipe closed, the command learns of it as if the reader were its own.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => done.map(drop),
+    }))
 }
 
 fn outcome(bundle: &Path) -> Result<Outcome> {
@@ -84,11 +112,15 @@ fn outcome(bundle: &Path) -> Result<Outcome> {
 }
 
 /// The helper process. When dropped, it and the container are gone.
-struct Helper(Child);
+struct Helper {
+    child: Child,
+    _executable: Executable,
+}
 
 impl Helper {
     fn start(bundle: &Path, stdout: Stdio, stderr: Stdio) -> Result<Self> {
-        let mut command = Command::new("/proc/self/exe");
+        let executable = Executable::mount(bundle)?;
+        let mut command = Command::new(executable.path());
         command
             .arg(HELPER_COMMAND)
             .arg(bundle)
@@ -99,12 +131,15 @@ impl Helper {
         // A Ctrl-C at the terminal is for us; we end the container in good order.
         command.process_group(0);
         let child = tokio::process::Command::from(command).spawn();
-        Ok(Self(child.context("starting the container's helper process")?))
+        Ok(Self {
+            child: child.context("starting the container's helper process")?,
+            _executable: executable,
+        })
     }
 
     async fn wait(&mut self) -> Result<()> {
         let status = self
-            .0
+            .child
             .wait()
             .await
             .context("waiting for the container's helper process")?;
@@ -119,7 +154,7 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         // No id: it has been waited for already.
-        if let Some(id) = self.0.id() {
+        if let Some(id) = self.child.id() {
             let pid = Pid::from_raw(id.cast_signed());
             let _ = kill(pid, Signal::SIGTERM);
             let _ = waitpid(pid, None);

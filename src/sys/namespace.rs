@@ -1,12 +1,12 @@
 //! A mount namespace of one's own. Nothing unsafe: it is here because siblings need it.
 
-use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, chroot};
 
 use super::mount::root_is_initramfs;
 
@@ -18,13 +18,25 @@ pub fn enter_private_mounts() -> Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("mount --make-rprivate /")
 }
 
+/// Where the root is the one that the kernel started with, takes this process, in a mount namespace of its
+/// own, to another on top of it that shows the same: the first root of all can't be left behind by
+/// `pivot_root(2)`.
+pub fn leave_initramfs() -> Result<()> {
+    if !root_is_initramfs()? {
+        return Ok(());
+    }
+    let none = None::<&str>;
+    mount(Some("/"), COVERED, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
+        .with_context(|| format!("mount --rbind / {COVERED}"))?;
+    chdir(COVERED).with_context(|| format!("chdir {COVERED}"))?;
+    mount(Some("."), "/", none, MsFlags::MS_MOVE, none).context("mount --move . /")?;
+    chroot(".").context("chroot")?;
+    chdir("/").context("chdir /")
+}
+
 /// A directory that every kernel has and nobody here needs. It is covered, so that nothing has to be made in
 /// any file system of the machine's, where it would stay when this process is killed.
 const COVERED: &str = "/proc/driver";
-
-/// The same where the root itself is in memory. There, a container's root is moved onto it, and whatever is
-/// below /proc is unmounted before.
-const MADE: &str = "/run/landfall";
 
 /// Directories to mount things on fit into this, with room.
 const OPTIONS: &str = "mode=0700,size=1m";
@@ -37,12 +49,7 @@ pub fn private_directory() -> Result<&'static Path> {
     if let Some(path) = *mounted {
         return Ok(path);
     }
-    let path = if root_is_initramfs()? {
-        fs::create_dir_all(MADE).with_context(|| format!("mkdir {MADE}"))?;
-        Path::new(MADE)
-    } else {
-        Path::new(COVERED)
-    };
+    let path = Path::new(COVERED);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("landfall"), path, Some("tmpfs"), flags, Some(OPTIONS))
         .with_context(|| format!("mounting a tmpfs on {}", path.display()))?;

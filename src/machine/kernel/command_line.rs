@@ -44,7 +44,6 @@ const CONFIDENTIAL: [&str; 7] = [
 
 /// A copy of the kernel command line without what is meant for Landfall, and without words that may hold a
 /// credential. A word goes or stays as a whole.
-#[allow(dead_code, reason = "the sandbox does not mount it yet")]
 pub fn cleaned(cmdline: &str) -> String {
     let kept: Vec<_> = words(cmdline)
         .into_iter()
