@@ -30,7 +30,8 @@ pub const BOOTABLE: &str = "bootable";
 pub const MANY_LAYERS: &str = "many-layers";
 /// The same with no bootc in it.
 pub const NO_BOOTC: &str = "no-bootc";
-/// The same with a bootc that exits with 3 after it has partitioned the disk.
+/// The same with a bootc that spoils the firmware's variables, and exits with 3 after it has partitioned the
+/// disk.
 pub const FAILS_HALFWAY: &str = "fails-halfway";
 
 /// The same in layers of zstd alone; the initial ramdisk of the installed system unlocks its root by the
@@ -134,7 +135,10 @@ fn build(kernel: &Kernel, directory: &Path) -> Result<()> {
         &[Layer::new([Entry::whiteout("usr/bin/bootc")])],
         NO_BOOTC,
     )?;
-    let told_to_fail = Layer::new([Entry::file("etc/landfall-fixture/fail-halfway", "")]);
+    let told_to_fail = Layer::new(
+        ["fail-halfway", "spoil-firmware"]
+            .map(|told| Entry::file(format!("etc/landfall-fixture/{told}"), "")),
+    );
     layout.derive(BOOTABLE, &[told_to_fail], FAILS_HALFWAY)?;
     Ok(())
 }
