@@ -21,7 +21,7 @@ pub(super) struct Address {
 
 /// The addresses and routes of all interfaces. Copies are the same.
 #[derive(Clone, Default)]
-pub(in crate::init) struct Addresses(Arc<Mutex<State>>);
+pub struct Addresses(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
@@ -47,7 +47,7 @@ impl Addresses {
     }
 
     /// Takes all interfaces down that are up, but loopback.
-    pub(in crate::init) fn take_down(&self) -> Result<()> {
+    pub fn take_down(&self) -> Result<()> {
         let (mut state, interfaces) = (self.lock(), Interfaces::open()?);
         for name in interfaces_that_are_up(Path::new(CLASS))? {
             interfaces.set_down(&name)?;
@@ -58,7 +58,7 @@ impl Addresses {
 
     /// Brings up what was taken down, with the addresses and routes that it has had; waits for nothing. All are
     /// tried: the one that is wanted may be the last.
-    pub(in crate::init) fn bring_up(&self) -> Result<()> {
+    pub fn bring_up(&self) -> Result<()> {
         let (mut state, interfaces) = (self.lock(), Interfaces::open()?);
         let down = std::mem::take(&mut state.down);
         let outcomes: Vec<_> = down
