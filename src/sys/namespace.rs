@@ -22,9 +22,14 @@ pub fn enter_private_mounts() -> Result<()> {
 /// own, to another on top of it that shows the same: the first root of all can't be left behind by
 /// `pivot_root(2)`.
 pub fn leave_initramfs() -> Result<()> {
-    if !root_is_initramfs()? {
-        return Ok(());
+    if root_is_initramfs()? {
+        cover_root()
+    } else {
+        Ok(())
     }
+}
+
+fn cover_root() -> Result<()> {
     let none = None::<&str>;
     mount(Some("/"), COVERED, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
         .with_context(|| format!("mount --rbind / {COVERED}"))?;
@@ -55,4 +60,32 @@ pub fn private_directory() -> Result<&'static Path> {
         .with_context(|| format!("mounting a tmpfs on {}", path.display()))?;
     *mounted = Some(path);
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::pivot_root;
+    use std::{fs, thread};
+
+    #[test]
+    fn a_root_on_top_of_the_root_shows_the_same_and_can_be_left() {
+        // A process has one root; a thread may have its own.
+        let covered = thread::spawn(move || {
+            unshare(CloneFlags::CLONE_FS).unwrap();
+            enter_private_mounts().unwrap();
+            let here = std::env::current_dir().unwrap();
+            let names = || fs::read_dir(&here).unwrap().count();
+            let before = names();
+            cover_root().unwrap();
+            assert_eq!(names(), before);
+            assert!(Path::new("/proc/self/status").exists());
+            let none = None::<&str>;
+            mount(Some("new"), "/tmp", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            chdir("/tmp").unwrap();
+            pivot_root(".", ".").unwrap();
+            assert_eq!(fs::read_dir("/").unwrap().count(), 0);
+        });
+        covered.join().unwrap();
+    }
 }
