@@ -24,7 +24,8 @@ pub struct Sandbox<'root> {
     /// As `KEY=VALUE`.
     environment: &'root [String],
     pub(super) power: Power,
-    /// The network namespace behind this path; without one it is the host's, with its name resolution.
+    /// The network namespace behind this path; without one it is the host's, with its name resolution, for who
+    /// installs, and none at all for who is asked.
     network: Option<&'root Path>,
 }
 
@@ -44,6 +45,10 @@ impl<'root> Sandbox<'root> {
             power,
             network: network.namespace(),
         }
+    }
+
+    fn has_the_hosts_network(&self) -> bool {
+        self.network.is_none() && self.power != Power::Asking
     }
 }
 
@@ -106,7 +111,7 @@ fn build(sandbox: &Sandbox<'_>) -> Result<Spec> {
         .rlimits(vec![no_core()?])
         .build()?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(sandbox.network)?)
+        .namespaces(namespaces(sandbox)?)
         .masked_paths(masked(&sandbox.power))
         .readonly_paths(Vec::new())
         .build()?;
@@ -209,18 +214,20 @@ fn check_variable(name: &str, value: &str) -> Result<()> {
     bail!("the variable \"{shown}\" of the image's environment {problem}: build the image without it")
 }
 
-fn namespaces(network: Option<&Path>) -> Result<Vec<LinuxNamespace>> {
+fn namespaces(sandbox: &Sandbox<'_>) -> Result<Vec<LinuxNamespace>> {
     use LinuxNamespaceType::{Ipc, Mount, Pid, Uts};
     let private = |kind| LinuxNamespaceBuilder::default().typ(kind).build();
     let mut namespaces = [Pid, Mount, Ipc, Uts]
         .map(private)
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?;
-    if let Some(path) = network {
+    if let Some(path) = sandbox.network {
         let joined = LinuxNamespaceBuilder::default()
             .typ(LinuxNamespaceType::Network)
             .path(path);
         namespaces.push(joined.build()?);
+    } else if !sandbox.has_the_hosts_network() {
+        namespaces.push(private(LinuxNamespaceType::Network)?);
     }
     Ok(namespaces)
 }
@@ -257,7 +264,7 @@ fn mounts(sandbox: &Sandbox<'_>) -> Result<Vec<Mount>> {
         mounts.push(mount(EFI, "bind", &["bind", "nosuid", "noexec", "nodev", "ro"])?);
         mounts.push(mount("/sys/firmware/efi/efivars", "efivarfs", &inert)?);
     }
-    if sandbox.network.is_none() {
+    if sandbox.has_the_hosts_network() {
         mounts.push(mount("/etc/resolv.conf", "bind", &["bind", "ro"])?);
     }
     Ok(mounts)
@@ -341,6 +348,14 @@ mod tests {
                 json!([{"type": "RLIMIT_CORE", "hard": 1, "soft": 1}])
             );
         }
+    }
+
+    #[test]
+    fn who_is_asked_never_has_the_hosts_network() {
+        let spec = sandbox(Power::Asking, None);
+        let namespaces = spec["linux"]["namespaces"].as_array().unwrap();
+        assert_eq!(namespaces.last(), Some(&json!({"type": "network"})));
+        assert!(!spec["mounts"].to_string().contains("resolv.conf"));
     }
 
     #[test]
