@@ -8,12 +8,10 @@ use super::form::{Encoding, Kind, MAX_BYTES};
 use super::image;
 use super::tree::Tree;
 use crate::machine::filesystem::NamedFile;
-use crate::sys::heap::Wiping;
 
 impl ConfigDrive {
     /// Builds an ISO 9660 config drive of the files in and below `directory`.
     pub fn from_directory(directory: &Path) -> Result<Self, ConfigDriveError> {
-        let _wiping = Wiping::start();
         let tree = Tree::from_directory(directory)?;
         if !tree.files.iter().any(|file| file.path.starts_with("openstack/")) {
             return Err(BuildError::NoOpenStack.into());
@@ -27,7 +25,6 @@ impl ConfigDrive {
 
     /// Its files, by path. They may hold secrets.
     pub fn files(&self) -> Result<Vec<NamedFile>, BuildError> {
-        let _wiping = Wiping::start();
         Ok(self.tree()?.files)
     }
 
@@ -51,7 +48,6 @@ impl ConfigDrive {
         if self.check_sector_bytes(disk).is_ok() {
             return Ok(self);
         }
-        let _wiping = Wiping::start();
         let tree = self.tree()?;
         Self::recognise(image::fat(&tree, disk, MAX_BYTES)?, self.encoding())
     }

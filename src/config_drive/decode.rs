@@ -14,7 +14,6 @@ use super::form::{Encoding, Kind, LABEL, MAX_BYTES, MAX_INPUT_BYTES};
 use super::secret::Secret;
 use crate::machine::filesystem::fat::Volume;
 use crate::machine::filesystem::{identify, iso9660};
-use crate::sys::heap::Wiping;
 
 /// Padding may be missing; the rest is strict.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -36,7 +35,6 @@ pub struct ConfigDrive {
 impl ConfigDrive {
     /// Reads and unpacks what `source` gives, up to its end.
     pub fn read(mut source: impl Read) -> Result<Self, ConfigDriveError> {
-        let _wiping = Wiping::start();
         let mut input = Secret::with_limit(MAX_INPUT_BYTES);
         if !input.fill(&mut source)? {
             return Err(ConfigDriveError::TooLarge);

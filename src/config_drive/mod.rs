@@ -2,10 +2,7 @@
 //! as Ironic sends it).
 //!
 //! The content may hold secrets: it is kept in memory that is wiped, never shown and never written to a file.
-//! What the crates that take part in it leave behind is wiped too, because everything here is done under a
-//! [`Wiping`].
-//!
-//! [`Wiping`]: crate::sys::heap::Wiping
+//! What the crates that take part in it leave behind is wiped by the allocator.
 
 mod build;
 mod decode;

@@ -13,11 +13,9 @@ use crate::console::progress::{Progress, Wait};
 use crate::image::source::registry;
 use crate::image::source::url;
 use crate::sys::blocking::apart;
-use crate::sys::heap::Wiping;
 
 /// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
 pub async fn read(place: &Path, options: &registry::Options, progress: &Progress) -> Result<ConfigDrive> {
-    let _wiping = Wiping::start();
     let _reading = progress.waiting(Wait::new("reading the config drive"));
     if let Some(url) = place.to_str().and_then(url::parse) {
         let describe = || format!("config drive {}", url::shown(&url));

@@ -11,7 +11,6 @@ use crate::image::oci::digest::Hasher;
 use crate::machine::filesystem::identify;
 use crate::sys::block::{Durable, Region};
 use crate::sys::blocking::pause;
-use crate::sys::heap::Wiping;
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// How much is written at a time.
@@ -54,7 +53,6 @@ pub enum WriteError {
 ///
 /// The zeros are for old superblocks at the partition's end: they would contradict the label.
 pub async fn write(drive: &ConfigDrive, partition: &mut Region<'_>) -> Result<Written, WriteError> {
-    let _wiping = Wiping::start();
     let room = partition.length_bytes();
     if drive.size_bytes() > room {
         return Err(WriteError::NoRoom {

@@ -1,11 +1,6 @@
-//! The allocator of the C library.
+//! The allocator of the C library, and what is left of what it gave.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::mem::MaybeUninit;
-use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use zeroize::Zeroize;
 
 /// Makes all threads share one heap. Each would have its own: what the threads of one layer free, those of
 /// the next could not use, and the process would grow with the layers that it has seen. Large buffers are
@@ -17,33 +12,8 @@ pub fn share() {
     let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
 }
 
-static WIPING: AtomicUsize = AtomicUsize::new(0);
-
-/// As long as there is one, all memory that is freed is overwritten first: so what parsers, decompressors and
-/// the HTTP client keep of a secret goes as well, which nobody else can reach.
-#[must_use = "it wipes as long as it is there"]
-#[derive(Debug)]
-pub struct Wiping(());
-
-impl Wiping {
-    /// Begins to wipe.
-    pub fn start() -> Self {
-        WIPING.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-
-    fn is_on() -> bool {
-        WIPING.load(Ordering::Relaxed) != 0
-    }
-}
-
-impl Drop for Wiping {
-    fn drop(&mut self) {
-        WIPING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The system's allocator, which wipes while there is a [`Wiping`].
+/// The system's allocator, which overwrites all memory that it is given back: so what parsers, decompressors
+/// and the HTTP client keep of a secret goes as well, which nobody else can reach.
 ///
 /// What wipes is not inlined: it would be wherever something is dropped, 300 KB of it.
 #[derive(Debug)]
@@ -64,21 +34,16 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if Wiping::is_on() {
-            // SAFETY: `block` has `layout.size()` bytes, initialised or not, which nobody uses any longer.
-            let bytes = unsafe { slice::from_raw_parts_mut(block.cast::<MaybeUninit<u8>>(), layout.size()) };
-            bytes.zeroize();
+        // SAFETY: `block` has `layout.size()` bytes, which nobody uses any longer. No compiler takes this call
+        // out, although the block is not read again. The rest of the caller's promises `System` asks for.
+        unsafe {
+            libc::explicit_bzero(block.cast(), layout.size());
+            System.dealloc(block, layout);
         }
-        // SAFETY: the caller's promises are those that `System` asks for.
-        unsafe { System.dealloc(block, layout) }
     }
 
     #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        if !Wiping::is_on() {
-            // SAFETY: the caller's promises are those that `System` asks for.
-            return unsafe { System.realloc(block, layout, size) };
-        }
         // SAFETY: the caller promises that `size` is not 0 and that it fits with this alignment.
         let other = unsafe { System.alloc(Layout::from_size_align_unchecked(size, layout.align())) };
         if !other.is_null() {
@@ -95,11 +60,8 @@ unsafe impl GlobalAlloc for Allocator {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn blocks_grow_and_shrink_with_their_content() {
-        let _wiping = Wiping::start();
         let mut bytes: Vec<u8> = Vec::new();
         for number in 0..100_000_u32 {
             bytes.push(number as u8);

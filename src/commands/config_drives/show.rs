@@ -15,7 +15,6 @@ use crate::machine::disk::chosen::Contents;
 use crate::machine::disk::table::{Geometry, MIB};
 use crate::machine::filesystem::NamedFile;
 use crate::sys::block::{self, Region};
-use crate::sys::heap::Wiping;
 
 /// What the keys of passwords and the like have in them, in small letters: `admin_pass`, `adminPass`,
 /// `random_seed`, and whatever people call theirs.
@@ -31,7 +30,6 @@ const SECRET_WORDS: [&str; 7] = [
 
 /// Lists the files of a config drive.
 pub fn show(place: &Path, contents: bool, secrets: bool, out: &mut (impl Write + ?Sized)) -> Result<()> {
-    let _wiping = Wiping::start();
     let (drive, place) = open(place)?;
     let (label, kind, bytes) = (drive.label(), drive.kind(), size(drive.size_bytes()));
     writeln!(out, "{label}: {kind}, {bytes}, {place}")?;
