@@ -34,22 +34,28 @@ use unfinished::Unfinished;
 
 /// Installs an image as it is asked for, and gives the last word. `report` tells what was done, also when
 /// this fails or is dropped half-way.
-pub async fn install(request: &request::Install, progress: &Progress, report: &mut Report) -> Result<String> {
+pub async fn install(
+    request: &mut request::Install,
+    progress: &Progress,
+    report: &mut Report,
+) -> Result<String> {
     let ramdisk = Ramdisk::find(request)?;
     progress.enter(Phase::Plan);
-    let plan = plan(request, progress).await?;
-    let image = &plan.found.image;
+    let (plan, found) = plan(request, progress).await?;
+    let request = &*request;
+    let image = &plan.image;
     report.image = Some((&**image).into());
     consent::obtain(&plan.disk, request.yes, progress).await?;
 
     progress.enter(Phase::Pull);
     let network = Network::new(request.network)?;
     let files = plan.files(&network, request)?;
-    let root = plan.found.mount(&plan.memory, &files, progress).await?;
+    // With what was found go the credentials: no program of the image has run yet.
+    let root = found.mount(&plan.memory, &files, progress).await?;
 
     // The image is here; what it says of itself may still stop us.
     progress.enter(Phase::Examine);
-    let quiet = Quiet::begin(ramdisk, needs_network(request, &root, image)?, progress)?;
+    let quiet = Quiet::begin(ramdisk, needs_network(request, &root), progress)?;
     let programs = Programs {
         root: &root,
         network: &network,
@@ -62,7 +68,7 @@ pub async fn install(request: &request::Install, progress: &Progress, report: &m
     let command = installer.command(&plan, &layout, request)?;
     installer.rehearse(&command, &programs).await?;
     report.bootc = Some(installer.report(&command));
-    let relay = network.serve(&plan.found, &root)?;
+    let relay = network.serve(image, &root)?;
     let firmware = firmware::Before::remember(plan.disk.disk(), request.boot_entry, progress)?;
 
     let claim = Disk::claim(plan.disk)?;

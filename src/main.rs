@@ -14,6 +14,8 @@ use landfall::{
     DiskState, Hints, Meter, NotStarted, Report, Wanted, enter_private_mounts, heap, helper, init, install,
     output, request, text, verify,
 };
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use serde::Serialize;
 use tokio::runtime::Runtime;
@@ -27,9 +29,20 @@ const CHANGED: u8 = 4;
 const INSTALLED: u8 = 5;
 
 fn main() -> ExitCode {
+    if let Err(error) = keep_to_itself() {
+        return ExitCode::from(status::<()>(Err(error), UNTOUCHED));
+    }
     init::take_over_if_called_by_the_kernel();
     let asked = cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     ExitCode::from(execute(asked))
+}
+
+/// Nobody but root may look into this process, and nothing of its memory is written to a file when it fails.
+fn keep_to_itself() -> Result<()> {
+    prctl::set_dumpable(false).context("prctl(PR_SET_DUMPABLE)")?;
+    // A limit of 1 stops a program that is to handle core dumps, too; one of 0 only files (core(5)).
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE).context("getrlimit(RLIMIT_CORE)")?;
+    setrlimit(Resource::RLIMIT_CORE, hard.min(1), hard.min(1)).context("setrlimit(RLIMIT_CORE)")
 }
 
 /// Does what is asked for; gives the exit status.
@@ -37,8 +50,8 @@ fn execute(asked: Cli) -> u8 {
     let progress = Progress::on_stderr(asked.progress);
     match asked.command {
         Command::ContainerHelper { bundle } => status(helper::main(&bundle), UNTOUCHED),
-        Command::Install { install, report } => install_and_report(&install, report.as_deref(), &progress),
-        Command::Plan { install, json } => attended(plan(&install, json, &progress), &progress),
+        Command::Install { install, report } => install_and_report(install, report.as_deref(), &progress),
+        Command::Plan { install, json } => attended(plan(install, json, &progress), &progress),
         Command::Unpack { image, to } => attended(unpack::unpack(&image, &to, &progress), &progress),
         Command::Pull { image, to } => attended(pull::save(&image, &to, &progress), &progress),
         Command::Inspect { image, json } => attended(inspect(&image, json, &progress), &progress),
@@ -61,13 +74,13 @@ fn run_command(image: &Wanted, command: &[String], progress: &Progress) -> u8 {
     }
 }
 
-fn install_and_report(request: &request::Install, path: Option<&Path>, progress: &Progress) -> u8 {
+fn install_and_report(mut request: request::Install, path: Option<&Path>, progress: &Progress) -> u8 {
     if let Some(Err(error)) = path.map(Report::check_place) {
         return changed_or_not(Err(error), DiskState::Untouched);
     }
     let (meter, progress) = &Meter::start(progress);
     let mut report = Report::new();
-    let mut result = interruptible(install::install(request, progress, &mut report), progress);
+    let mut result = interruptible(install::install(&mut request, progress, &mut report), progress);
     report.phases = meter.costs();
     report.error = result.as_ref().err().map(|error| format!("{error:#}"));
     let written = path.map_or(Ok(()), |path| report.write(path));
@@ -98,8 +111,8 @@ fn changed_or_not(result: Result<()>, state: DiskState) -> u8 {
     status::<()>(Err(anyhow!("failed; {state}")), failed)
 }
 
-async fn plan(request: &request::Install, json: bool, progress: &Progress) -> Result<()> {
-    let plan = install::plan(request, progress).await?;
+async fn plan(mut request: request::Install, json: bool, progress: &Progress) -> Result<()> {
+    let (plan, _) = install::plan(&mut request, progress).await?;
     show(&Summary::from(&plan), json)
 }
 

@@ -126,7 +126,7 @@ async fn skopeo_gets_the_image_by_its_own_name() {
         };
         let blobs = Blobs {
             cached: files,
-            source: Arc::new(registry),
+            source: Some(Arc::new(registry)),
         };
         let image = Arc::new(image);
         let place = place();
@@ -171,7 +171,7 @@ async fn skopeo_gets_nothing_else() {
     let image = Arc::new(image);
     let blobs = Blobs {
         cached: HashMap::new(),
-        source: Arc::new(registry),
+        source: Some(Arc::new(registry)),
     };
     let place = place();
     let relay = Relay::serve(&place, image.clone(), blobs).unwrap();

@@ -1,6 +1,8 @@
 //! `landfall run`: a command in an image, in the sandbox in which an installation asks it questions: no disk
 //! and no network.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use crate::console::progress::{Event, Phase, Progress};
@@ -15,9 +17,10 @@ pub async fn run(wanted: &Wanted, command: &[String], progress: &Progress) -> Re
     container::spec::environment(&found.image.environment)?;
     let memory = found.memory(wanted, Purpose::Run, progress).await?;
     progress.enter(Phase::Pull);
+    let image = Arc::clone(&found.image);
     let root = found.mount(&memory, &[], progress).await?;
-    let (environment, network) = (&found.image.environment, Network::new(NetworkAccess::None)?);
-    let sandbox = Sandbox::new(&root, command, environment, Power::Asking, &network);
+    let network = Network::new(NetworkAccess::None)?;
+    let sandbox = Sandbox::new(&root, command, &image.environment, Power::Asking, &network);
     // From here on the command speaks, and its end is ours.
     progress.tell(Event::PhaseOver);
     let ended = container::run(&sandbox, Output::Copied).await?;

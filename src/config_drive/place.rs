@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -13,8 +14,10 @@ use crate::console::progress::{Progress, Wait};
 use crate::image::source::registry;
 use crate::image::source::url;
 use crate::sys::blocking::apart;
+use crate::sys::start;
 
-/// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address.
+/// Reads the config drive at `place`: a directory, a file, `-` for standard input, or an address. That may be
+/// a secret; it is not shown among this process's arguments any longer.
 pub async fn read(place: &Path, options: &registry::Options, progress: &Progress) -> Result<ConfigDrive> {
     let _reading = progress.waiting(Wait::new("reading the config drive"));
     if let Some(url) = place.to_str().and_then(url::parse) {
@@ -22,6 +25,7 @@ pub async fn read(place: &Path, options: &registry::Options, progress: &Progress
         let body = url::fetch(&url, &options.telling(progress), MAX_INPUT_BYTES)
             .await
             .with_context(describe)?;
+        start::overwrite(place.as_os_str().as_bytes()).with_context(describe)?;
         return ConfigDrive::read(&body[..]).with_context(describe);
     }
     let place = place.to_owned();

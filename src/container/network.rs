@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use super::relay::{self, Blobs, Place, Relay};
 use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
-use crate::image::root::{FoundImage, Root};
+use crate::image::root::Root;
 use crate::sys::net::loopback_only_namespace;
 
 /// What the image's programs can reach while the image installs itself.
@@ -69,11 +69,12 @@ impl Network {
         Ok(files)
     }
 
-    pub fn serve(&self, found: &FoundImage, root: &Root) -> Result<Relay> {
+    /// Serves `image`, which is mounted at `root`.
+    pub fn serve(&self, image: &Arc<Image>, root: &Root) -> Result<Relay> {
         let blobs = Blobs {
-            cached: root.kept_blobs(&found.image)?,
-            source: Arc::clone(&found.source),
+            cached: root.kept_blobs().clone(),
+            source: root.source(),
         };
-        Relay::serve(&self.place, Arc::clone(&found.image), blobs).context("starting the relay")
+        Relay::serve(&self.place, Arc::clone(image), blobs).context("starting the relay")
     }
 }

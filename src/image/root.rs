@@ -1,8 +1,12 @@
 //! An image on its way to a mounted root: resolved, pulled, mounted. `install`, `run` and `unpack` begin
 //! alike.
+//!
+//! Who finds the image knows the credentials for it. Mounting it is the end of that, so that no program of the
+//! image runs beside them.
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +17,7 @@ use crate::image::estimate::{Estimate, estimate_unpacked, with_filesystem};
 use crate::image::layer::UnpackedLayer;
 use crate::image::memory::{Memory, Purpose};
 use crate::image::oci::reference::Selector;
-use crate::image::oci::{Digest, Image, Platform};
+use crate::image::oci::{Digest, Image, Layer, Platform};
 use crate::image::overlay::{ExtraFile, OverlayMount};
 use crate::image::pull::{self, Options};
 use crate::image::source::Source;
@@ -27,12 +31,15 @@ use crate::machine::labelled::{Place, Stick};
 use crate::machine::memory::available_memory_bytes;
 use crate::machine::private_mount::Access;
 use crate::sys::namespace::private_directory;
+use crate::sys::workshop::Workshop;
 
 /// An image that was found, and where.
 pub struct FoundImage {
     pub image: Arc<Image>,
     pub source: Arc<dyn Source>,
     pub selector: Selector,
+    /// Where it was asked for, and its connections are.
+    workshop: Workshop,
     /// What the source is on. Declared after the source, so that it is unmounted when nothing reads from it.
     stick: Option<Stick>,
 }
@@ -44,6 +51,10 @@ pub struct Root {
     store: Store,
     /// What its layers take in a file system, in bytes.
     pub unpacked_bytes: u64,
+    /// The blobs that were kept, by digest.
+    kept_blobs: HashMap<Digest, PathBuf>,
+    /// Where the other blobs are, if they are to be had again.
+    found: Option<FoundImage>,
 }
 
 /// An image that is asked for, and how to get it.
@@ -82,16 +93,19 @@ async fn find_under(
         Some(path) => plug_in(path, Access::Read, progress).await?,
         None => (None, None),
     };
-    let opened = name.open(&wanted.source.telling(progress), at.clone()).await?;
+    let workshop = Workshop::open()?;
+    let options = wanted.source.telling(progress);
+    let opened = workshop.run(name.open(&options, at.clone())).await?;
     if let Some(policy) = policy {
         policy.check(name, at.as_deref())?;
     }
     let platform = wanted.platform.clone().unwrap_or_else(Platform::host);
-    let image = Arc::new(opened.resolve(&platform).await?);
+    let image = Arc::new(workshop.run(opened.resolve(&platform)).await?);
     Ok(FoundImage {
         image,
         source: opened.source,
         selector: opened.selector,
+        workshop,
         stick,
     })
 }
@@ -139,7 +153,9 @@ impl FoundImage {
     /// Estimates what it takes when it is unpacked. That costs a request for each layer.
     pub async fn estimate(&self, progress: &Progress) -> Estimate {
         let _asking = progress.waiting(Wait::new("asking for the sizes of the layers"));
-        estimate_unpacked(&*self.source, &self.image).await
+        self.workshop
+            .run(estimate_unpacked(&*self.source, &self.image))
+            .await
     }
 
     /// Shares out the memory that the machine has and the user allows; a doubt is told.
@@ -159,22 +175,63 @@ impl FoundImage {
         Ok(memory)
     }
 
-    /// Pulls the layers into memory and mounts them under `extra` files.
-    pub async fn mount(&self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
+    /// Pulls the layers into memory and mounts them under `extra` files. Unless blobs of them are wanted and
+    /// could not be kept, that is the end of the source, and of the credentials for it.
+    pub async fn mount(self, memory: &Memory, extra: &[ExtraFile], progress: &Progress) -> Result<Root> {
         let store = Store::mount(private_directory()?, memory.store_bytes)?;
         let options = Options {
             unpacked_bytes: memory.keep_blobs.then_some(memory.unpacked.likely_bytes),
             ..Options::default()
         };
-        let layers = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress).await?;
+        let pull = pull::pull(Arc::clone(&self.source), &self.image, &store, &options, progress);
+        let layers = self.workshop.run(pull).await?;
         let overlay = OverlayMount::new(store.path(), &layers, extra)?;
         let archives = layers.iter().map(UnpackedLayer::archive_bytes);
+        let kept_blobs = kept_blobs(&store, &self.image)?;
+        let is_kept = |layer: &Layer| kept_blobs.contains_key(layer.blob.digest());
+        let found = if !memory.keep_blobs || self.image.layers.iter().all(is_kept) {
+            self.forget().await?;
+            None
+        } else {
+            progress.note(
+                "not all layers could be kept in memory: the credentials for the image's source stay in this \
+                 process while the image installs itself",
+            );
+            Some(self)
+        };
         Ok(Root {
             overlay,
             store,
             unpacked_bytes: with_filesystem(archives.sum()),
+            kept_blobs,
+            found,
         })
     }
+
+    /// Ends all that knows credentials. Memory is wiped when it's freed, so nothing of them is left.
+    async fn forget(self) -> Result<()> {
+        drop(self.source);
+        self.workshop.close().await;
+        registry::forget_environment()
+    }
+}
+
+/// The blobs of `image` that are whole in `store`, by digest.
+fn kept_blobs(store: &Store, image: &Image) -> Result<HashMap<Digest, PathBuf>> {
+    let mut kept = HashMap::new();
+    for layer in &image.layers {
+        let path = store.blob_path(layer.blob.digest());
+        let doing = || format!("stat({})", path.display());
+        match fs::metadata(&path) {
+            Ok(file) if file.len() == layer.blob.size() => {
+                kept.insert(layer.blob.digest().clone(), path);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(doing),
+        }
+    }
+    Ok(kept)
 }
 
 impl Root {
@@ -182,17 +239,14 @@ impl Root {
         self.overlay.root()
     }
 
-    /// The blobs of `image` that were kept, by digest.
-    pub fn kept_blobs(&self, image: &Image) -> Result<HashMap<Digest, PathBuf>> {
-        let mut kept = HashMap::new();
-        for layer in &image.layers {
-            let digest = layer.blob.digest();
-            let path = self.store.blob_path(digest);
-            if fs::exists(&path).with_context(|| format!("stat({})", path.display()))? {
-                kept.insert(digest.clone(), path);
-            }
-        }
-        Ok(kept)
+    /// The blobs that were kept, by digest.
+    pub fn kept_blobs(&self) -> &HashMap<Digest, PathBuf> {
+        &self.kept_blobs
+    }
+
+    /// Where the other blobs come from; `None` where there are no others.
+    pub fn source(&self) -> Option<Arc<dyn Source>> {
+        self.found.as_ref().map(|found| Arc::clone(&found.source))
     }
 
     /// A place for a directory of this name, beside the layers.

@@ -63,13 +63,22 @@ impl Installer {
     pub fn lay_out(&self, plan: &Plan, unpacked_bytes: u64, request: &request::Install) -> Result<Layout> {
         let version = self.probe.version.parse().unwrap_or_default();
         let disk = plan.disk.disk();
-        planning::lay_out(request, &plan.found, unpacked_bytes, disk, self.backend, version)
+        let config_drive = plan.config_drive.is_some();
+        planning::lay_out(
+            request,
+            &plan.image,
+            unpacked_bytes,
+            disk,
+            self.backend,
+            version,
+            config_drive,
+        )
     }
 
     /// Refuses a machine that the disk would not boot from afterwards.
     pub fn check_boot(&self, plan: &Plan, request: &request::Install) -> Result<()> {
         if self.by_bootupd && !request.bootc.is_generic_image() {
-            Booted::find_out().refuse_bootupd(planning::arch(&plan.found)?)?;
+            Booted::find_out().refuse_bootupd(planning::arch(&plan.image)?)?;
         }
         Ok(())
     }
@@ -95,7 +104,7 @@ impl Installer {
     }
 
     pub fn command(&self, plan: &Plan, layout: &Layout, request: &request::Install) -> Result<Vec<String>> {
-        let image = &plan.found.image;
+        let image = &plan.image;
         let node = &plan.disk.disk().node;
         let target = request.bootc.target_imgref.clone();
         let target = target.unwrap_or_else(|| image.reference.update_name());

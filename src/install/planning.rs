@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::console::text::size;
 use crate::container::{self, Network};
 use crate::image::estimate::{Estimate, with_filesystem};
 use crate::image::memory::{Memory, Purpose};
+use crate::image::oci::Image;
 use crate::image::overlay::ExtraFile;
 use crate::image::root::{self, FoundImage};
 use crate::machine::disk::chosen::{Disk, Expendable};
@@ -35,8 +37,8 @@ const MAX_SSH_KEYS_BYTES: u64 = 1 << 20;
 
 /// Everything that was decided before anything is pulled.
 pub struct Plan {
-    /// The image, and where it comes from.
-    pub found: FoundImage,
+    /// The image.
+    pub image: Arc<Image>,
     /// How memory is shared out.
     pub memory: Memory,
     /// The disk, whose contents may go.
@@ -52,11 +54,12 @@ pub struct Plan {
     pub not_checked: Vec<String>,
 }
 
-/// Decides all that can be decided, or refuses. Nothing is written.
-pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Plan> {
+/// Decides all that can be decided, or refuses; gives also where the image is. Nothing is written. The config
+/// drive's place is taken out of `request`: an address may be a secret.
+pub async fn plan(request: &mut request::Install, progress: &Progress) -> Result<(Plan, FoundImage)> {
     root::check_machine()?;
-    let config_drive = match &request.config_drive {
-        Some(place) => Some(config_drive::read(place, &request.image.source, progress).await?),
+    let config_drive = match request.config_drive.take() {
+        Some(place) => Some(config_drive::read(&place, &request.image.source, progress).await?),
         None => None,
     };
     let ssh_keys = match request.bootc.root_ssh_authorized_keys.clone() {
@@ -93,7 +96,19 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
     disk.disk().refuse_if_in_use()?;
     let memory = found.memory(&request.image, Purpose::Install, progress).await?;
     let unknown = BootcVersion::default();
-    let lay_out = |bytes| lay_out(request, &found, bytes, disk.disk(), backend, unknown);
+    let request = &*request;
+    let has_drive = config_drive.is_some();
+    let lay_out = |bytes| {
+        lay_out(
+            request,
+            &found.image,
+            bytes,
+            disk.disk(),
+            backend,
+            unknown,
+            has_drive,
+        )
+    };
     let layout = lay_out(with_filesystem(memory.unpacked.at_least_bytes))?;
     if let Err(doubt) = lay_out(memory.unpacked.likely_bytes) {
         progress.warn(format!(
@@ -102,26 +117,27 @@ pub async fn plan(request: &request::Install, progress: &Progress) -> Result<Pla
     }
     let booted = Booted::find_out();
     if request.bootc.bootloader.as_deref() == Some("grub") && !request.bootc.is_generic_image() {
-        booted.refuse_bootupd(arch(&found)?)?;
+        booted.refuse_bootupd(arch(&found.image)?)?;
     }
-    Ok(Plan {
+    let plan = Plan {
         not_checked: not_known
             .into_iter()
             .chain(left_to_the_image(request, booted))
             .collect(),
-        found,
+        image: Arc::clone(&found.image),
         memory,
         disk,
         layout,
         config_drive,
         ssh_keys,
-    })
+    };
+    Ok((plan, found))
 }
 
 impl Plan {
     /// What is put into the image's root for the time of the installation.
     pub fn files(&self, network: &Network, request: &request::Install) -> Result<Vec<ExtraFile>> {
-        let mut files = network.files(&self.found.image, request.bootc.enforce_container_sigpolicy)?;
+        let mut files = network.files(&self.image, request.bootc.enforce_container_sigpolicy)?;
         files.extend(self.ssh_keys.clone().map(|content| ExtraFile {
             path: SSH_KEYS_PATH,
             content,
@@ -150,19 +166,20 @@ fn left_to_the_image(request: &request::Install, booted: Booted) -> impl Iterato
 /// The layout for an image that takes `unpacked_bytes` in a file system, as far as it is known.
 pub fn lay_out(
     request: &request::Install,
-    found: &FoundImage,
+    image: &Image,
     unpacked_bytes: u64,
     disk: &Disk,
     backend: Backend,
     bootc: BootcVersion,
+    config_drive: bool,
 ) -> Result<Layout> {
     let layout = LayoutRequest {
         geometry: disk.geometry,
-        arch: arch(found)?,
+        arch: arch(image)?,
         backend,
         block_setup: request.bootc.block_setup,
         bootc,
-        config_drive: request.config_drive.is_some(),
+        config_drive,
         root_at_least_mib: unpacked_bytes / 100 * INSTALLED_PERCENT / MIB + INSTALLED_MIB,
         root_exactly_mib: request.root_size_mib,
     };
@@ -170,8 +187,8 @@ pub fn lay_out(
 }
 
 /// What the image runs on.
-pub fn arch(found: &FoundImage) -> Result<Arch> {
-    let architecture = found.image.platform.architecture.to_string();
+pub fn arch(image: &Image) -> Result<Arch> {
+    let architecture = image.platform.architecture.to_string();
     Arch::from_oci(&architecture)
         .with_context(|| format!("images for {architecture} cannot be installed, only amd64 and arm64"))
 }
@@ -212,7 +229,7 @@ struct PlannedPartition {
 
 impl From<&Plan> for Summary {
     fn from(plan: &Plan) -> Self {
-        let image = &plan.found.image;
+        let image = &plan.image;
         let disk = plan.disk.disk();
         let sector = disk.geometry.sector_bytes;
         let partition = |name: &str, extent: &Extent| PlannedPartition {

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use crate::console::progress::Progress;
 use crate::container::NetworkAccess;
-use crate::image::oci::Image;
 use crate::image::root::Root;
 use crate::image::source::name::ImageName;
 use crate::machine::first_process::{FirstProcess, Order};
@@ -93,15 +92,10 @@ impl Drop for Quiet<'_> {
 }
 
 /// Why the network must stay while the image's programs run.
-pub fn needs_network(request: &request::Install, root: &Root, image: &Image) -> Result<Option<&'static str>> {
+pub fn needs_network(request: &request::Install, root: &Root) -> Option<&'static str> {
     if request.network == NetworkAccess::Host {
-        return Ok(Some("--network host gives it to them"));
+        return Some("--network host gives it to them");
     }
-    let kept = root.kept_blobs(image)?;
-    let is_here = image
-        .layers
-        .iter()
-        .all(|layer| kept.contains_key(layer.blob.digest()))
-        || !matches!(request.image.name, ImageName::Registry(_));
-    Ok((!is_here).then_some("not all layers could be kept in memory"))
+    let is_far = matches!(request.image.name, ImageName::Registry(_));
+    (is_far && root.source().is_some()).then_some("not all layers could be kept in memory")
 }

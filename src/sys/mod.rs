@@ -15,3 +15,5 @@ pub mod packet;
 pub mod random;
 pub mod seccomp;
 pub mod signal;
+pub mod start;
+pub mod workshop;

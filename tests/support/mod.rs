@@ -2,6 +2,7 @@
 #![allow(dead_code, missing_docs)] // Each test is a program of its own and uses a part of this.
 
 pub mod disk;
+pub mod proxy;
 pub mod pull;
 pub mod tokens;
 
@@ -265,9 +266,19 @@ pub fn landfall(arguments: impl IntoIterator<Item = impl AsRef<std::ffi::OsStr>>
 
 /// Starts Landfall, and gives it with what it prints on standard error once `line` has been printed.
 pub fn start_until(arguments: &[&str], line: &str) -> (Child, impl FnOnce(Child) -> Ran + use<>) {
+    start_with_until(&[], arguments, line)
+}
+
+/// The same with more variables in its environment.
+pub fn start_with_until(
+    variables: &[(&str, &str)],
+    arguments: &[&str],
+    line: &str,
+) -> (Child, impl FnOnce(Child) -> Ran + use<>) {
     let mut command = able_kernel::command(LANDFALL);
     command
         .args(arguments)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

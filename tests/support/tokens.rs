@@ -52,6 +52,7 @@ pub struct TokenServer {
     port: u16,
     authority: PathBuf,
     asked: Arc<Mutex<Vec<Asked>>>,
+    issued: Arc<Mutex<Vec<String>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -68,12 +69,20 @@ impl TokenServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
+        let issued = Arc::new(Mutex::new(Vec::new()));
+        let (log, tokens) = (asked.clone(), issued.clone());
         thread::spawn(move || {
             for mut client in listener.incoming().flatten() {
                 if let Ok(Some((request, body))) = read_request(&mut client) {
                     let asked = note(&request, &body, &log);
-                    let _ = send(&mut client, answer(&asked), &asked, &signer);
+                    let token = signer.token(&asked, now());
+                    tokens.lock().unwrap().push(token.clone());
+                    let _ = send(
+                        &mut client,
+                        answer(&asked),
+                        &token,
+                        &signer.token(&asked, 1_000_000),
+                    );
                 }
             }
         });
@@ -81,6 +90,7 @@ impl TokenServer {
             port,
             authority: authority.certificate,
             asked,
+            issued,
             _folder: folder,
         }
     }
@@ -106,6 +116,11 @@ impl TokenServer {
         &self.authority
     }
 
+    /// The tokens that it made for its answers, good ones.
+    pub fn issued(&self) -> Vec<String> {
+        self.issued.lock().unwrap().clone()
+    }
+
     /// All that it was asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
@@ -128,16 +143,12 @@ fn note(request: &Request, body: &[u8], log: &Mutex<Vec<Asked>>) -> Asked {
     asked
 }
 
-fn send(
-    client: &mut TcpStream,
-    (status, body): Answer,
-    asked: &Asked,
-    signer: &Signer,
-) -> std::io::Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let body = body
-        .replace("TOKEN", &signer.token(asked, now))
-        .replace("OLD", &signer.token(asked, 1_000_000));
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn send(client: &mut TcpStream, (status, body): Answer, token: &str, old: &str) -> std::io::Result<()> {
+    let body = body.replace("TOKEN", token).replace("OLD", old);
     let head = format!(
         "HTTP/1.1 {status} X\r\nconnection: close\r\nretry-after: 0\r\ncontent-length: {}\r\n\r\n",
         body.len()

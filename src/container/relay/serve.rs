@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 
+use anyhow::Context;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -144,7 +145,9 @@ async fn open(
     Ok(match cached {
         Some(stream) => counted(stream, state, |served| &mut served.bytes_from_cache),
         None => {
-            let stream = blob::from_source(state.blobs.source.as_ref(), layer, range).await?;
+            let source = state.blobs.source.as_deref();
+            let source = source.with_context(|| format!("the copy of blob {} is gone", layer.digest()))?;
+            let stream = blob::from_source(source, layer, range).await?;
             counted(stream, state, |served| &mut served.bytes_from_source)
         }
     })

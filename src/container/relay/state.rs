@@ -15,8 +15,8 @@ const MAX_FAILURES: usize = 8;
 pub struct Blobs {
     /// Files that hold verified blobs. They may vanish at any time; then the source is asked.
     pub cached: HashMap<Digest, PathBuf>,
-    /// Where the other blobs come from, unverified.
-    pub source: Arc<dyn Source>,
+    /// Where the other blobs come from, unverified; `None` if all are cached.
+    pub source: Option<Arc<dyn Source>>,
 }
 
 /// What the relay gave out.

@@ -101,7 +101,7 @@ fn relay(cached: Option<&[u8]>, source: &[u8]) -> Lab {
     let place = Place::new(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
     let blobs = Blobs {
         cached: files,
-        source: Arc::new(Gives(source.to_vec())),
+        source: Some(Arc::new(Gives(source.to_vec()))),
     };
     let relay = Relay::serve(&place, Arc::new(image(&[LAYER])), blobs).unwrap();
     Lab { relay, place, folder }
@@ -200,7 +200,7 @@ async fn it_has_the_image_and_nothing_else() {
         }
     }
     let served = lab.relay.shutdown().await;
-    assert_eq!((served.requests, served.refused), (18, 11));
+    assert_eq!((served.requests, served.refused), (20, 13));
     assert_eq!(served.bytes_from_source, LAYER.len() as u64);
     assert_eq!(served.failures, [""; 0]);
 }

@@ -31,7 +31,7 @@ pub fn shown(url: &Url) -> String {
 
 /// Fetches a file of at most `limit_bytes`.
 pub async fn fetch(url: &Url, options: &Options, limit_bytes: u64) -> Result<Zeroizing<Vec<u8>>> {
-    let http = Http::new(&options.trust(), options.timeouts.clone(), &options.proxies)?;
+    let http = Http::new(&options.trust(), options.timeouts.clone(), &options.proxies())?;
     let mut backoff = Backoff::new(options.policy.clone());
     let mut told = String::new();
     loop {

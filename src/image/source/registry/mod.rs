@@ -36,7 +36,7 @@ use futures_util::future::BoxFuture;
 pub use config::places::Places;
 pub use http::Timeouts;
 pub use options::Options;
-pub use proxy::Settings as ProxySettings;
+pub use proxy::{Settings as ProxySettings, forget_environment};
 pub use retry::Policy;
 #[cfg(test)]
 pub(crate) use tls::{Trust, client_config as tls_config};

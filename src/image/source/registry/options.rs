@@ -29,8 +29,9 @@ pub struct Options {
     pub heed_insecure: bool,
     /// Where configuration files are.
     pub places: Places,
-    /// The way out.
-    pub proxies: ProxySettings,
+    /// The way out, if it isn't what the environment says. That is looked up when it's needed, so that no copy
+    /// of a proxy's password is kept here.
+    pub proxies: Option<ProxySettings>,
     /// How often to try again.
     pub policy: Policy,
     /// How long to wait.
@@ -50,7 +51,7 @@ impl Default for Options {
             tls_verify: true,
             heed_insecure: true,
             places: Places::usual(),
-            proxies: ProxySettings::from_environment(),
+            proxies: None,
             policy: Policy::default(),
             timeouts: Timeouts::default(),
             progress: Progress::silent(),
@@ -65,6 +66,13 @@ impl Options {
             progress: progress.clone(),
             ..self.clone()
         }
+    }
+
+    /// The way out.
+    pub(in crate::image::source) fn proxies(&self) -> ProxySettings {
+        self.proxies
+            .clone()
+            .unwrap_or_else(ProxySettings::from_environment)
     }
 
     /// The files with credentials and keys that are there, also where this image needs none of them. They were

@@ -4,6 +4,7 @@
 //! Localhost is never reached through a proxy, as with the other container tools. A proxy's password is never
 //! shown.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::{env, fmt};
 
@@ -12,7 +13,10 @@ use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{Proxy, Url};
 
 use super::host::host_of;
+use crate::sys::start;
 
+/// The variables that name one.
+const NAMES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// What is never asked through a proxy, whatever is configured.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
@@ -40,6 +44,20 @@ impl fmt::Debug for Settings {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Settings([redacted])")
     }
+}
+
+/// Overwrites what the environment says of proxies, wherever there may be a password in it.
+pub fn forget_environment() -> Result<()> {
+    let names = NAMES
+        .iter()
+        .flat_map(|name| [name.to_string(), name.to_ascii_lowercase()]);
+    let secrets = names
+        .filter_map(env::var_os)
+        .filter(|value| value.as_bytes().contains(&b'@'));
+    for secret in secrets {
+        start::overwrite(secret.as_bytes()).context("wiping a proxy's password from memory")?;
+    }
+    Ok(())
 }
 
 impl Settings {

@@ -77,7 +77,7 @@ impl Setup<'_> {
             repository: at.repository().into(),
             selector: at.selector(),
             plain_allowed: anybody,
-            http: Http::new(&trust, options.timeouts.clone(), &options.proxies)?,
+            http: Http::new(&trust, options.timeouts.clone(), &options.proxies())?,
             auth: Authenticator::new(at.repository(), self.keys(at)?, anybody),
             scheme: OnceCell::new(),
         })

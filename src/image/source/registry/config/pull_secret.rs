@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, stdin};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +28,8 @@ pub fn read(path: &Path) -> Result<Known> {
     let doing = || format!("reading the pull secret from {}", path.display());
     let mut text = Zeroizing::new(String::new());
     let source: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(stdin())
+        // Not through the buffer that standard input has: it is never freed.
+        Box::new(File::from(stdin().as_fd().try_clone_to_owned()?))
     } else {
         Box::new(File::open(path).with_context(doing)?)
     };

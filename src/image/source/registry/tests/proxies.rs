@@ -5,7 +5,9 @@ use super::*;
 fn through(proxy: &str) -> Options {
     let proxy = proxy.to_owned();
     Options {
-        proxies: ProxySettings::new(move |name| (name == "ALL_PROXY").then(|| proxy.clone())),
+        proxies: Some(ProxySettings::new(move |name| {
+            (name == "ALL_PROXY").then(|| proxy.clone())
+        })),
         ..options()
     }
 }
