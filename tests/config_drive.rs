@@ -375,7 +375,7 @@ fn what_makes_no_drive_is_said_without_repeating_it() {
         .err()
         .unwrap()
         .to_string();
-    assert!(error.contains("pipe: neither a file nor a directory"), "{error}");
+    assert!(error.contains("pipe: it is not a regular file"), "{error}");
     // The directory below the one that was meant.
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("latest")).unwrap();

@@ -20,36 +20,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::proxy::{self, Proxy};
 use support::tokens::TokenServer;
-use support::{GIB, Lab, LoopDisk, noise, output, start_until, start_with_until};
+use support::{GIB, Lab, LoopDisk, family, noise, start_until, start_with_until};
 
 /// Of a text so many bytes are looked for at a time: what is left of it may be broken.
 const PIECE_BYTES: usize = 24;
 
 /// A bootc that tells that it runs, and waits to be stopped.
 const WAITS: &str = "echo running; sleep 98763";
-
-/// The process and all that descend from it.
-fn family(of: u32) -> Vec<u32> {
-    let mut family = vec![of];
-    let mut at = 0;
-    while let Some(pid) = family.get(at) {
-        let threads = fs::read_dir(format!("/proc/{pid}/task"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-        let children: Vec<u32> = children
-            .flat_map(|pids| {
-                pids.split_whitespace()
-                    .map(|pid| pid.parse().unwrap())
-                    .collect::<Vec<_>>()
-            })
-            .collect();
-        family.extend(children);
-        at += 1;
-    }
-    family
-}
 
 /// What `program` says to somebody who is not root.
 fn as_nobody(program: &str, arguments: &[&str]) -> String {
@@ -118,47 +95,6 @@ fn with_the_machines_network_others_on_it_get_nothing_of_the_image() {
     }
     kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
     finish(child);
-}
-
-#[test]
-fn device_nodes_of_an_image_open_nothing() {
-    let lab = Lab::new();
-    let disk = lab.disk(1 << 20);
-    fs::write(&disk.device, "canary of the disk").unwrap();
-    let before = disk.hash();
-    let numbers = output(Command::new("stat").args(["-c", "%Hr %Lr"]).arg(&disk.device));
-    let numbers: Vec<u32> = numbers
-        .split_whitespace()
-        .map(|number| number.parse().unwrap())
-        .collect();
-    let mut header = tar::Header::new_gnu();
-    header.set_path("usr/node").unwrap();
-    header.set_entry_type(tar::EntryType::Block);
-    header.set_mode(0o666);
-    header.set_size(0);
-    header.set_device_major(numbers[0]).unwrap();
-    header.set_device_minor(numbers[1]).unwrap();
-    header.set_cksum();
-    let mut archive = tar::Builder::new(Vec::new());
-    archive.append(&header, std::io::empty()).unwrap();
-    let tools = ["ls", "dd", "head"].map(|name| Entry::symlink(format!("usr/bin/{name}"), "busybox"));
-    let image = support::installable("exit 0")
-        .layer(Layer::of_tar(archive.into_inner().unwrap()))
-        .layer(Layer::new(tools));
-    lab.layout.add(&image, "node").unwrap();
-    let image = lab.place("node");
-    let run =
-        |script: &str| support::landfall(["run", &image, "--tls-verify=false", "--", "sh", "-c", script]);
-    let there = run("ls -l /usr/node");
-    assert!(there.stdout.starts_with('b'), "{there:#?}");
-    let read = run("head -c 18 /usr/node");
-    assert!(
-        read.code != Some(0) && !read.stdout.contains("canary"),
-        "{read:#?}"
-    );
-    let written = run("dd if=/usr/bin/busybox of=/usr/node bs=512 count=1");
-    assert_ne!(written.code, Some(0), "{written:#?}");
-    assert_eq!(disk.hash(), before);
 }
 
 /// A registry behind a proxy; both want passwords, and the registry a token of a server that wants the password.

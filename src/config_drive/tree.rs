@@ -1,7 +1,7 @@
 //! The files of a config drive: from a directory, from Ironic's JSON, or from another config drive.
 
-use std::fs::{self, File};
-use std::io::{self, Cursor};
+use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 
 use serde_json::{Map, Value};
@@ -13,6 +13,7 @@ use super::form::{MAX_BYTES, MAX_DEPTH, MAX_FILES};
 use super::secret::Secret;
 use crate::machine::filesystem::fat::Volume;
 use crate::machine::filesystem::{NamedFile, iso9660};
+use crate::sys::regular::open_regular;
 
 /// The versions of the metadata that Ironic writes; readers look for either.
 const VERSIONS: [&str; 2] = ["2012-08-10", "latest"];
@@ -66,12 +67,7 @@ impl Tree {
                     pending.push((entry, path + "/", depth + 1));
                     continue;
                 }
-                // A pipe would be waited for, a device might never end.
-                if !metadata.is_file() {
-                    let unusual = io::Error::other("neither a file nor a directory");
-                    return Err(error(&entry)(unusual));
-                }
-                let mut file = File::open(&entry).map_err(error(&entry))?;
+                let mut file = open_regular(&entry).map_err(error(&entry))?;
                 let mut content = Secret::with_limit(left);
                 if !content.fill(&mut file).map_err(error(&entry))? {
                     return Err(BuildError::TooLarge);

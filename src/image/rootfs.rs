@@ -14,9 +14,11 @@ use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, readlinkat};
-use nix::sys::stat::{Mode, SFlag, fstat, futimens, mkdirat};
+use nix::sys::stat::{Mode, fstat, futimens, mkdirat};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::sys::regular::{is_regular, reopen_regular};
 
 /// Where programs are looked for, as in the sandbox's `PATH`.
 const PROGRAM_DIRS: [&str; 6] = [
@@ -104,13 +106,14 @@ impl Rootfs {
     }
 
     fn find_file(&self, path: &str) -> Result<Option<File>> {
-        let Some(file) = self.find(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)? else {
+        let Some(found) = self.find(path, OFlag::O_PATH)? else {
             return Ok(None);
         };
-        if !is_regular(&file)? {
+        if !is_regular(&found).context("fstat")? {
             bail!("/{path} of the image is not a file");
         }
-        Ok(Some(File::from(file)))
+        let file = reopen_regular(found).with_context(|| format!("open /{path} of the image"))?;
+        Ok(Some(file))
     }
 
     /// Makes the file at `path`, in the place of one that is there, and the directories that it is to be in.
@@ -218,17 +221,15 @@ fn read(file: File, path: &str, limit: u64) -> Result<Vec<u8>> {
     Ok(content)
 }
 
-fn is_regular(file: &OwnedFd) -> Result<bool> {
-    let mode = fstat(file).context("fstat")?.st_mode;
-    Ok(SFlag::from_bits_truncate(mode & libc::S_IFMT) == SFlag::S_IFREG)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sys::stat::{SFlag, makedev, mknod};
+    use nix::unistd::mkfifo;
 
     fn root() -> (tempfile::TempDir, Rootfs) {
         let directory = tempfile::tempdir().unwrap();
@@ -255,6 +256,20 @@ mod tests {
                 .contains("larger than 3 bytes")
         );
         assert!(root.read("usr/bin", 3).is_err());
+    }
+
+    /// No driver has the device's number: who opened it would be told ENXIO.
+    #[test]
+    fn what_is_no_file_is_not_opened() {
+        let (directory, root) = root();
+        let path = directory.path().join("node");
+        mknod(&path, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(4000, 4000)).unwrap();
+        mkfifo(&directory.path().join("pipe"), Mode::S_IRWXU).unwrap();
+        for name in ["node", "pipe", "usr"] {
+            let error = format!("{:#}", root.read_if_there(name, 9).unwrap_err());
+            assert_eq!(error, format!("/{name} of the image is not a file"));
+            assert!(root.exists(name).unwrap() && root.list("pipe").unwrap().is_empty());
+        }
     }
 
     #[test]

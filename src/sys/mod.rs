@@ -13,6 +13,7 @@ pub mod net;
 pub mod packet;
 #[cfg(test)]
 pub mod random;
+pub mod regular;
 pub mod seccomp;
 pub mod signal;
 pub mod start;

@@ -308,6 +308,29 @@ pub fn start_with_until(
     (child, finish)
 }
 
+/// The process and all that descend from it.
+pub fn family(of: u32) -> Vec<u32> {
+    let mut family = vec![of];
+    let mut at = 0;
+    while let Some(pid) = family.get(at) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        let children: Vec<u32> = children
+            .flat_map(|pids| {
+                pids.split_whitespace()
+                    .map(|pid| pid.parse().unwrap())
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        family.extend(children);
+        at += 1;
+    }
+    family
+}
+
 /// What Landfall must not leave behind: its mounts. Whatever else it makes, it makes in them.
 pub fn assert_nothing_left() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();

@@ -14,6 +14,7 @@ use crate::image::root::FoundImage;
 use crate::image::source::file::Named;
 use crate::image::source::layout::blob_path;
 use crate::sys::blocking::apart;
+use crate::sys::regular::open_or_create_regular;
 
 /// Every part of an archive takes a multiple of this many bytes (POSIX.1, pax).
 const BLOCK_BYTES: u64 = 512;
@@ -27,9 +28,7 @@ pub async fn write(found: &FoundImage, target: &Named, name: &str, progress: &Pr
         Err(error) => return Err(error.into()),
     }
     let partial = partial(path);
-    let mut options = File::options();
-    let file = options.read(true).write(true).create(true).truncate(false);
-    let file = file.open(&partial).map_err(|error| not_made(error, target))?;
+    let file = open_or_create_regular(&partial).map_err(|error| not_made(error, target))?;
     let mut archive = Archive::new(file, partial)?;
     refuse_too_large(&archive.path, found.image.compressed_bytes())?;
     archive.write(found, name, progress).await?;

@@ -1,7 +1,7 @@
 //! A layout in a directory: blobs side by side, the index last. Other images that are there stay.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,9 +20,10 @@ use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::{Descriptor, Digest};
 use crate::image::root::FoundImage;
 use crate::image::source::Source;
-use crate::image::source::file::Named;
+use crate::image::source::file::{self, Named};
 use crate::image::source::layout::blob_path;
 use crate::sys::blocking::apart;
+use crate::sys::regular::{open_or_create_regular, open_regular};
 
 /// How many blobs are pulled at the same time.
 const PARALLEL: usize = 4;
@@ -65,8 +66,10 @@ impl LayoutDirectory {
         make(directory).map_err(|error| not_made(error, target))?;
         let lock = Flock::lock(File::open(directory)?, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, _)| anyhow::anyhow!("another pull is writing there: wait until it is done"))?;
-        let index = match fs::read(directory.join("index.json")) {
-            Ok(bytes) => serde_json::from_slice(&bytes).context("its index.json is not JSON")?,
+        let index = match open_regular(&directory.join("index.json")) {
+            Ok(file) => {
+                serde_json::from_reader(BufReader::new(file)).context("its index.json is not JSON")?
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => index::empty(),
             Err(error) => return Err(error).context("reading index.json"),
         };
@@ -141,7 +144,8 @@ impl LayoutDirectory {
         let path = self.directory.join(name);
         let new = self.directory.join(PARTIAL).join("document");
         let write = || -> std::io::Result<()> {
-            let mut file = File::create(&new)?;
+            let mut file = open_or_create_regular(&new)?;
+            file.set_len(0)?;
             file.write_all(bytes)?;
             settle(&file, &new, &path)
         };
@@ -176,8 +180,9 @@ async fn keep(
         progress.tell(Event::Received(blob.size()));
         return Ok(());
     }
-    let mut options = tokio::fs::OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).open(partial).await?;
+    let begun = partial.to_owned();
+    let file = apart(move || open_or_create_regular(&begun)).await?;
+    let mut file = tokio::fs::File::from_std(file);
     let have = file.metadata().await?.len();
     fetch::complete(source, blob, &mut file, (0, have), progress).await?;
     file.set_len(blob.size()).await?;
@@ -188,7 +193,7 @@ async fn keep(
 
 /// Whether `path` is `blob` already. A damaged one is taken away.
 async fn is_there(blob: &Descriptor, path: &Path) -> Result<bool> {
-    let mut file = match tokio::fs::File::open(path).await {
+    let mut file = match file::open(path).await {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error.into()),

@@ -20,6 +20,7 @@ use super::{BlobStream, RawDocument, Source};
 use crate::image::oci::manifest::{MAX_CONFIG_BYTES, MAX_DOCUMENT_BYTES};
 use crate::image::oci::reference::Selector;
 use crate::image::oci::{Descriptor, digest};
+use crate::sys::regular::open_regular;
 
 /// One image of such an archive.
 pub struct DockerArchive {
@@ -47,7 +48,7 @@ impl DockerArchive {
         let (at, selector) = (at.clone(), selector.cloned());
         tokio::task::spawn_blocking(move || {
             let doing = || format!("opening {at}");
-            let archive = File::open(&at.path).with_context(doing)?;
+            let archive = open_regular(&at.path).with_context(doing)?;
             Self::read(archive, &at, selector.as_ref()).with_context(doing)
         })
         .await?

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use bytes::BytesMut;
 use futures_util::stream;
-use nix::fcntl::OFlag;
-use tokio::fs::{File, OpenOptions};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::BlobStream;
+use crate::sys::blocking::apart;
+use crate::sys::regular::open_regular;
 
 /// How much is read at once, in bytes.
 const CHUNK_BYTES: u64 = 256 << 10;
@@ -52,20 +53,11 @@ impl fmt::Display for Named {
     }
 }
 
-/// Opens a regular file; nothing else that may be at `path` is waited for.
+/// Opens a regular file; nothing else that may be at `path` is opened.
 pub async fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .await?;
-    if !file.metadata().await?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
-    }
-    Ok(file)
+    let path = path.to_owned();
+    let file = apart(move || open_regular(&path)).await?;
+    Ok(File::from_std(file))
 }
 
 /// The bytes `range` of `file`. It is an error if the file ends before them.

@@ -1,7 +1,6 @@
 //! An OCI image layout (image-spec `image-layout.md`) as a source: a directory, or a tar archive of one. What
 //! a USB stick takes to a site without a network.
 
-use std::fs::File;
 use std::ops::Range;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,6 +15,7 @@ use crate::image::oci::Descriptor;
 use crate::image::oci::blob::BlobCheck;
 use crate::image::oci::manifest::MAX_DOCUMENT_BYTES;
 use crate::image::oci::reference::Selector;
+use crate::sys::regular::open_regular;
 
 /// The annotation that names a manifest in `index.json`: a tag, or a full name.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -40,7 +40,7 @@ impl OciLayout {
     /// Opens the layout in a tar archive, which is read where it is.
     pub async fn open_archive(at: &Named) -> Result<Self> {
         let doing = || format!("opening {at}");
-        let archive = File::open(&at.path).with_context(doing)?;
+        let archive = open_regular(&at.path).with_context(doing)?;
         let index = tokio::task::spawn_blocking(|| TarIndex::read(archive))
             .await?
             .with_context(doing)?;
