@@ -482,6 +482,52 @@ fn as_many_variables_as_the_kernel_takes_are_all_there() {
     );
 }
 
+/// Whether a process is alive; nobody may have taken its exit status yet.
+fn is_alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+    state.is_some_and(|state| !state.trim().starts_with(['Z', 'X']))
+}
+
+/// Nothing of it goes on, although there is much to do before its command runs.
+#[test]
+fn a_container_that_is_stopped_while_it_starts_is_gone() {
+    let lab = Lab::new();
+    let variables = (0..80_000).map(|number| format!("V{number}=x"));
+    let image = variables.fold(support::installable("exit 0"), |image, variable| {
+        image.env(&variable)
+    });
+    lab.layout.add(&image, "many").unwrap();
+    let image = lab.place("many");
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let arguments = [
+            "run",
+            &image,
+            "--tls-verify=false",
+            "--progress=plain",
+            "--",
+            "sleep",
+            "98762",
+        ];
+        let (child, finish) = start_until(&arguments, "to pull");
+        // The first to descend from it starts the container.
+        let mut family = support::family(child.id());
+        while family.len() == 1 {
+            family = support::family(child.id());
+        }
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        let ran = finish(child);
+        if signal == Signal::SIGTERM {
+            assert!(ran.error().contains("stopped by SIGTERM"), "{ran:#?}");
+            assert!(!family.iter().any(|pid| is_alive(*pid)), "{ran:#?}");
+        }
+        // Those of a Landfall that was killed are killed by the kernel. One that went on would sleep.
+        while family.iter().any(|pid| is_alive(*pid)) {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
 #[test]
 fn an_environment_that_no_program_can_have_is_refused_before_anything_is_pulled() {
     let lab = Lab::new();
