@@ -4,12 +4,14 @@
 pub mod block;
 pub mod blocking;
 pub mod device_mapper;
+pub mod fork;
 pub mod heap;
 pub mod keyring;
 pub mod loop_device;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod notify;
 pub mod packet;
 #[cfg(test)]
 pub mod random;

@@ -1,5 +1,6 @@
-//! Unmounting, and what the root is. Nothing unsafe: it is here because siblings need it.
+//! Unmounting, attributes of mounts, and what the root is.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -22,6 +23,55 @@ pub fn unmount(path: &Path) -> nix::Result<()> {
             done => return done,
         }
     }
+}
+
+/// `struct mount_attr` of `linux/mount.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Attributes {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: u64,
+    /// For an ID-mapped mount.
+    pub user_namespace: u64,
+}
+
+impl Attributes {
+    pub const BYTES: usize = size_of::<Self>();
+
+    /// As the structure is in memory.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let mut numbers = bytes.chunks_exact(8).map(|number| {
+            let number = number.try_into().unwrap_or_default();
+            u64::from_ne_bytes(number)
+        });
+        let mut next = || numbers.next().unwrap_or_default();
+        Self {
+            set: next(),
+            clear: next(),
+            propagation: next(),
+            user_namespace: next(),
+        }
+    }
+}
+
+/// Changes attributes of a mount, by its root, or of all that are mounted below it as well (mount_setattr(2),
+/// since Linux 5.12).
+pub fn set_attributes(mount: impl AsFd, recursive: bool, attributes: &Attributes) -> nix::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the descriptor is open for the length of the call, the path is a string with its zero, and the
+    // kernel reads `BYTES` of the attributes.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            std::ptr::from_ref(attributes),
+            Attributes::BYTES,
+        )
+    };
+    Errno::result(result).map(drop)
 }
 
 /// Whether the root is the one that the kernel started with, in memory.

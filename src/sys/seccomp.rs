@@ -18,7 +18,6 @@ pub fn install(program: &[sock_filter]) -> Result<()> {
 
 /// The same. What the program hands over to somebody else (`SECCOMP_RET_USER_NOTIF`) is to be heard and
 /// answered by the descriptor that this gives.
-#[allow(dead_code, reason = "there is no broker yet")]
 pub fn install_with_listener(program: &[sock_filter]) -> Result<OwnedFd> {
     let flags = FLAGS | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // A call that has been heard is not begun again when its caller gets a signal, as Go's programs do all
