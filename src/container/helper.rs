@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
+use super::broker;
 use super::executable;
 use super::exit::{Ended, ExitStatus, NotStarted};
 use super::filter::Broker;
@@ -85,11 +87,16 @@ fn run(bundle: &Path) -> Result<Outcome> {
     enter_private_mounts()?;
     leave_initramfs()?;
     hide_cgroups()?;
+    let helper = Arc::new(Process::own()?);
+    let target = orders.power.target();
+    let broker = target.map(|target| broker::Broker::start(bundle, &helper, &target.disk));
+    let broker = broker.transpose()?;
     let not_started = bundle.join(NOT_STARTED_FILE);
     let power = orders.power.clone();
     let executor = ImageExecutor {
         orders,
-        helper: Arc::new(Process::own()?),
+        helper,
+        broker: broker.as_ref().map(broker::Broker::line),
         not_started: Arc::new(File::create(&not_started).context("making a file in the bundle")?),
     };
     let mut container = build(bundle, executor)?;
@@ -101,9 +108,10 @@ fn run(bundle: &Path) -> Result<Outcome> {
     container.start().context("starting the container")?;
     let status = wait(first, &signals)?;
     container.delete(true).context("removing the container")?;
+    let refused = broker.map(|broker| broker.end(bundle)).transpose()?;
     let not_started = fs::read(not_started).context("reading why the command did not start")?;
     if not_started.is_empty() {
-        let refused = Vec::new();
+        let refused = refused.unwrap_or_default();
         return Ok(Outcome::Ended(Ended { status, refused }));
     }
     let not_started =
@@ -189,15 +197,15 @@ fn wait(init: Pid, signals: &SigSet) -> Result<ExitStatus> {
 struct ImageExecutor {
     orders: Orders,
     helper: Arc<Process>,
+    /// Leads to the broker, if there is one.
+    broker: Option<Arc<OwnedFd>>,
     /// Takes the reason why the command could not be started. The kernel closes it when the command starts.
     not_started: Arc<File>,
 }
 
 impl Executor for ImageExecutor {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        let filter = self.orders.power.filter(Broker::Missing);
-        // From here on this process can do what the command can do, and no more.
-        let filtered = prepare().and_then(|()| seccomp::install(&filter));
+        let filtered = prepare().and_then(|()| self.filter());
         let not_started = match filtered {
             Ok(()) => execute(spec),
             Err(error) => NotStarted::not_run(format!("{error:#}")),
@@ -226,6 +234,17 @@ fn prepare() -> Result<()> {
     // Landfall ignores it, and what is ignored stays so in a program that is executed.
     restore_default(Signal::SIGPIPE)?;
     SigSet::all().thread_unblock().context("sigprocmask")
+}
+
+impl ImageExecutor {
+    /// From here on this process can do what the command can do, and no more.
+    fn filter(&self) -> Result<()> {
+        let power = &self.orders.power;
+        match &self.broker {
+            Some(line) => broker::hand_over(line, &power.filter(Broker::Present)),
+            None => seccomp::install(&power.filter(Broker::Missing)),
+        }
+    }
 }
 
 /// Becomes the command; gives the reason why that can't be done.

@@ -3,8 +3,9 @@
 //!
 //! [`spec`] says what the sandbox is (pure), [`run`] starts it and follows its output, and [`helper`] is the
 //! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child
-//! could deadlock in the allocator if other threads were alive.
+//! could deadlock in the allocator if other threads were alive. [`broker`] mounts for who installs.
 
+mod broker;
 mod executable;
 mod exit;
 mod filter;

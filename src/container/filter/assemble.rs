@@ -20,7 +20,6 @@ const FOREIGN_NUMBERS: u32 = 0x4000_0000;
 /// Whether somebody hears and answers the calls that a filter hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
-    #[allow(dead_code, reason = "there is no broker yet")]
     Present,
     /// What mounts is allowed, and what would be told of is refused without a word.
     Missing,
