@@ -104,6 +104,7 @@ fn run(bundle: &Path) -> Result<Outcome> {
     signals.thread_block().context("sigprocmask")?;
     let first = container.pid().context("the container has no process")?;
     let first = Pid::from_raw(first.as_raw());
+    // By a thread of its own: there is nothing to be cloned any more.
     furnish(first, &power)?;
     container.start().context("starting the container")?;
     let status = wait(first, &signals)?;

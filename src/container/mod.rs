@@ -1,9 +1,11 @@
 //! Programs of the image, run in the image: private PID, mount, IPC, UTS and network namespaces, no host
 //! `/proc`, no host files, no credentials.
 //!
-//! [`spec`] says what the sandbox is (pure), [`run`] starts it and follows its output, and [`helper`] is the
-//! single-threaded process that calls libcontainer: libcontainer clones raw from its caller, and the child
-//! could deadlock in the allocator if other threads were alive. [`broker`] mounts for who installs.
+//! [`power`] has the two grades in which a program may act on the machine; [`spec`] says what the sandbox is
+//! then, and [`filter`] which system calls it has (both pure). [`run`] starts it and follows its output, and
+//! [`helper`] is the single-threaded process that calls libcontainer: libcontainer clones raw from its caller,
+//! and the child could deadlock in the allocator if other threads were alive. [`furnish`] adds what
+//! libcontainer has no word for, and [`broker`] mounts for who installs.
 
 mod broker;
 mod executable;
