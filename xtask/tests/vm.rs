@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use lab::registry::Registry;
 use lab::scenario::{self, Installation};
+use lab::vm::knocking::Knocking;
 use lab::vm::{self, Disk};
 use lab::{apt, command, config_drive, fixture, product};
 use tempfile::TempDir;
@@ -337,6 +338,39 @@ fn assert_put_back(said: &str, variables: &Path, others: &[u16]) -> Result<()> {
     Ok(())
 }
 
+/// What `/init` says when the network goes, and when it comes again.
+const NETWORK: [&str; 2] = [
+    "landfall: network interfaces are down",
+    "landfall: network interfaces are up again",
+];
+
+/// What the program saw that was the ramdisk's shell: settings, network, files, and what is below the root.
+fn assert_left_in_order(said: &str) {
+    assert_says(
+        said,
+        &[
+            "look: kernel/core_pattern is /dev/null/core",
+            "look: fs/suid_dumpable is 0",
+            "look: kernel/dmesg_restrict is 1",
+            "look: kernel/kptr_restrict is 2",
+            // 10.0.2.2 and 10.0.2.0, as the kernel writes them.
+            " 00000000 0202000A ",
+            " 0002000A 00000000 ",
+            "look: in the root: /init",
+            "look: in the root: /etc/containers/certs.d/registry.lab",
+            "look: the bottom cannot be written to: Read-only file system",
+        ],
+    );
+    for gone in [
+        "look: at the bottom",
+        ": /auth.json",
+        "node.key",
+        ": /config-drive",
+    ] {
+        assert!(!said.contains(gone), "{gone:?} is there:\n{said}");
+    }
+}
+
 #[test]
 fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_it() -> Result<()> {
     let Some(scene) = Scene::set(fixture::UNIFIED, 3072)? else {
@@ -344,16 +378,31 @@ fn an_image_with_a_unified_kernel_image_gets_the_layout_of_composefs_and_boots_i
     };
     let drive = scene.config_drive()?;
     let variables = scene.directory.path().join("variables.fd");
-    let installation = Installation {
+    let secrets = scene.directory.path().join("auth.json");
+    fs::write(&secrets, "{}")?;
+    let files = [
+        (product::program("look")?, "bin/sh"),
+        (secrets.clone(), "auth.json"),
+        (secrets, "etc/containers/certs.d/registry.lab/node.key"),
+    ];
+    let mut installation = Installation {
         config_drive: Some(&drive),
+        files: &files,
         variables: Some(&variables),
         // Nobody makes this link in the ramdisk.
         device: "landfall.device=/dev/disk/by-id/virtio-landfall".into(),
-        arguments: "landfall.tls-verify=0 landfall.args=\"--boot-entry first\"",
+        arguments: "landfall.tls-verify=0 landfall.authfile=/auth.json landfall.after=shell \
+                    landfall.args=\"--boot-entry first\"",
         echo: "uki: ",
         ..scene.installation()
     };
+    let knocking = Knocking::start(&installation.log("install")?, NETWORK)?;
+    installation.forwarded_port = Some(knocking.port());
     let said = installation.run()?;
+    let [before, meanwhile] = knocking.end();
+    assert!(before > 0, "the machine never had a network");
+    assert_eq!(meanwhile, 0, "it had one while the image's programs ran");
+    assert_left_in_order(&said);
     assert_says(
         &said,
         &[

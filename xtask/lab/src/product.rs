@@ -9,6 +9,11 @@ use crate::command;
 
 /// Builds the product and gives its path.
 pub fn build() -> Result<PathBuf> {
+    program("landfall")
+}
+
+/// Builds all programs as users get them, and gives the path of this one.
+pub fn program(name: &str) -> Result<PathBuf> {
     let output = command::cargo()
         .args(["build", "--release", "--workspace", "--bins"])
         .arg("--message-format=json-render-diagnostics")
@@ -22,8 +27,8 @@ pub fn build() -> Result<PathBuf> {
     let built = messages
         .lines()
         .filter_map(executable)
-        .find(|path| path.ends_with("landfall"));
-    built.context("cargo built no program named landfall")
+        .find(|path| path.ends_with(name));
+    built.with_context(|| format!("cargo built no program named {name}"))
 }
 
 fn executable(message: &str) -> Option<PathBuf> {

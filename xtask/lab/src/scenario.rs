@@ -33,6 +33,10 @@ pub struct Installation<'a> {
     pub second: Option<&'a Disk>,
     /// The config drive, put into the ramdisk.
     pub config_drive: Option<&'a Path>,
+    /// More files for the ramdisk, executable: where they come from, where they go.
+    pub files: &'a [(PathBuf, &'a str)],
+    /// A port of the host's loopback that leads to the machine while it installs: [`Machine::forward`].
+    pub forwarded_port: Option<u16>,
     /// Where the machine's TPM 2.0 keeps its keys, if it has one.
     pub tpm: Option<&'a Path>,
     /// Where its firmware keeps its variables; none: those of the installation are not there when the disk
@@ -56,6 +60,8 @@ impl<'a> Installation<'a> {
             device: format!("landfall.device={}", disk.device()),
             second: None,
             config_drive: None,
+            files: &[],
+            forwarded_port: None,
             tpm: None,
             variables: None,
             memory_mib: 1024,
@@ -81,15 +87,21 @@ impl<'a> Installation<'a> {
         let kernel = Kernel::fetch()?;
         let directory = crate::tempdir()?;
         let ramdisk = directory.path().join("ramdisk");
-        let builder = ramdisk::Builder::new(&kernel, self.landfall)?;
-        match self.config_drive {
-            Some(source) => builder.file(source, CONFIG_DRIVE)?.write(&ramdisk)?,
-            None => builder.write(&ramdisk)?,
+        let mut builder = ramdisk::Builder::new(&kernel, self.landfall)?;
+        if let Some(source) = self.config_drive {
+            builder = builder.file(source, CONFIG_DRIVE)?;
         }
-        let machine = Machine::new(self.disk)
+        for (source, path) in self.files {
+            builder = builder.program(source, path)?;
+        }
+        builder.write(&ramdisk)?;
+        let mut machine = Machine::new(self.disk)
             .memory_mib(self.memory_mib)
             .kernel(&kernel.vmlinuz, &ramdisk, &self.command_line())
             .network();
+        if let Some(port) = self.forwarded_port {
+            machine = machine.forward(port);
+        }
         self.watched(machine, "install")?.run()
     }
 
@@ -126,11 +138,15 @@ impl<'a> Installation<'a> {
         if let Some(variables) = self.variables {
             machine = machine.variables(variables);
         }
+        Ok(machine.echo(self.echo).log(&self.log(step)?))
+    }
+
+    /// Where the console of a step (`install`, `boot`) is kept.
+    pub fn log(&self, step: &str) -> Result<PathBuf> {
         let consoles = crate::target().join("consoles");
         std::fs::create_dir_all(&consoles)?;
         let name = self.echo.replace(|c: char| !c.is_alphanumeric(), "");
-        let log = consoles.join(format!("{name}-{step}.log"));
-        Ok(machine.echo(self.echo).log(&log))
+        Ok(consoles.join(format!("{name}-{step}.log")))
     }
 
     fn command_line(&self) -> String {

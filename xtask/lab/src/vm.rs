@@ -14,6 +14,7 @@
 //! Nothing waits for a time to pass: a machine is done when it powers off. A guard ends one that
 //! doesn't after 20 minutes, and shows its last lines.
 
+pub mod knocking;
 mod tpm;
 pub mod variables;
 
@@ -112,6 +113,7 @@ pub struct Machine {
     memory_mib: u32,
     kernel: Option<(PathBuf, PathBuf, String)>,
     network: bool,
+    forwarded_port: Option<u16>,
     tpm: Option<PathBuf>,
     variables: Option<PathBuf>,
     echo: Option<String>,
@@ -127,6 +129,7 @@ impl Machine {
             memory_mib: 1024,
             kernel: None,
             network: false,
+            forwarded_port: None,
             tpm: None,
             variables: None,
             echo: None,
@@ -159,6 +162,15 @@ impl Machine {
     pub fn network(self) -> Self {
         Self {
             network: true,
+            ..self
+        }
+    }
+
+    /// Who connects to this port of the host's loopback reaches a closed one of the machine: it answers, if it
+    /// has an interface that is up.
+    pub fn forward(self, port: u16) -> Self {
+        Self {
+            forwarded_port: Some(port),
             ..self
         }
     }
@@ -276,10 +288,13 @@ impl Machine {
             command.args(second.options(2));
         }
         command.args(self.disk.options(1));
-        match self.network {
-            true => command.args(["-nic", "user,model=virtio-net-pci,ipv6=off"]),
-            false => command.args(["-nic", "none"]),
-        };
+        let forwarded = self.forwarded_port;
+        let forwarded = forwarded.map(|port| format!(",hostfwd=tcp:127.0.0.1:{port}-:9"));
+        let user = format!(
+            "user,model=virtio-net-pci,ipv6=off{}",
+            forwarded.unwrap_or_default()
+        );
+        command.args(["-nic", if self.network { &user } else { "none" }]);
         if let Some((kernel, ramdisk, command_line)) = &self.kernel {
             command
                 .arg("-kernel")
