@@ -132,7 +132,7 @@ api honest
     );
     let printed = printed(&ran);
     for line in &printed {
-        let fine = ["FAILED", "WORKED", "ANOTHER WAY", "descriptor"]
+        let fine = ["FAILED", "WORKED", "ANOTHER WAY", "descriptor", "still"]
             .iter()
             .all(|word| !line.contains(word));
         assert!(fine, "{line} of {ran:#?}");
@@ -208,6 +208,7 @@ api hostile
         "make /proc/kallsyms unbindable".into(),
         "move the mount /proc/kallsyms".into(),
         "make /sys writable".into(),
+        "change the file system /sys".into(),
     ];
     for what in types
         .split(' ')

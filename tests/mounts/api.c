@@ -67,6 +67,13 @@ static void honest(void)
 	close(tree);
 	WORKS(umount2("/mnt/n", 0));
 	WORKS(umount2("/mnt/m", MNT_DETACH));
+	WORKS(mount_("x", "/mnt/n", "tmpfs", 0, NULL));
+	WORKS(fs = syscall(SYS_fspick, AT_FDCWD, "/mnt/n", 1));
+	WORKS(config(fs, 0, "ro", NULL));
+	WORKS(config(fs, 7, NULL, NULL));
+	if (mkdir("/mnt/n/more", 0755) == 0) puts("it is still writable");
+	close(fs);
+	WORKS(umount2("/mnt/n", 0));
 	FAILS(syscall(SYS_fsopen, "ext4", 1), ENOSYS);
 	FAILS(syscall(SYS_fsopen, "proc", 1), ENOSYS);
 	FAILS(umount2("/mnt/n", 0), EINVAL);
@@ -135,7 +142,9 @@ static void hostile(void)
 	struct mount_attr unbindable = {.propagation = MS_UNBINDABLE};
 	FAILS(syscall(SYS_mount_setattr, AT_FDCWD, "/proc/kallsyms", 0, &unbindable, sizeof unbindable), EPERM);
 	FAILS(syscall(SYS_fsopen, "debugfs", 0), EPERM);
-	FAILS(syscall(SYS_fspick, AT_FDCWD, "/sys", 0), ENOSYS);
+	FAILS(syscall(SYS_fspick, AT_FDCWD, "/sys", 0), EPERM);
+	FAILS(syscall(SYS_fspick, AT_FDCWD, "/proc/kallsyms", 0), EPERM);
+	FAILS(syscall(SYS_fspick, AT_FDCWD, "/dev", 0), EPERM);
 	int tree = open_tree_(AT_FDCWD, "/proc", OPEN_TREE_CLONE);
 	char text[16];
 	int file = openat(tree, "kallsyms", O_RDONLY);

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, MsFlags, mount};
 use rustix::fs::CWD;
-use rustix::mount::{FsOpenFlags, MoveMountFlags, fsopen, move_mount};
+use rustix::mount::{FsOpenFlags, FsPickFlags, MoveMountFlags, fsopen, fspick, move_mount};
 
 use super::caller::{Caller, OPTIONS_BYTES, PATH_BYTES, copy_tree, errno};
 use super::container::Container;
@@ -68,6 +68,7 @@ impl Asked<'_> {
             libc::SYS_mount => self.mount(),
             libc::SYS_umount2 => self.unmount(),
             libc::SYS_fsopen => self.open_file_system(),
+            libc::SYS_fspick => self.pick_file_system(),
             libc::SYS_open_tree => self.open_tree(),
             libc::SYS_move_mount => self.move_mount(),
             libc::SYS_mount_setattr => self.set_attributes(),
@@ -224,6 +225,24 @@ impl Asked<'_> {
         Ok(Reply::File { file, close_on_exec })
     }
 
+    /// A mounted file system, to be mounted again with other options.
+    fn pick_file_system(&self) -> Done {
+        let [directory, path, flags, ..] = self.call.arguments;
+        let flags = FsPickFlags::from_bits(flags as u32).ok_or(Errno::EINVAL)?;
+        let (directory, path) = (self.caller.file(directory)?, self.caller.path(path)?);
+        self.enter()?;
+        let follow = !flags.contains(FsPickFlags::FSPICK_SYMLINK_NOFOLLOW);
+        let itself = flags.contains(FsPickFlags::FSPICK_EMPTY_PATH);
+        let found = self.find(directory, &path, follow, itself)?;
+        if !rules::may_be_picked(&found.facts()?) {
+            return Err(refused("change the file system {}", &[&found.shown()?]));
+        }
+        let picked = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+        let file = fspick(&found.file, c"", picked).map_err(errno)?;
+        let close_on_exec = flags.contains(FsPickFlags::FSPICK_CLOEXEC);
+        Ok(Reply::File { file, close_on_exec })
+    }
+
     /// A copy of a mount, which is a descriptor that can't be given to another process. The kernel itself
     /// sees to it that what covers something is copied as well.
     fn open_tree(&self) -> Done {
@@ -284,9 +303,7 @@ impl Asked<'_> {
             recursive: flags & libc::AT_RECURSIVE != 0,
         };
         let Some(change) = rules::change(&found.facts()?, change) else {
-            let shown = found.path()?.into_os_string().into_encoded_bytes();
-            let shown = CString::new(shown).unwrap_or_default();
-            return Err(refused("make {} writable", &[&shown]));
+            return Err(refused("make {} writable", &[&found.shown()?]));
         };
         let attributes = Attributes {
             set: change.set,

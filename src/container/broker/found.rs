@@ -1,7 +1,7 @@
 //! A path of the caller's, looked up once: what is decided about it is decided about this very file, and done
 //! to it.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -86,8 +86,14 @@ impl Found<'_> {
         self.view.place(&self.file)
     }
 
-    pub fn path(&self) -> nix::Result<PathBuf> {
+    fn path(&self) -> nix::Result<PathBuf> {
         self.view.path_of(self.file.as_fd())
+    }
+
+    /// Its path, for a text.
+    pub fn shown(&self) -> nix::Result<CString> {
+        let path = self.path()?.into_os_string().into_encoded_bytes();
+        CString::new(path).map_err(|_| Errno::EINVAL)
     }
 
     /// Whether device nodes are nothing but names there.

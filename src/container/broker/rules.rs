@@ -75,6 +75,11 @@ pub fn may_be_opened(kind: &str) -> bool {
     ["erofs", "overlay"].contains(&kind)
 }
 
+/// Whether the options of a mounted file system may be changed by whoever picks it by `fspick(2)`, unseen.
+pub fn may_be_picked(mount: &Facts) -> bool {
+    !mount.guarded()
+}
+
 /// The flags of a new mount: device nodes come from the container's `/dev` alone, and from its terminals.
 pub fn new_mount(kind: &str, asked: MsFlags) -> MsFlags {
     match kind {
@@ -289,6 +294,9 @@ mod tests {
         let root = Facts { root: true, ..PLAIN };
         for (mount, free) in [(PLAIN, true), (GUARDED, true), (COVER, false), (root, false)] {
             assert_eq!(may_go(&mount), free, "{mount:?}");
+        }
+        for (mount, free) in [(PLAIN, true), (GUARDED, false), (COVER, false)] {
+            assert_eq!(may_be_picked(&mount), free, "{mount:?}");
         }
         assert!(copies_all(Place::Guarded, false) && copies_all(Place::Elsewhere, true));
         assert!(!copies_all(Place::Elsewhere, false));

@@ -47,6 +47,7 @@ const MOUNTS: &[c_long] = &[
     c::SYS_mount,
     c::SYS_umount2,
     c::SYS_fsopen,
+    c::SYS_fspick,
     c::SYS_move_mount,
     c::SYS_mount_setattr,
 ];
@@ -129,10 +130,9 @@ const REFUSED_ON_X86: &[c_long] = &[];
 
 /// As if the kernel did not have them; then programs do what they did before there were these calls. The
 /// flags of clone3(2) are in memory, where no filter sees them: glibc, Go and others call clone(2) then. The
-/// mounts of fspick(2) and open_tree_attr would get past the broker.
+/// mounts of open_tree_attr would get past the broker.
 const LACKING: &[c_long] = &[
     c::SYS_clone3,
-    c::SYS_fspick,
     c::SYS_io_uring_enter,
     c::SYS_io_uring_register,
     c::SYS_io_uring_setup,
