@@ -16,7 +16,10 @@ use lab::registry::Registry;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use support::disk::run;
-use support::{GIB, Lab, Ran, assert_nothing_left, landfall, noise, output, start_until};
+use support::{
+    GIB, Lab, Ran, assert_no_mounts_left, assert_nothing_left, control_groups, landfall, noise, output,
+    start_until,
+};
 
 const CHANGED: Option<i32> = Some(4);
 const UNTOUCHED: Option<i32> = Some(3);
@@ -393,7 +396,10 @@ fn stopped(lab: &Lab, image: &str, line: &str, signal: Signal) -> (Ran, bool) {
     let (child, finish) = start_until(&arguments, line);
     kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
     let ran = finish(child);
-    assert_nothing_left();
+    match signal {
+        Signal::SIGKILL => assert_no_mounts_left(),
+        _ => assert_nothing_left(),
+    }
     (ran, disk.hash() != before)
 }
 
@@ -463,6 +469,11 @@ fn a_landfall_that_is_killed_leaves_no_directories() {
             "{left:?}"
         );
     }
+    // But for a control group, which the next one removes.
+    assert!(!control_groups().is_empty());
+    let ran = landfall(["run", &image, "--tls-verify=false", "--", "ls"]);
+    assert_eq!(ran.code, Some(0), "{ran:#?}");
+    assert_nothing_left();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::ffi::{CStr, CString};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -29,6 +29,7 @@ use nix::unistd::{Pid, execve, getppid};
 use serde::{Deserialize, Serialize};
 
 use super::broker;
+use super::cgroup;
 use super::executable;
 use super::exit::{Ended, ExitStatus, NotStarted};
 use super::filter::Broker;
@@ -53,6 +54,8 @@ const NOT_STARTED_FILE: &str = "not-started.json";
 pub struct Orders {
     /// What the command may do.
     pub power: Power,
+    /// What leads into the container's control groups.
+    pub control_groups: Vec<PathBuf>,
     /// The process that gives these orders.
     pub from: u32,
 }
@@ -80,6 +83,7 @@ fn run(bundle: &Path) -> Result<Outcome> {
     let orders = fs::read(bundle.join(ORDERS_FILE)).context("reading the orders")?;
     let orders: Orders = serde_json::from_slice(&orders)?;
     end_with(orders.from)?;
+    cgroup::join(&orders.control_groups).context("joining the container's control groups")?;
     executable::seal(bundle)?;
     // Landfall's first thread blocks signals, and its children inherit that.
     SigSet::all().thread_unblock().context("sigprocmask")?;
@@ -99,7 +103,7 @@ fn run(bundle: &Path) -> Result<Outcome> {
         broker: broker.as_ref().map(broker::Broker::line),
         not_started: Arc::new(File::create(&not_started).context("making a file in the bundle")?),
     };
-    let mut container = build(bundle, executor)?;
+    let mut container = cgroup::start_expendable(|| build(bundle, executor))?;
     let signals: SigSet = [Signal::SIGTERM, Signal::SIGCHLD].into_iter().collect();
     signals.thread_block().context("sigprocmask")?;
     let first = container.pid().context("the container has no process")?;

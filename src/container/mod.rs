@@ -8,6 +8,8 @@
 //! libcontainer has no word for, and [`broker`] mounts for who installs.
 
 mod broker;
+mod cgroup;
+mod device_filter;
 mod executable;
 mod exit;
 mod filter;

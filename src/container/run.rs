@@ -18,6 +18,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::console::text::printable;
 
+use super::cgroup::{Allowed, Cgroup};
+use super::device_filter;
 use super::executable::Executable;
 use super::exit::Ended;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
@@ -40,19 +42,36 @@ pub enum Output<'a> {
 /// here. If the future is dropped, the container is killed and waited for.
 pub async fn run(sandbox: &Sandbox<'_>, output: Output<'_>) -> Result<Ended> {
     let bundle = &sandbox.bundle;
-    write_bundle(sandbox, bundle)?;
-    let finished = follow(bundle, output).await;
+    let cgroup = Cgroup::make(&allowed(sandbox)?)?;
+    write_bundle(sandbox, bundle, &cgroup)?;
+    let mut finished = follow(bundle, output).await;
+    if let Ok(ended) = &mut finished {
+        ended.refused.extend(cgroup.refused());
+    }
     fs::remove_dir_all(bundle).with_context(|| format!("removing {}", bundle.display()))?;
     finished
 }
 
-fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path) -> Result<()> {
+fn allowed(sandbox: &Sandbox<'_>) -> Result<Allowed> {
+    let devices = match sandbox.power.target() {
+        None => device_filter::harmless(),
+        Some(target) => device_filter::installing(&target.disk, target.luks)?,
+    };
+    let memory_bytes = sandbox.memory_bytes;
+    Ok(Allowed {
+        devices,
+        memory_bytes,
+    })
+}
+
+fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path, cgroup: &Cgroup) -> Result<()> {
     fs::create_dir_all(bundle).with_context(|| format!("mkdir {}", bundle.display()))?;
     let spec = runtime_spec(sandbox)?;
     spec.save(bundle.join("config.json"))
         .context("writing the container's configuration")?;
     let orders = Orders {
         power: sandbox.power.clone(),
+        control_groups: cgroup.entrances(),
         from: std::process::id(),
     };
     fs::write(bundle.join(ORDERS_FILE), serde_json::to_vec(&orders)?).context("writing the helper's orders")

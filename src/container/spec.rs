@@ -24,6 +24,8 @@ pub struct Sandbox<'root> {
     /// As `KEY=VALUE`.
     environment: &'root [String],
     pub(super) power: Power,
+    /// How much memory it may use.
+    pub(super) memory_bytes: u64,
     /// The network namespace behind this path; without one it is the host's, with its name resolution, for who
     /// installs, and none at all for who is asked.
     network: Option<&'root Path>,
@@ -43,6 +45,7 @@ impl<'root> Sandbox<'root> {
             command,
             environment,
             power,
+            memory_bytes: root.memory_of_programs(),
             network: network.namespace(),
         }
     }
@@ -302,6 +305,7 @@ mod tests {
             command: &["bootc", "--version"].map(String::from),
             environment: &["PATH=/image/bin", "A=b", "INVOCATION_ID=1"].map(String::from),
             power,
+            memory_bytes: 0,
             network: network.map(Path::new),
         };
         serde_json::to_value(runtime_spec(&sandbox).unwrap()).unwrap()

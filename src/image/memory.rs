@@ -12,6 +12,9 @@ const PULL_BYTES: u64 = 64 << 20;
 /// MiB).
 pub const INSTALL_BYTES: u64 = 224 << 20;
 
+/// What a program of the image needs when nothing is installed, in bytes.
+const RUN_BYTES: u64 = 32 << 20;
+
 /// What is to be done with an image; it decides how much memory that takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -65,6 +68,15 @@ impl Memory {
             store_bytes,
             keep_blobs: purpose == Purpose::Install,
         })
+    }
+
+    /// What a container may use, in bytes: what is `available_bytes` now and allowed still, when `stored_bytes`
+    /// are in the store, but for what Landfall needs itself. Never less than what the image was let in for.
+    pub fn of_programs(&self, available_bytes: u64, stored_bytes: u64) -> u64 {
+        let least = if self.keep_blobs { INSTALL_BYTES } else { RUN_BYTES };
+        let allowed = self.available_bytes.saturating_sub(stored_bytes);
+        let left = allowed.min(available_bytes).saturating_sub(PULL_BYTES);
+        left.max(least)
     }
 
     /// What to say where the image may turn out not to fit.
@@ -148,6 +160,17 @@ mod tests {
             (plan.needed_bytes, plan.keep_blobs),
             (100 * MIB + PULL_BYTES, false)
         );
+    }
+
+    #[test]
+    fn programs_have_what_is_left() {
+        let plan = |purpose| Memory::plan(purpose, unpacked(100 * MIB, 100 * MIB), 1000 * MIB).unwrap();
+        let (install, run) = (plan(Purpose::Install), plan(Purpose::Run));
+        let mib = |plan: Memory, available, stored| plan.of_programs(available * MIB, stored * MIB) / MIB;
+        assert_eq!(mib(install, 5000, 100), 836);
+        assert_eq!(mib(install, 500, 100), 436);
+        assert_eq!((mib(install, 5000, 900), mib(run, 5000, 900)), (224, 36));
+        assert_eq!((mib(install, 10, 100), mib(run, 10, 100)), (224, 32));
     }
 
     #[test]

@@ -49,6 +49,7 @@ pub struct Root {
     // The order is that of dropping.
     overlay: OverlayMount,
     store: Store,
+    memory: Memory,
     /// What its layers take in a file system, in bytes.
     pub unpacked_bytes: u64,
     /// The blobs that were kept, by digest.
@@ -202,6 +203,7 @@ impl FoundImage {
         Ok(Root {
             overlay,
             store,
+            memory: *memory,
             unpacked_bytes: with_filesystem(archives.sum()),
             kept_blobs,
             found,
@@ -247,6 +249,15 @@ impl Root {
     /// Where the other blobs come from; `None` where there are no others.
     pub fn source(&self) -> Option<Arc<dyn Source>> {
         self.found.as_ref().map(|found| Arc::clone(&found.source))
+    }
+
+    /// What a container that starts now may use, in bytes.
+    pub fn memory_of_programs(&self) -> u64 {
+        let stored = self.store.budget_bytes().zip(self.store.room_bytes());
+        let stored = stored.map_or(0, |(budget, room)| budget.saturating_sub(room));
+        // Where nobody can say, it is as when the image was let in.
+        let available = available_memory_bytes().unwrap_or(u64::MAX);
+        self.memory.of_programs(available, stored)
     }
 
     /// A place for a directory of this name, beside the layers.

@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod blocking;
+pub mod bpf;
 pub mod device_mapper;
 pub mod fork;
 pub mod heap;

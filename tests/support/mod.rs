@@ -331,8 +331,29 @@ pub fn family(of: u32) -> Vec<u32> {
     family
 }
 
-/// What Landfall must not leave behind: its mounts. Whatever else it makes, it makes in them.
+/// What Landfall must not leave behind: its control groups, and its mounts. Whatever else it makes, it makes
+/// in them.
 pub fn assert_nothing_left() {
+    assert_no_mounts_left();
+    assert_eq!(control_groups(), Vec::<PathBuf>::new(), "a control group is left");
+}
+
+/// Our control groups, in all hierarchies.
+pub fn control_groups() -> Vec<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    let hierarchies = mounts
+        .lines()
+        .filter_map(|line| match line.split(' ').collect::<Vec<_>>()[..] {
+            [_, at, "cgroup" | "cgroup2", ..] => Some(at),
+            _ => None,
+        });
+    let groups = hierarchies.flat_map(|at| fs::read_dir(at).unwrap().flatten());
+    let ours = groups.filter(|group| group.file_name().to_string_lossy().starts_with("landfall-"));
+    ours.map(|group| group.path()).collect()
+}
+
+/// What even a Landfall that was killed does not leave.
+pub fn assert_no_mounts_left() {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     let ours = mounts
         .lines()

@@ -14,4 +14,5 @@ pub mod chosen;
 pub mod find;
 pub mod installed;
 pub mod layout;
+pub mod numbers;
 pub mod table;
