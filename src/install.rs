@@ -47,6 +47,7 @@ pub async fn install(
     report.image = Some((&**image).into());
     consent::obtain(&plan.disk, request.yes, progress).await?;
 
+    plan.isolation.warn(progress);
     progress.enter(Phase::Pull);
     let network = Network::new(request.network)?;
     let files = plan.files(&network, request)?;

@@ -58,13 +58,17 @@ fn execute(asked: Cli) -> u8 {
         Command::Disks { hints, json } => status(list_disks(&hints.into(), json, &progress), UNTOUCHED),
         Command::Verify { device, json } => attended(verify_disk(device, json, &progress), &progress),
         Command::ConfigDrive(command) => config_drive(command, &progress),
-        Command::Run { image, command } => run_command(&image, &command, &progress),
+        Command::Run {
+            image,
+            require_isolation,
+            command,
+        } => run_command(&image, &command, require_isolation, &progress),
     }
 }
 
 /// The exit status is the command's, or says why there is none.
-fn run_command(image: &Wanted, command: &[String], progress: &Progress) -> u8 {
-    match interruptible(run::run(image, command, progress), progress) {
+fn run_command(image: &Wanted, command: &[String], require_isolation: bool, progress: &Progress) -> u8 {
+    match interruptible(run::run(image, command, require_isolation, progress), progress) {
         Ok(ended) => u8::try_from(ended.code()).unwrap_or(NotStarted::NOT_RUN),
         Err(error) => {
             let why = error.downcast_ref::<NotStarted>();

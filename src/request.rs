@@ -34,6 +34,8 @@ pub struct Install {
     pub boot_entry: Option<BootEntry>,
     /// Whether a half-installed disk stays as it is.
     pub keep_on_failure: bool,
+    /// Whether a kernel that lacks guards of the sandbox is refused.
+    pub require_isolation: bool,
     /// What the image's programs can reach.
     pub network: NetworkAccess,
     /// What the image's bootc is asked.

@@ -10,10 +10,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::{GIB, Lab, LoopDisk, assert_nothing_left, landfall};
+use lab::able_kernel;
+use support::{GIB, LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, landfall};
+
+/// Becomes a program that the kernel refuses bpf(2).
+const WITHOUT_BPF: &str = r#"
+import ctypes, os, platform, struct, sys
+number = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+load, if_equal, answer = 0x20, 0x15, 0x06
+refuse, allow = 0x50001, 0x7fff0000
+lines = [(load, 0, 0, 0), (if_equal, 0, 1, number), (answer, 0, 0, refuse), (answer, 0, 0, allow)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+program = struct.pack("H6xQ", len(lines), ctypes.addressof(code))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(22, 2, program, 0, 0) == 0, os.strerror(ctypes.get_errno())
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
 
 /// A setting that hurts nobody.
 const SETTING: &str = "/proc/sys/vm/stat_interval";
+
+fn without_bpf(arguments: &[&str]) -> Ran {
+    let mut command = able_kernel::command("python3");
+    command.args(["-c", WITHOUT_BPF, LANDFALL]).args(arguments);
+    command.output().unwrap().into()
+}
 
 /// The value of the report.
 fn read(report: &Path) -> serde_json::Value {
@@ -150,4 +171,63 @@ fn an_image_has_so_much_memory_and_no_more() {
     assert!(ran.code != Some(0) && told, "{ran:#?}");
     let (ran, told) = fill("--memory-budget=600MiB");
     assert!(ran.code == Some(0) && !told, "{ran:#?}");
+}
+
+#[test]
+fn a_guard_that_the_kernel_does_not_have_is_told_or_demanded() {
+    let lab = Lab::new();
+    let image = lab.image("guarded", "exit 3");
+    let disk = lab.disk(GIB);
+    let device = disk.device.to_str().unwrap();
+    let plan = ["plan", &image, device, "--tls-verify=false", "--generic-image"];
+    let plan_in_json = |ran: Ran| -> serde_json::Value { serde_json::from_str(&ran.stdout).unwrap() };
+    let all = plan_in_json(landfall([&plan[..], &["--json", "--require-isolation"]].concat()));
+    for (guard, there) in all["isolation"].as_object().unwrap() {
+        assert_eq!(there, true, "{guard}");
+    }
+    let less = plan_in_json(without_bpf(&[&plan[..], &["--json"]].concat()));
+    for (guard, there) in less["isolation"].as_object().unwrap() {
+        let needs_bpf = ["device_filter", "sysctl_filter"].contains(&guard.as_str());
+        assert_eq!(*there, !needs_bpf, "{guard}");
+    }
+    let what = "a hostile image could open all disks (CONFIG_CGROUP_BPF)";
+    let ran = without_bpf(&plan);
+    assert!(ran.stdout.contains(&format!("unguarded   {what}")), "{ran:#?}");
+
+    // It goes on, and says so once.
+    let install = disk.install(&image, &[]);
+    let ran = without_bpf(&install);
+    assert_eq!(ran.stderr.matches(what).count(), 1, "{ran:#?}");
+    assert!(ran.error().contains("failed with exit status 3"), "{ran:#?}");
+    assert!(!landfall(&install).stderr.contains("a hostile image"));
+
+    lab.registry.let_it_log();
+    let asked = lab.registry.requests().len();
+    let run = ["run", &image, "--tls-verify=false", "--", "ls"];
+    let run_demanding = [
+        "run",
+        &image,
+        "--tls-verify=false",
+        "--require-isolation",
+        "--",
+        "ls",
+    ];
+    let demanding = [&install[..], &["--require-isolation"]].concat();
+    for (arguments, code) in [(&demanding[..], 3), (&run_demanding, 125)] {
+        let ran = without_bpf(arguments);
+        assert_eq!(ran.code, Some(code), "{ran:#?}");
+        assert!(
+            ran.error().starts_with("landfall: --require-isolation: "),
+            "{ran:#?}"
+        );
+        assert!(
+            ran.error()
+                .contains("change the kernel's settings (CONFIG_CGROUP_BPF)"),
+            "{ran:#?}"
+        );
+    }
+    assert_eq!(lab.registry.requests().len(), asked, "something was pulled");
+    assert_eq!(without_bpf(&run).code, Some(0));
+    assert_eq!(landfall(run_demanding).code, Some(0));
+    assert_nothing_left();
 }

@@ -47,6 +47,9 @@ arguments! {
         /// Keep a half-installed disk for inspection, instead of clearing its partition table
         #[arg(long)]
         keep_on_failure: bool,
+        /// Refuse a kernel that lacks guards against hostile images; `plan` shows which
+        #[arg(long)]
+        require_isolation: bool,
         /// What the image's programs can reach
         #[arg(long, value_name = "NETWORK", default_value = "none")]
         network: NetworkAccess,

@@ -103,6 +103,9 @@ pub enum Command {
         /// The image
         #[command(flatten)]
         image: Wanted,
+        /// Refuse a kernel that lacks guards against hostile images; `plan` shows which
+        #[arg(long)]
+        require_isolation: bool,
         /// The command and its arguments
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<String>,

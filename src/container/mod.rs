@@ -15,6 +15,7 @@ mod exit;
 mod filter;
 mod furnish;
 pub mod helper;
+mod isolation;
 mod network;
 mod power;
 mod process;
@@ -23,6 +24,7 @@ pub(crate) mod run;
 pub(crate) mod spec;
 
 pub use exit::{Ended, ExitStatus, NotStarted};
+pub use isolation::Isolation;
 pub use network::{Network, NetworkAccess};
 pub use power::{Power, Target};
 pub use run::{Output, run};

@@ -11,7 +11,7 @@ use crate::bootc::arguments::SSH_KEYS_PATH;
 use crate::config_drive::{self, ConfigDrive};
 use crate::console::progress::{Progress, Wait};
 use crate::console::text::size;
-use crate::container::{self, Network};
+use crate::container::{self, Isolation, Network};
 use crate::image::estimate::{Estimate, with_filesystem};
 use crate::image::memory::{Memory, Purpose};
 use crate::image::oci::Image;
@@ -50,6 +50,8 @@ pub struct Plan {
     pub config_drive: Option<ConfigDrive>,
     /// The SSH keys of root on the installed system.
     pub ssh_keys: Option<Vec<u8>>,
+    /// The guards against a hostile image.
+    pub isolation: Isolation,
     /// What is not known yet, or could not be found out.
     pub not_checked: Vec<String>,
 }
@@ -58,6 +60,10 @@ pub struct Plan {
 /// drive's place is taken out of `request`: an address may be a secret.
 pub async fn plan(request: &mut request::Install, progress: &Progress) -> Result<(Plan, FoundImage)> {
     root::check_machine()?;
+    let isolation = Isolation::of_this_machine();
+    if request.require_isolation {
+        isolation.require()?;
+    }
     let config_drive = match request.config_drive.take() {
         Some(place) => Some(config_drive::read(&place, &request.image.source, progress).await?),
         None => None,
@@ -130,6 +136,7 @@ pub async fn plan(request: &mut request::Install, progress: &Progress) -> Result
         layout,
         config_drive,
         ssh_keys,
+        isolation,
     };
     Ok((plan, found))
 }
@@ -217,6 +224,7 @@ pub struct Summary {
     logical_sector_bytes: u64,
     to_be_lost: Option<String>,
     partitions: Vec<PlannedPartition>,
+    isolation: Isolation,
     not_checked: Vec<String>,
 }
 
@@ -254,6 +262,7 @@ impl From<&Plan> for Summary {
             logical_sector_bytes: sector,
             to_be_lost: (!plan.disk.contents().is_empty()).then(|| plan.disk.contents().to_string()),
             partitions: own.chain(config_drive).collect(),
+            isolation: plan.isolation,
             not_checked: plan.not_checked.clone(),
         }
     }
@@ -288,6 +297,9 @@ impl std::fmt::Display for Summary {
                 "partition   {name:<12} {bytes:>10}, from sector {}",
                 partition.start_lba
             )?;
+        }
+        for what in self.isolation.missing() {
+            writeln!(out, "unguarded   a hostile image could {what}")?;
         }
         for what in &self.not_checked {
             writeln!(out, "not checked {what}")?;

@@ -342,7 +342,7 @@ mod tests {
                  args,authfile,block-setup,boot-entry,bootc-arg,bootloader,bound-images,ca-cert,clear-stale-config-drives,\
                  composefs-backend,config,config-drive,device-hint,disable-selinux,enforce-container-sigpolicy,filesystem,\
                  generic-image,karg,keep-on-failure,memory-budget,mirror,network,platform,policy,progress,pull-secret,\
-                 registries-conf,report,retries,root-size,root-ssh-authorized-keys,target-imgref,tls-verify,wipe,yes}",
+                 registries-conf,report,require-isolation,retries,root-size,root-ssh-authorized-keys,target-imgref,tls-verify,wipe,yes}",
             ),
         ] {
             assert_eq!(
