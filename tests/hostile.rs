@@ -1,6 +1,6 @@
 //! Hostile images. They attack in all ways that `fixtures/hostile` knows and that do this machine no harm if
-//! they succeed. What they could do is judged from outside. That an attack says of itself that it worked counts
-//! as well; that it says nothing doesn't.
+//! they succeed; `xtask/tests/hostile.rs` has the others, in a virtual machine. What they could do is judged
+//! from outside. That an attack says of itself that it worked counts as well; that it says nothing doesn't.
 
 mod support;
 
@@ -24,7 +24,7 @@ const UNTOUCHED: Option<i32> = Some(3);
 const SECRET: &str = "canary-of-the-host";
 const KEY: &str = "canary-of-the-keyring";
 /// The name of the key, and of the control group.
-const BAIT: &str = "landfall-bait";
+const BAIT: &str = "hostile-bait";
 /// Settings of the kernel that an attack would change, and to what. Nothing depends on them.
 const SETTINGS: [(&str, &str, &str); 2] = [
     ("sysctl", "/proc/sys/vm/stat_interval", "7"),
@@ -93,6 +93,7 @@ impl Bait {
             format!("keys={BAIT}"),
             "calls".into(),
             "sockets".into(),
+            "forks=3000".into(),
             "fill=1024".into(),
             format!("connect={}", self.listener.local_addr().unwrap()),
             format!("escape={}", self.secret.display()),
@@ -242,6 +243,25 @@ fn a_bootc_that_attacks_when_it_is_asked_takes_nothing_and_the_disk_is_not_touch
     bait.assert_untouched(&ran);
 }
 
+#[test]
+fn a_bootc_that_attacks_while_it_installs_takes_nothing() {
+    let lab = Lab::new();
+    let mut bait = Bait::lay(&lab);
+    let script = format!(
+        "case \"$*\" in\n*--source-imgref*[^p]) {};;\nesac\n",
+        bait.script(&[])
+    );
+    lab.layout.add(&with_bootc(&bait, &script), "installs").unwrap();
+    let image = lab.place("installs");
+    let disk = lab.disk(GIB);
+    let report = lab.directory.path().join("report.json");
+    let ran = landfall(disk.install(&image, &["--report", report.to_str().unwrap()]));
+    assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
+    let report = fs::read_to_string(report).unwrap();
+    assert!(!report.contains(SECRET) && !report.contains(KEY), "{report}");
+    bait.assert_untouched(&ran);
+}
+
 /// Runs a shell on a terminal, and gives what that shows. In the end it reads a line: that this is `nothing`
 /// shows that nobody typed anything before.
 fn on_a_terminal(command: &str) -> String {
@@ -288,24 +308,46 @@ fn nothing_is_typed_into_the_terminal_of_who_runs_an_image() {
     assert!(shown.ends_with("first: <nothing>"), "{shown}");
 }
 
+/// The kernel would start Landfall itself, the file of the host's, as the interpreter of the image's program.
+#[test]
+fn landfall_is_no_program_of_the_image() {
+    let lab = Lab::new();
+    let c = lab.file("main.c", "int main(void) { return 0; }");
+    let program = lab.directory.path().join("interpreted");
+    output(
+        Command::new("cc")
+            .args(["-Wl,--dynamic-linker=/proc/self/exe", "-o"])
+            .args([&program, &c]),
+    );
+    let layer = Layer::new([
+        Entry::program("opt/script", "#!/proc/self/exe --version\n"),
+        Entry::program("opt/program", fs::read(program).unwrap()),
+    ]);
+    lab.layout
+        .add(&support::installable("exit 0").layer(layer), "self")
+        .unwrap();
+    let image = lab.place("self");
+    for program in ["/opt/script", "/opt/program"] {
+        let ran = landfall(["run", &image, "--tls-verify=false", "--", program, "--version"]);
+        assert_eq!(ran.code, Some(126), "{ran:#?}");
+        assert_eq!(ran.stdout, "", "{ran:#?}");
+    }
+}
+
 /// To open one waits for somebody, or does something: a tape rewinds.
 #[test]
 fn what_is_no_file_in_an_image_is_not_opened() {
     let lab = Lab::new();
     let disk = lab.disk(GIB);
     let path = "boot/EFI/Linux/evil.efi";
-    for (tag, entry, expected) in [
-        ("pipe", Entry::fifo(path), "is not a file"),
-        (
-            "zeros",
-            Entry::character_device(path, (1, 5)),
-            "EACCES: Permission denied",
-        ),
+    for (tag, entry) in [
+        ("pipe", Entry::fifo(path)),
+        ("zeros", Entry::character_device(path, (1, 5))),
     ] {
         let image = support::installable("exit 3").layer(Layer::new([entry]));
         lab.layout.add(&image, tag).unwrap();
         let ran = landfall(disk.install(&lab.place(tag), &[]));
         assert_eq!(ran.code, UNTOUCHED, "{ran:#?}");
-        assert!(ran.error().contains(expected), "{ran:#?}");
+        assert!(ran.error().contains("is not a file"), "{ran:#?}");
     }
 }

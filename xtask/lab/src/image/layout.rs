@@ -103,6 +103,15 @@ impl Layout {
         self.add_manifest(&manifest, tag)
     }
 
+    /// Changes the configuration of the image that a tag names, and so its digest.
+    pub fn edit_config(&self, tag: &str, edit: impl FnOnce(&mut Value)) -> Result<Digest> {
+        let mut manifest = self.manifest(tag)?;
+        let mut config = self.read(&Digest::in_descriptor(&manifest["config"])?)?;
+        edit(&mut config);
+        manifest["config"] = self.put_json(Flavor::Oci.config(), &config)?;
+        self.add_manifest(&manifest, tag)
+    }
+
     /// Writes a manifest of any content and gives it a tag.
     fn add_manifest(&self, manifest: &Value, tag: &str) -> Result<Digest> {
         let media_type = manifest["mediaType"]
