@@ -25,9 +25,6 @@ const CANARIES: [&str; 3] = [
     "canary-of-the-drive",
 ];
 
-/// The number that a kernel gives its first disk of this kind.
-const FIRST_VIRTIO_DISK: (u32, u32) = (254, 0);
-
 /// What the image tries, each time.
 fn attacks(port: u16) -> String {
     [
@@ -79,7 +76,6 @@ fn image(registry: &Registry, directory: &Path) -> Result<()> {
         hostile::entry()?,
         Entry::program("opt/hostile/bootc", own("bootc")?),
         Entry::file("opt/hostile/attacks", attacks(registry.port())),
-        Entry::block_device("opt/hostile/node-of-vda", FIRST_VIRTIO_DISK),
     ]);
     layout.derive(fixture::BOOTABLE, &[layer], "hostile")?;
     layout.edit_config("hostile", |config| {
