@@ -11,6 +11,9 @@ use crate::console::progress::Progress;
 /// Where the kernel lists what a filter of system calls can answer.
 const SECCOMP_ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
 
+/// How many user namespaces there may be; nothing where the kernel has none.
+const MOST_USER_NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
+
 /// The guards that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Isolation {
@@ -24,6 +27,8 @@ pub struct Isolation {
     seccomp_filter: bool,
     /// What is mounted is decided by Landfall.
     mount_broker: bool,
+    /// What covers the kernel's command line stays there.
+    locked_covers: bool,
 }
 
 impl Isolation {
@@ -39,6 +44,7 @@ impl Isolation {
             memory_limit: able.memory_limit,
             seccomp_filter: answers("errno"),
             mount_broker: answers("user_notif"),
+            locked_covers: makes_user_namespaces(),
         }
     }
 
@@ -65,7 +71,12 @@ impl Isolation {
             (
                 self.mount_broker,
                 "mount what it likes",
-                "CONFIG_SECCOMP_FILTER and Linux 5.9",
+                "CONFIG_SECCOMP_FILTER and Linux 5.14",
+            ),
+            (
+                self.locked_covers,
+                "read the kernel's command line",
+                "CONFIG_USER_NS, and user.max_user_namespaces not 0",
             ),
         ];
         let missing = guards.into_iter().filter(|(is_there, ..)| !is_there);
@@ -98,6 +109,11 @@ impl Isolation {
     }
 }
 
+fn makes_user_namespaces() -> bool {
+    let most = fs::read_to_string(MOST_USER_NAMESPACES).unwrap_or_default();
+    most.trim().parse::<u64>().is_ok_and(|most| most > 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +127,7 @@ mod tests {
             memory_limit: true,
             seccomp_filter: true,
             mount_broker: true,
+            locked_covers: true,
         };
         all.require().unwrap();
         assert_eq!(all.all_missing(), None);

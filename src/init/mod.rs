@@ -28,6 +28,7 @@ use nix::unistd::{Pid, getpid};
 use crate::console::output::say;
 use crate::console::progress::{Progress, Style, Wait};
 use crate::image::source::name::ImageName;
+use crate::image::source::url;
 use crate::machine::disk::chosen::{Disk, choosable};
 use crate::machine::first_process::{Line, Order};
 use crate::machine::kernel::command_line;
@@ -211,10 +212,27 @@ impl Arrivals {
     }
 }
 
+/// An argument as the console may show it: of an address, the rest may be a secret.
+fn shown(argument: &OsStr) -> String {
+    let text = argument.to_string_lossy();
+    let start = match text.split_once('=') {
+        Some((option, _)) if option.starts_with("--") => option.len() + 1,
+        _ => 0,
+    };
+    match url::parse(&text[start..]) {
+        Some(url) => format!("{}{}", &text[..start], url::shown(&url)),
+        None => text.into_owned(),
+    }
+}
+
 /// Runs this program again, as the installer, and takes zombies away until it ends.
 fn run_installer(installation: &Installation, addresses: Addresses) -> Result<()> {
-    let shown = installation.arguments.join(OsStr::new(" "));
-    say(&format!("landfall {}", shown.display()));
+    let shown: Vec<_> = installation
+        .arguments
+        .iter()
+        .map(|argument| shown(argument))
+        .collect();
+    say(&format!("landfall {}", shown.join(" ")));
     let (line, theirs) = Line::new()?;
     let child = Command::new("/proc/self/exe")
         .args(&installation.arguments)
@@ -268,6 +286,21 @@ fn attend(line: &Line, addresses: &Addresses, configuration: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_console_shows_no_secrets_of_addresses() {
+        for (argument, expected) in [
+            (
+                "--config-drive=http://u:p@h:8/d.iso?token=s",
+                "--config-drive=http://h:8/d.iso",
+            ),
+            ("https://h/d?s", "https://h/d"),
+            ("--karg=root=x", "--karg=root=x"),
+            ("h.lab/os:1", "h.lab/os:1"),
+        ] {
+            assert_eq!(shown(OsStr::new(argument)), expected);
+        }
+    }
 
     #[test]
     fn disks_are_complete_when_no_more_come() {

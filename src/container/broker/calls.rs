@@ -46,6 +46,9 @@ pub enum Reply {
 
 type Done = Result<Reply, Failure>;
 
+/// Makes a mount namespace of the copy (`linux/mount.h` of Linux 7.0).
+const OPEN_TREE_NAMESPACE: u64 = 2;
+
 /// The upper half of the flags of old programs.
 const MAGIC: u64 = 0xc0ed_0000;
 const MAGIC_MASK: u64 = 0xffff_0000;
@@ -246,7 +249,7 @@ impl Asked<'_> {
     /// A copy of a mount, which is a descriptor that can't be given to another process. The kernel itself
     /// sees to it that what covers something is copied as well.
     fn open_tree(&self) -> Done {
-        if self.container.is_locked() {
+        if self.call.arguments[2] & OPEN_TREE_NAMESPACE == 0 && self.container.is_locked() {
             Ok(Reply::Unseen)
         } else {
             Err(Errno::ENOSYS.into())

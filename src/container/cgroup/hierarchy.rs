@@ -73,6 +73,15 @@ fn mount(kind: &str, controllers: &str) -> rustix::io::Result<OwnedFd> {
     fsmount(&filesystem, FsMountFlags::FSMOUNT_CLOEXEC, inert)
 }
 
+/// Whether this is a name that [`Hierarchy::make_group`] gives.
+fn is_ours(name: &str) -> bool {
+    let numbers = name
+        .strip_prefix(OURS)
+        .and_then(|numbers| numbers.split_once('-'));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.is_some_and(|(pid, attempt)| is_number(pid) && is_number(attempt))
+}
+
 impl Hierarchy {
     /// The one with these `controllers`; `None` if this kernel doesn't have it, or not for us.
     fn mount(kind: &str, controllers: &str) -> Option<Self> {
@@ -88,7 +97,7 @@ impl Hierarchy {
     /// all is ours, that fails.
     fn prepare(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(OURS.as_bytes()) {
+            if is_ours(&entry.file_name().to_string_lossy()) {
                 drop(Group::lock(entry.path(), self.is_unified));
             }
         }

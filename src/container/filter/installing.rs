@@ -51,10 +51,10 @@ const MOUNTS: &[c_long] = &[
     c::SYS_move_mount,
     c::SYS_mount_setattr,
 ];
-/// `OPEN_TREE_CLONE`: a mount, in the end; without it the call only opens a path.
+/// `OPEN_TREE_CLONE` and `OPEN_TREE_NAMESPACE`: mounts, in the end; without them the call only opens a path.
 const MOUNTS_COPIED: &[Case] = &[Case {
     argument: 2,
-    is: Is::AnyOf(1),
+    is: Is::AnyOf(3),
     answer: Answer::Decide,
 }];
 
@@ -119,6 +119,8 @@ const REFUSED: &[c_long] = &[
     c::SYS_lookup_dcookie,
     c::SYS_nfsservctl,
     c::SYS_quotactl,
+    // cryptsetup looks for its key there first.
+    c::SYS_request_key,
     c::SYS_quotactl_fd,
     c::SYS_settimeofday,
     c::SYS_vhangup,
@@ -149,6 +151,6 @@ macro_rules! calls {
 calls! { TOLD, TOLD_NAMES:
     SYS_acct SYS_add_key SYS_bpf SYS_delete_module SYS_fanotify_init SYS_finit_module SYS_init_module
     SYS_kexec_file_load SYS_kexec_load SYS_keyctl SYS_open_by_handle_at SYS_perf_event_open SYS_pidfd_getfd
-    SYS_process_vm_readv SYS_process_vm_writev SYS_ptrace SYS_reboot SYS_request_key SYS_swapoff SYS_swapon
+    SYS_process_vm_readv SYS_process_vm_writev SYS_ptrace SYS_reboot SYS_swapoff SYS_swapon
     SYS_syslog SYS_userfaultfd
 }
