@@ -36,6 +36,17 @@ fn without_bpf(arguments: &[&str]) -> Ran {
     command.output().unwrap().into()
 }
 
+/// Under a kernel that says its filters give these answers alone.
+fn with_answers(answers: &str, arguments: &[&str]) -> Ran {
+    let script = "told=$(mktemp) && echo \"$1\" >\"$told\" && shift && \
+                  mount --bind \"$told\" /proc/sys/kernel/seccomp/actions_avail && rm \"$told\" && exec \"$@\"";
+    let mut command = able_kernel::command("sh");
+    command
+        .args(["-c", script, "sh", answers, LANDFALL])
+        .args(arguments);
+    command.output().unwrap().into()
+}
+
 /// The value of the report.
 fn read(report: &Path) -> serde_json::Value {
     serde_json::from_slice(&fs::read(report).unwrap()).unwrap()
@@ -193,6 +204,18 @@ fn a_guard_that_the_kernel_does_not_have_is_told_or_demanded() {
     let what = "a hostile image could open all disks (CONFIG_CGROUP_BPF)";
     let ran = without_bpf(&plan);
     assert!(ran.stdout.contains(&format!("unguarded   {what}")), "{ran:#?}");
+
+    // The same goes for filters of system calls, and for the broker, which needs them.
+    for (answers, missing) in [
+        ("errno allow", &["mount what it likes"][..]),
+        ("", &["mount what it likes", "make every system call"]),
+    ] {
+        let ran = with_answers(answers, &disk.install(&image, &[]));
+        assert!(ran.error().contains("failed with exit status 3"), "{ran:#?}");
+        for what in missing {
+            assert!(ran.stderr.contains(what), "{ran:#?}");
+        }
+    }
 
     // It goes on, and says so once.
     let install = disk.install(&image, &[]);

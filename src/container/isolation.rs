@@ -7,9 +7,7 @@ use serde::Serialize;
 
 use super::cgroup::Abilities;
 use crate::console::progress::Progress;
-
-/// Where the kernel lists what a filter of system calls can answer.
-const SECCOMP_ACTIONS: &str = "/proc/sys/kernel/seccomp/actions_avail";
+use crate::sys::seccomp;
 
 /// How many user namespaces there may be; nothing where the kernel has none.
 const MOST_USER_NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
@@ -35,15 +33,13 @@ impl Isolation {
     /// Tries them.
     pub fn of_this_machine() -> Self {
         let able = Abilities::of_this_kernel();
-        let actions = fs::read_to_string(SECCOMP_ACTIONS).unwrap_or_default();
-        let answers = |action| actions.split_whitespace().any(|each| each == action);
         Self {
             device_filter: able.device_filter,
             sysctl_filter: able.sysctl_filter,
             process_limit: able.process_limit,
             memory_limit: able.memory_limit,
-            seccomp_filter: answers("errno"),
-            mount_broker: answers("user_notif"),
+            seccomp_filter: seccomp::answers("errno"),
+            mount_broker: seccomp::answers("user_notif"),
             locked_covers: makes_user_namespaces(),
         }
     }

@@ -1,5 +1,6 @@
 //! Filters of system calls: seccomp(2), by which a process gives up calls for itself and all that it starts.
 
+use std::fs;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
@@ -9,6 +10,15 @@ use nix::errno::Errno;
 /// Without it older kernels make every process with a filter slower, against others in the same memory.
 /// Container runtimes set it, too.
 const FLAGS: c_ulong = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+
+/// Where the kernel lists what a filter can answer.
+const ANSWERS: &str = "/proc/sys/kernel/seccomp/actions_avail";
+
+/// Whether a filter can give this answer, by the kernel's name for it.
+pub fn answers(name: &str) -> bool {
+    let answers = fs::read_to_string(ANSWERS).unwrap_or_default();
+    answers.split_whitespace().any(|each| each == name)
+}
 
 /// Puts the calling thread, and all that it starts, under `program` for good. It must have given up gaining
 /// privileges, or have `CAP_SYS_ADMIN`.
