@@ -394,8 +394,8 @@ async fn a_redirect_that_expired_is_asked_for_again() {
 
 /// Asks the relay for the last layer until it doesn't get it.
 const ASKS: &str = r#"
-port=$(sed -n 's/^location = "127.0.0.1:\([0-9]*\).*/\1/p' /etc/containers/registries.conf.d/zz-landfall.conf)
-relay=http://127.0.0.1:$port/v2/os/test
+location=$(sed -n 's/^location = "\(.*\)"/\1/p' /etc/containers/registries.conf.d/zz-landfall.conf)
+relay=http://${location%%/*}/v2/${location#*/}
 all=$*
 digest=${all##*@}
 layer=$(wget -q -O - $relay/manifests/${digest%% *} | sed 's/.*"digest":"\(sha256:[0-9a-f]*\)".*/\1/')

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use support::{LANDFALL, Lab, LoopDisk, Ran, assert_nothing_left, output, start_until};
+use support::{
+    LANDFALL, Lab, LoopDisk, Ran, assert_no_mounts_left, assert_nothing_left, landfall, output, start_until,
+};
 
 const UNTOUCHED: Option<i32> = Some(3);
 const CHANGED: Option<i32> = Some(4);
@@ -270,6 +272,11 @@ fn a_container_in_the_making_ends_with_landfall() {
                 name.starts_with("youki:") || has_word(words, "98763") || has_word(words, "container-helper")
             })
         });
+        assert_no_mounts_left();
+        if signal == Signal::SIGKILL {
+            // It could not remove its control group: the next one does.
+            landfall(["run", &image, "--tls-verify=false", "--", "ls"]);
+        }
         assert_nothing_left();
     }
 }
