@@ -23,7 +23,7 @@ use super::device_filter;
 use super::executable::Executable;
 use super::exit::Ended;
 use super::helper::{ORDERS_FILE, OUTCOME_FILE, Orders, Outcome};
-use super::spec::{Sandbox, runtime_spec};
+use super::spec::{RESOLV_CONF, Sandbox, runtime_spec};
 
 /// The hidden subcommand that makes this program the helper.
 pub const HELPER_COMMAND: &str = "container-helper";
@@ -69,6 +69,10 @@ fn write_bundle(sandbox: &Sandbox<'_>, bundle: &Path, cgroup: &Cgroup) -> Result
     let spec = runtime_spec(sandbox)?;
     spec.save(bundle.join("config.json"))
         .context("writing the container's configuration")?;
+    if sandbox.has_the_hosts_network() {
+        let copy = bundle.join(RESOLV_CONF);
+        fs::copy("/etc/resolv.conf", copy).context("copying /etc/resolv.conf")?;
+    }
     let orders = Orders {
         power: sandbox.power.clone(),
         control_groups: cgroup.entrances(),

@@ -50,7 +50,7 @@ impl<'root> Sandbox<'root> {
         }
     }
 
-    fn has_the_hosts_network(&self) -> bool {
+    pub(super) fn has_the_hosts_network(&self) -> bool {
         self.network.is_none() && self.power != Power::Asking
     }
 }
@@ -79,6 +79,8 @@ const MASKED: [&str; 20] = [
     "/proc/vmallocinfo",
     "/sys/devices/virtual/powercap",
 ];
+/// A copy of the machine's, in the bundle: who installs could make a mount of the machine's own writable.
+pub(super) const RESOLV_CONF: &str = "resolv.conf";
 /// Tables of the firmware, the keys to network disks among them.
 const FIRMWARE: &str = "/sys/firmware";
 const EFI: &str = "/sys/firmware/efi";
@@ -264,22 +266,31 @@ fn mounts(sandbox: &Sandbox<'_>) -> Result<Vec<Mount>> {
             "tmpfs",
             &["nosuid", "noexec", "nodev", "mode=755", "size=4k"],
         )?);
-        mounts.push(mount(EFI, "bind", &["bind", "nosuid", "noexec", "nodev", "ro"])?);
+        let inside = ["bind", "nosuid", "noexec", "nodev", "ro"];
+        mounts.push(bind(Path::new(EFI), EFI, &inside)?);
         mounts.push(mount("/sys/firmware/efi/efivars", "efivarfs", &inert)?);
     }
     if sandbox.has_the_hosts_network() {
-        mounts.push(mount("/etc/resolv.conf", "bind", &["bind", "ro"])?);
+        let copy = sandbox.bundle.join(RESOLV_CONF);
+        mounts.push(bind(&copy, "/etc/resolv.conf", &["bind", "ro"])?);
     }
     Ok(mounts)
 }
 
-/// What is bound comes from the same path of the host.
 fn mount(destination: &str, kind: &str, options: &[&str]) -> Result<Mount> {
+    mount_from(Path::new(kind), destination, kind, options)
+}
+
+fn bind(source: &Path, destination: &str, options: &[&str]) -> Result<Mount> {
+    mount_from(source, destination, "bind", options)
+}
+
+fn mount_from(source: &Path, destination: &str, kind: &str, options: &[&str]) -> Result<Mount> {
     let options = options.iter().map(ToString::to_string).collect::<Vec<_>>();
     Ok(MountBuilder::default()
         .destination(destination)
         .typ(kind)
-        .source(if kind == "bind" { destination } else { kind })
+        .source(source)
         .options(options)
         .build()?)
 }

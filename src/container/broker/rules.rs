@@ -94,10 +94,17 @@ pub fn remount(mount: &Facts, asked: MsFlags) -> Option<MsFlags> {
     if opens && mount.guarded() {
         return None;
     }
-    Some(match mount.no_devices {
-        true => asked | MsFlags::MS_NODEV,
-        false => asked,
-    })
+    let mut flags = asked;
+    // The file system itself is the machine's as well.
+    flags.set(
+        MsFlags::MS_BIND,
+        asked.contains(MsFlags::MS_BIND) || mount.guarded(),
+    );
+    flags.set(
+        MsFlags::MS_NODEV,
+        asked.contains(MsFlags::MS_NODEV) || mount.no_devices,
+    );
+    Some(flags)
 }
 
 /// What `mount_setattr(2)` is asked for (`linux/mount.h`).
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn what_is_read_only_and_guarded_stays_so() {
         let (ro, rw) = (MsFlags::MS_RDONLY, MsFlags::empty());
-        let nodev = MsFlags::MS_NODEV;
+        let (nodev, bind) = (MsFlags::MS_NODEV, MsFlags::MS_BIND);
         let writable = |facts| Facts {
             read_only: false,
             ..facts
@@ -258,11 +265,11 @@ mod tests {
             (PLAIN, ro, Some(ro | nodev)),
             (nodes(PLAIN), rw, Some(rw)),
             (GUARDED, rw, None),
-            (GUARDED, ro, Some(ro | nodev)),
+            (GUARDED, ro, Some(ro | nodev | bind)),
             (COVER, rw, None),
-            (COVER, ro, Some(ro | nodev)),
-            (nodes(GUARDED), ro, Some(ro)),
-            (writable(GUARDED), rw, Some(nodev)),
+            (COVER, ro, Some(ro | nodev | bind)),
+            (nodes(GUARDED), ro, Some(ro | bind)),
+            (writable(GUARDED), rw, Some(nodev | bind)),
         ] {
             assert_eq!(remount(&mount, asked), expected, "{mount:?} {asked:?}");
         }

@@ -17,6 +17,9 @@ pub(super) const ARCHITECTURE: u32 = 0xc000_00b7;
 /// From here on numbers are x32's (`__X32_SYSCALL_BIT`); other architectures never come so far.
 const FOREIGN_NUMBERS: u32 = 0x4000_0000;
 
+/// The upper bits of a request's size (`_IOC_SIZE` of `asm-generic/ioctl.h`).
+const AT_LEAST_16_BYTES: u32 = 0x3ff0_0000;
+
 /// Whether somebody hears and answers the calls that a filter hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
@@ -60,6 +63,8 @@ pub(super) enum Is {
     OneOf(&'static [u32]),
     /// At least one of these bits is set.
     AnyOf(u32),
+    /// Requests of ioctl(2) with one of these numbers, whatever their type, for at least 16 bytes.
+    Numbered(&'static [u32]),
 }
 
 /// What is answered to one call.
@@ -135,6 +140,17 @@ fn decided(decision: Decision, broker: Broker) -> Vec<sock_filter> {
                 .iter()
                 .for_each(|value| code.extend(when(libc::BPF_JEQ, *value, &then))),
             Is::AnyOf(bits) => code.extend(when(libc::BPF_JSET, bits, &then)),
+            Is::Numbered(numbers) => {
+                let mut of_number = vec![instruction(
+                    libc::BPF_ALU | libc::BPF_AND | libc::BPF_K,
+                    [0, 0],
+                    0xff,
+                )];
+                for number in numbers {
+                    of_number.extend(when(libc::BPF_JEQ, *number, &then));
+                }
+                code.extend(when(libc::BPF_JSET, AT_LEAST_16_BYTES, &of_number));
+            }
         }
     }
     code.push(answer(decision.answer, broker));

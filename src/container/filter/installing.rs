@@ -17,10 +17,11 @@ const REFUSE: Answer = Answer::Refuse(Errno::EPERM);
 pub(super) fn rules(luks: bool) -> Vec<Rule> {
     let rule = |calls, cases, answer| Rule { calls, cases, answer };
     let families = if luks { SOCKETS_WITH_CIPHERS } else { SOCKETS };
+    let requests = if luks { REQUESTS_WITH_MAPPER } else { REQUESTS };
     let mut rules = vec![
         rule(MOUNTS, &[], Answer::Decide),
         rule(&[c::SYS_open_tree], MOUNTS_COPIED, Answer::Allow),
-        rule(&[c::SYS_ioctl], TYPING, Answer::Allow),
+        rule(&[c::SYS_ioctl], requests, Answer::Allow),
         rule(&[c::SYS_clone, c::SYS_unshare], NAMESPACES, Answer::Allow),
         rule(&[c::SYS_socket], families, Answer::Refuse(Errno::EAFNOSUPPORT)),
         rule(REFUSED, &[], REFUSE),
@@ -58,12 +59,35 @@ const MOUNTS_COPIED: &[Case] = &[Case {
     answer: Answer::Decide,
 }];
 
+const REQUESTS: &[Case] = &[TYPING, NVME, OTHER_NAMESPACES];
+const REQUESTS_WITH_MAPPER: &[Case] = &[TYPING, NVME, TABLES, OTHER_NAMESPACES];
+
 /// Requests that type for the user, or steer the console.
-const TYPING: &[Case] = &[Case {
-    argument: 1,
-    is: Is::OneOf(&[c::TIOCSTI as u32, c::TIOCLINUX as u32]),
-    answer: Answer::Tell,
-}];
+const TYPING: Case = request(Is::OneOf(&[c::TIOCSTI as u32, c::TIOCLINUX as u32]), Answer::Tell);
+/// Commands that go through to an NVMe controller, which has other disks as well (`linux/nvme_ioctl.h`).
+const NVME: Case = request(
+    Is::OneOf(&[
+        0xc048_4e41,
+        0xc048_4e43,
+        0x4e44,
+        0x4e45,
+        0x4e46,
+        0xc050_4e47,
+        0xc050_4e48,
+        0xc050_4e49,
+    ]),
+    REFUSE,
+);
+/// `DM_TABLE_DEPS` and `DM_TABLE_STATUS`, which have the numbers of the next ones.
+const TABLES: Case = request(Is::OneOf(&[0xc138_fd0b, 0xc138_fd0c]), Answer::Allow);
+/// `NS_MNT_GET_NEXT` and `NS_MNT_GET_PREV`: from Linux 6.12 on until that was mended, they open the mount
+/// namespaces of the whole machine, and some kernels look at nothing but the number.
+const OTHER_NAMESPACES: Case = request(Is::Numbered(&[0xb, 0xc]), REFUSE);
+
+const fn request(is: Is, answer: Answer) -> Case {
+    let argument = 1;
+    Case { argument, is, answer }
+}
 
 /// In a user's namespace a program has all capabilities. bootc, its bwrap and podman make namespaces of
 /// mounts, processes, IPC and names alone.
@@ -138,7 +162,11 @@ const LACKING: &[c_long] = &[
     c::SYS_io_uring_enter,
     c::SYS_io_uring_register,
     c::SYS_io_uring_setup,
-    467, // open_tree_attr: newer than the C library's list
+    // Newer than the C library's list: statmount, listmount, open_tree_attr, listns.
+    457,
+    458,
+    467,
+    470,
 ];
 
 /// The constants, and what they are called.

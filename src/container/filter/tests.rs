@@ -33,6 +33,10 @@ fn run(program: &[sock_filter], architecture: u32, number: c_long, arguments: [u
             0x15 => jump(loaded == k),
             0x35 => jump(loaded >= k),
             0x45 => jump(loaded & k != 0),
+            0x54 => {
+                loaded &= k;
+                at + 1
+            }
             0x06 => return k,
             code => panic!("instruction {code:#x}"),
         };
@@ -162,6 +166,13 @@ fn who_installs_has_all_calls_but_those_of_the_list() {
         (c::SYS_keyctl, argument(0, c::KEYCTL_READ.into()), HANDED_OVER),
         (c::SYS_add_key, argument(4, user), HANDED_OVER),
         (c::SYS_ioctl, argument(1, 0x125f), ALLOWED),
+        (c::SYS_ioctl, argument(1, 0x8010_b70b), refuse),
+        (c::SYS_ioctl, argument(1, 0x8010_b70c), refuse),
+        (c::SYS_ioctl, argument(1, 0x0010_000c), refuse),
+        (c::SYS_ioctl, argument(1, 0xc038_b70c), refuse),
+        (c::SYS_ioctl, argument(1, 0x4c0c), ALLOWED),
+        (c::SYS_ioctl, argument(1, 0xc138_fd03), ALLOWED),
+        (c::SYS_ioctl, argument(1, 0xc048_4e41), refuse),
         (c::SYS_ioctl, argument(1, c::TIOCSTI | 1 << 32), HANDED_OVER),
         (c::SYS_ioctl, argument(1, c::TIOCLINUX), HANDED_OVER),
         (
@@ -190,6 +201,7 @@ fn who_installs_has_all_calls_but_those_of_the_list() {
     assert_answers(&plain, &same);
     assert_answers(&luks, &same);
     let differing = [
+        (c::SYS_ioctl, argument(1, 0xc138_fd0c), refuse, ALLOWED),
         (c::SYS_add_key, argument(4, session), HANDED_OVER, ALLOWED),
         (
             c::SYS_keyctl,
