@@ -15,7 +15,7 @@
 //! | [`request`] | what is to be done |
 //! | [`report`] | the record of an installation, and what each phase cost |
 //! | [`verify`] | whether an installed disk boots, and what |
-//! | [`container`] | programs of the image, sandboxed; their network; the relay, a registry of the image |
+//! | [`container`] | programs of the image, in two grades of power; what guards these; their network; the relay, its registry |
 //! | [`bootc`] | what the image's bootc needs, can and is asked |
 //! | [`config_drive`] | OpenStack's config drive |
 //! | [`image`] | from a reference to a mounted root |
