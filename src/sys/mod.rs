@@ -5,6 +5,7 @@ pub mod block;
 pub mod blocking;
 pub mod bpf;
 pub mod device_mapper;
+pub mod errno;
 pub mod fork;
 pub mod heap;
 pub mod keyring;

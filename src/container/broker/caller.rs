@@ -13,6 +13,8 @@ use nix::unistd::{Pid, chroot, fchdir};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
+use crate::sys::errno::errno;
+
 /// The longest path, its zero included, as for the kernel.
 pub const PATH_BYTES: usize = 4096;
 /// Never more options than the kernel would read.
@@ -155,11 +157,6 @@ pub fn copy_tree(file: impl AsFd, all: bool) -> nix::Result<OwnedFd> {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     open_tree(file, c"", flags).map_err(errno)
-}
-
-/// The error of one crate as that of the other.
-pub fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
 }
 
 /// `/proc/self` is who looks; the path is one of a process with this number.

@@ -12,10 +12,11 @@ use nix::mount::{MntFlags, MsFlags, mount};
 use rustix::fs::CWD;
 use rustix::mount::{FsOpenFlags, FsPickFlags, MoveMountFlags, fsopen, fspick, move_mount};
 
-use super::caller::{Caller, OPTIONS_BYTES, PATH_BYTES, copy_tree, errno};
+use super::caller::{Caller, OPTIONS_BYTES, PATH_BYTES, copy_tree};
 use super::container::Container;
 use super::found::{Found, View};
 use super::rules::{self, Change, Source};
+use crate::sys::errno::errno;
 use crate::sys::mount::{Attributes, set_attributes};
 use crate::sys::notify::Call;
 

@@ -12,8 +12,9 @@ use nix::mount::{MntFlags, umount2};
 use nix::unistd::fchdir;
 use rustix::fs::{AtFlags, Statx, StatxFlags, fstatfs, statx};
 
-use super::caller::{errno, open_path};
+use super::caller::open_path;
 use super::rules::{Facts, Place};
+use crate::sys::errno::errno;
 
 /// `statfs(2)`: what is shown of a mount's flags.
 const READ_ONLY: i64 = libc::ST_RDONLY as i64;

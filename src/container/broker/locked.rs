@@ -73,14 +73,8 @@ fn copies_in_namespace_of(process: nix::unistd::Pid) -> Result<Vec<OwnedFd>> {
     };
     let (theirs, ours) = (namespace(&process.to_string())?, namespace("self")?);
     setns(&theirs, CloneFlags::CLONE_NEWNS).context("setns")?;
-    let copies: Result<Vec<OwnedFd>> = TREES
-        .iter()
-        .map(|path| {
-            let root = open_path(AT_FDCWD, path, OFlag::O_DIRECTORY)?;
-            copy_tree(root, true)
-        })
-        .map(|copy: nix::Result<OwnedFd>| copy.context("open_tree"))
-        .collect();
+    let copy = |path| copy_tree(open_path(AT_FDCWD, path, OFlag::O_DIRECTORY)?, true);
+    let copies = TREES.into_iter().map(copy).collect::<nix::Result<Vec<_>>>();
     setns(&ours, CloneFlags::CLONE_NEWNS).context("setns")?;
-    copies
+    copies.context("open_tree")
 }

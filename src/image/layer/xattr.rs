@@ -14,6 +14,8 @@ use rustix::fs::{
 };
 use rustix::io;
 
+use crate::sys::errno::errno;
+
 /// The kernel's limit for the value of one attribute, in bytes.
 pub const MAX_VALUE_BYTES: usize = 65_536;
 
@@ -91,8 +93,4 @@ fn split(names: &[u8]) -> Vec<CString> {
     let names = names.split_inclusive(|byte| *byte == 0);
     let names = names.filter_map(|name| CStr::from_bytes_with_nul(name).ok());
     names.map(Into::into).collect()
-}
-
-fn errno(error: io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
 }
