@@ -476,15 +476,20 @@ fn a_landfall_that_is_killed_leaves_no_directories() {
     assert_nothing_left();
 }
 
-#[test]
-fn as_many_variables_as_the_kernel_takes_are_all_there() {
-    let lab = Lab::new();
+/// An image with as many variables as the kernel takes.
+fn with_many_variables(lab: &Lab) -> String {
     let variables = (0..80_000).map(|number| format!("V{number}=x"));
     let image = variables.fold(support::installable("exit 0"), |image, variable| {
         image.env(&variable)
     });
     lab.layout.add(&image, "many").unwrap();
-    let image = lab.place("many");
+    lab.place("many")
+}
+
+#[test]
+fn as_many_variables_as_the_kernel_takes_are_all_there() {
+    let lab = Lab::new();
+    let image = with_many_variables(&lab);
     let ran = landfall(["run", &image, "--tls-verify=false", "--", "env"]);
     assert_eq!(ran.code, Some(0), "{ran:#?}");
     assert_eq!(
@@ -504,12 +509,7 @@ fn is_alive(pid: u32) -> bool {
 #[test]
 fn a_container_that_is_stopped_while_it_starts_is_gone() {
     let lab = Lab::new();
-    let variables = (0..80_000).map(|number| format!("V{number}=x"));
-    let image = variables.fold(support::installable("exit 0"), |image, variable| {
-        image.env(&variable)
-    });
-    lab.layout.add(&image, "many").unwrap();
-    let image = lab.place("many");
+    let image = with_many_variables(&lab);
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let arguments = [
             "run",

@@ -2,8 +2,8 @@
 //! changing the kernel's settings, and bounds their number and their memory.
 //!
 //! ```text
-//! landfall-PID              made and removed by Landfall: programs and limits are here …
-//! landfall-PID/container    … and this is all that the container sees: it can't change what is above it
+//! landfall-PID-N             made and removed by Landfall: programs and limits are here …
+//! landfall-PID-N/container   … and this is all that the container sees: it can't change what is above it
 //! ```
 //!
 //! The hierarchies are mounted nowhere: libcontainer, which would use them in its own way, must not find any.
@@ -137,14 +137,13 @@ impl Cgroup {
 
     /// Writes to the file that has one of these names, in whichever hierarchy it is.
     fn limit(&self, names: &[&str], value: u64) -> io::Result<()> {
-        let files = self
-            .groups
-            .iter()
-            .flat_map(|group| names.iter().map(|name| group.file(name)));
-        match files.into_iter().find(|file| file.exists()) {
-            Some(file) => fs::write(file, value.to_string()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        let groups = self.groups.iter();
+        for file in groups.flat_map(|group| names.iter().map(|name| group.file(name))) {
+            if fs::exists(&file)? {
+                return fs::write(file, value.to_string());
+            }
         }
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// What the container was kept from, in words that go after "the image tried to".

@@ -75,10 +75,11 @@ fn mount_devices(target: &Target) -> Result<()> {
         "mode=1777,size=64m",
     )?;
     mount_mapper(target)?;
-    MASKED
-        .into_iter()
-        .filter(|device| Path::new(device).exists())
-        .try_for_each(|device| bind("/dev/null", device))?;
+    for device in MASKED {
+        if fs::exists(device).with_context(|| format!("stat({device})"))? {
+            bind("/dev/null", device)?;
+        }
+    }
     remount("/dev", NODES | MsFlags::MS_RDONLY)
 }
 

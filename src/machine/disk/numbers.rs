@@ -102,9 +102,10 @@ fn narrow((major, minor): (u64, u64)) -> Option<(u32, u32)> {
     Some((major.try_into().ok()?, minor.try_into().ok()?))
 }
 
-/// Whether it is a loop device that no file is behind.
+/// Whether it is a loop device that no file is behind; what can't be found out is not free.
 fn is_free_loop(device: &Path) -> bool {
-    number(device).is_some_and(|(major, _)| major == LOOPS) && !device.join("loop").exists()
+    number(device).is_some_and(|(major, _)| major == LOOPS)
+        && matches!(fs::exists(device.join("loop")), Ok(false))
 }
 
 /// The parts of a range that are not in `taken`.
